@@ -1,0 +1,226 @@
+"""What every data set hands over, and the data module that serves each sample of an evaluation exactly once."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+__all__ = ["Batch", "EvaluationData", "EvaluationSet", "Failure", "RankShare", "Sample", "collate", "spread"]
+
+GOLDEN_RATIO_CONJUGATE = 0.6180339887498949
+
+
+@dataclass
+class Sample:
+    """One image with what is true of it.
+
+    Attributes:
+        sample_id: A stable name such as ``"photo/dog/056_0001.jpg"``, never a position.
+        image: The image in [-1, 1], [C, H, W].
+        prompt: The true prompt.
+        attributes: True values by attribute name, e.g. ``{"colour": "red", "shape": "sphere"}``.
+    """
+
+    sample_id: str
+    image: Tensor
+    prompt: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Failure:
+    """A sample that could not be read; the run goes on and records it.
+
+    Attributes:
+        sample_id: The stable name of the sample.
+        error: What went wrong, for a person to read.
+    """
+
+    sample_id: str
+    error: str
+
+
+@dataclass
+class Batch:
+    """Samples side by side, and the samples of the same batch that could not be read.
+
+    Attributes:
+        sample_id: Stable names, B of them.
+        image: Images in [-1, 1], [B, C, H, W]; [0, 0, 0, 0] where every sample failed.
+        prompt: The true prompt of each sample.
+        attributes: True values by attribute name, B of each.
+        failures: Samples that could not be read; they are not counted in B.
+    """
+
+    sample_id: list[str]
+    image: Tensor
+    prompt: list[str]
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def to(self, device: torch.device | str, **options: Any) -> "Batch":
+        """Return the batch with its images on `device`; further `options` go to `torch.Tensor.to`."""
+        return replace(self, image=self.image.to(device, **options))
+
+
+class EvaluationSet(Dataset["Sample | Failure"], ABC):
+    """A map-style data set whose samples have stable names.
+
+    Attributes:
+        sample_ids: The name of every sample, in the order of the positions.
+        groups: The class, or cell, of every sample in the same order; `EvaluationData` takes a limited number of
+            samples evenly from these. Empty where the set knows no classes.
+        source: Where the samples come from (folder and pattern, or generator), for messages.
+    """
+
+    sample_ids: list[str]
+    groups: Sequence[str] = ()
+    source: str = "this data set"
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample | Failure:
+        """Return the sample at a position, or the reason why it cannot be read."""
+
+
+def collate(items: Sequence[Sample | Failure]) -> Batch:
+    """Join samples to a batch and set failures apart.
+
+    Args:
+        items: What a data set returned; the images must have one shape and the samples the same attribute names.
+
+    Returns:
+        The batch; with failures only, its image tensor has shape [0, 0, 0, 0].
+    """
+    samples = [item for item in items if isinstance(item, Sample)]
+    names = samples[0].attributes.keys() if samples else ()
+    return Batch(
+        sample_id=[sample.sample_id for sample in samples],
+        image=torch.stack([sample.image for sample in samples]) if samples else torch.empty(0, 0, 0, 0),
+        prompt=[sample.prompt for sample in samples],
+        attributes={name: [sample.attributes[name] for sample in samples] for name in names},
+        failures=[item for item in items if isinstance(item, Failure)],
+    )
+
+
+def spread(groups: Sequence[str], limit: int) -> list[int]:
+    """Choose positions evenly from all groups; a smaller limit chooses a subset of a larger one.
+
+    Every group gives its first sample before any gives its second. Within such a round the groups take turns by the
+    golden ratio, so that a limit below the number of groups does not fall in step with a periodic order of classes.
+
+    Args:
+        groups: The group of every sample.
+        limit: The number of positions wanted.
+
+    Returns:
+        At most `limit` distinct positions, ascending.
+    """
+    order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, float, int]] = []
+    for position, group in enumerate(groups):
+        turns.append((seen[group], order[group] * GOLDEN_RATIO_CONJUGATE % 1.0, position))
+        seen[group] += 1
+    return sorted(position for _, _, position in sorted(turns)[:limit])
+
+
+class RankShare(DistributedSampler[int]):
+    """The positions of one process: every `replicas`-th of those to do, never padded, never repeated.
+
+    It derives from `DistributedSampler` because Lightning leaves such a sampler alone; any other it replaces, in a
+    distributed test loop, by one that repeats samples until all processes have equally many.
+
+    Args:
+        positions: The positions to do, the same list on every process.
+        rank: The number of this process.
+        replicas: The number of processes.
+    """
+
+    def __init__(self, positions: Sequence[int], rank: int, replicas: int) -> None:
+        super().__init__(range(len(positions)), num_replicas=replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.share = list(positions[rank::replicas])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
+class EvaluationData(LightningDataModule, ABC):
+    """Serves each sample that is left to do once, on one process of many.
+
+    A subclass says what is tested in `test_set`; one that trains adds Lightning's `train_dataloader` and
+    `val_dataloader`. Set `skip` before the loader is made, and on all processes alike, since each takes its share of
+    what is left.
+
+    Args:
+        batch_size: Samples per batch.
+        num_workers: Processes that load samples; 0 loads in the main process.
+        limit: Evaluate at most this many samples, taken evenly from all classes; None evaluates all.
+    """
+
+    def __init__(self, batch_size: int = 16, num_workers: int = 0, limit: int | None = None) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, or null for all samples, got {limit}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.limit = limit
+        self.skip: AbstractSet[str] = set()
+        self._test_set: EvaluationSet | None = None
+
+    @abstractmethod
+    def test_set(self) -> EvaluationSet:
+        """Return the data set that is evaluated."""
+
+    def sample_ids(self) -> list[str]:
+        """Return the names of all samples of the evaluation, within `limit` and done or not, in order."""
+        names = self._tested().sample_ids
+        return [names[position] for position in self._selected()]
+
+    def test_dataloader(self) -> DataLoader[Sample | Failure]:
+        """Return the loader of this process's share of the samples that are left to do."""
+        data = self._tested()
+        todo = [position for position in self._selected() if data.sample_ids[position] not in self.skip]
+        rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=RankShare(todo, rank, replicas),
+            num_workers=self.num_workers,
+            collate_fn=collate,
+        )
+
+    def _tested(self) -> EvaluationSet:
+        """Return the data set, made once: listing a folder of files may take long."""
+        if self._test_set is None:
+            data = self.test_set()
+            if len(data) == 0:
+                raise ValueError(f"{type(self).__name__} has no sample to evaluate: nothing found in {data.source}")
+            if repeated := [name for name, count in Counter(data.sample_ids).items() if count > 1]:
+                raise ValueError(f"sample ids must be unique, but {repeated[0]!r} is given to more than one sample")
+            self._test_set = data
+        return self._test_set
+
+    def _selected(self) -> list[int]:
+        """Return the positions within `limit`."""
+        data = self._tested()
+        if self.limit is None:
+            return list(range(len(data)))
+        return spread(data.groups or data.sample_ids, self.limit)
