@@ -4,9 +4,9 @@ With lambda the log signal-to-noise ratio, the negative bound of one image of D 
 
     KL(q(x_T | x) || N(0, I)) + D/2 (1 + log 2 pi - lambda_max) + 1/2 int E |eps - eps_hat|^2 dlambda
 
-over lambda_min..lambda_max, so lambda drawn uniformly makes the plain noise-prediction error an unbiased estimate of the part that can be learnt.
-The network sees the noise level as diffusers' timestep, continuous: log-SNR is interpolated linearly on the scheduler's
-grid, where step 0 is the least noise.
+over lambda_min..lambda_max, so lambda drawn uniformly makes the plain noise-prediction error an unbiased estimate of
+the part that can be learnt. The network sees the noise level as diffusers' timestep, continuous: log-SNR is
+interpolated linearly on the scheduler's grid, where step 0 is the least noise.
 
 References:
     Kingma et al. 2021, Variational Diffusion Models, arXiv 2107.00630
@@ -153,7 +153,7 @@ class PixelDiffusionTraining(LightningModule):
         return (prior + data + 0.5 * (top - bottom) * error) / (dims * math.log(2))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the noise error per pixel, at levels spread evenly over the batch; the condition is dropped at times."""
+        """Return the noise error per pixel, at levels spread evenly over the batch; conditions drop out at times."""
         image, label = batch.image, self.labels(batch.prompt)
         dropped = torch.rand(len(label), device=self.device) < self.condition_dropout
         label = torch.where(dropped, self.null_class, label)
