@@ -1,0 +1,180 @@
+r"""The trace of the flow's Jacobian, exact or estimated.
+
+What is estimated is only tr(dF/du), the part that the network makes; the rest of the divergence is known in closed form
+(:mod:`dmlik_pl.flow.likelihood`).
+
+References:
+    | A Stochastic Estimator of the Trace of the Influence Matrix (Hutchinson, 1989)
+    | FFJORD (Grathwohl et al., 2019)
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from scipy.linalg import hadamard
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dmlik_pl.flow.probes import Distribution
+
+__all__ = ["NFE", "Divergence", "Exact", "Hutchinson"]
+
+Field = Callable[[Tensor], Tensor]
+"""``field(u) -> F`` for u [n B, ...]: a batch may be stacked n times."""
+
+
+@dataclass
+class NFE:
+    """Network evaluations per sample: forward passes, and derivatives taken of them."""
+
+    forward: int = 0
+    vjp: int = 0
+    jvp: int = 0
+
+
+class Divergence(Protocol):
+    """A way to get F and its trace at a state.
+
+    Attributes:
+        probes: Number of probe vectors per evaluation; 0 if none are wanted.
+        distribution: Of the probes.
+        set_size: Probes that make one unbiased draw; draws are averaged and their scatter is the standard error.
+    """
+
+    probes: int
+    distribution: Distribution
+    set_size: int
+
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:
+        """F of shape of u, and the trace [draws, B] in float64."""
+        ...
+
+
+def _quadratic_form(probes: Tensor, products: Tensor) -> Tensor:
+    return (probes.double() * products.double()).flatten(2).sum(2)
+
+
+def _vjp(field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """F and the products of k vectors [k, B, ...] with its Jacobian: one forward pass, one vectorised backward pass."""
+    with torch.enable_grad():
+        leaf = u.detach().requires_grad_()
+        value = field(leaf)
+        if len(vectors) == 1:
+            (product,) = torch.autograd.grad(value, leaf, vectors[0])
+            products = product[None]
+        else:
+            (products,) = torch.autograd.grad(value, leaf, vectors, is_grads_batched=True)
+    return value.detach(), products
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The whole trace, one VJP a dimension: for small D and for tests.
+
+    Attributes:
+        chunk: Dimensions taken in one vectorised backward pass; bounds the memory.
+    """
+
+    chunk: int = 64
+    probes: int = 0
+    distribution: Distribution = "rademacher"
+    set_size: int = 1
+
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:  # noqa: D102
+        size = u[0].numel()
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_()
+            value = field(leaf)
+            trace = torch.zeros(len(u), dtype=torch.float64, device=u.device)
+            for start in range(0, size, self.chunk):
+                index = torch.arange(start, min(start + self.chunk, size), device=u.device)
+                basis = torch.zeros(len(index), size, dtype=u.dtype, device=u.device)
+                basis[torch.arange(len(index)), index] = 1
+                vectors = basis.reshape(len(index), 1, *u.shape[1:]).expand(-1, len(u), *u.shape[1:])
+                (rows,) = torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)
+                trace += _quadratic_form(vectors, rows).sum(0)
+        nfe.forward += 1
+        nfe.vjp += size
+        return value.detach(), trace[None]
+
+
+@dataclass(frozen=True)
+class Hutchinson:
+    r"""Average of :math:`v^\top J v` over random probes v.
+
+    Attributes:
+        probes: k, the probes at each evaluation; with a fixed grid every node has its own.
+        distribution: ``rademacher`` has no variance from the diagonal of J; ``gaussian`` has, and is there to compare.
+        method: ``vjp`` (one forward and k backward passes in one vectorised call), ``jvp`` (forward mode; attention
+            falls back to its mathematical form), ``fd`` (2 k + 1 forward passes, for networks without derivatives).
+        colours: Side p of a p x p colouring of the last two dimensions. The p^2 probes of one draw carry the rows of a
+            Hadamard matrix, one sign a colour, so that products between neighbours cancel exactly. A power of two; k must
+            be a multiple of p^2.
+        step: Half-width of the finite difference in units of the state; None suits the dtype.
+    """
+
+    probes: int = 1
+    distribution: Distribution = "rademacher"
+    method: Literal["vjp", "jvp", "fd"] = "vjp"
+    colours: int = 1
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.probes < 1 or self.probes % self.set_size:
+            raise ValueError(
+                f"probes={self.probes} must be a positive multiple of colours^2={self.set_size}: "
+                f"try probes={max(1, round(self.probes / self.set_size)) * self.set_size}"
+            )
+        if math.log2(self.colours) % 1:
+            raise ValueError(f"colours={self.colours} must be a power of two (Hadamard signs)")
+
+    @property
+    def set_size(self) -> int:
+        """Probes that make one unbiased draw."""
+        return self.colours**2
+
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:  # noqa: D102
+        vectors = self._coloured(probes)
+        match self.method:
+            case "vjp":
+                value, products = _vjp(field, u, vectors)
+                nfe.forward += 1
+                nfe.vjp += self.probes
+            case "jvp":
+                value, products = self._jvp(field, u, vectors)
+                nfe.forward += 1
+                nfe.jvp += self.probes
+            case "fd":
+                value, products = self._difference(field, u, vectors)
+                nfe.forward += 1 + 2 * self.probes
+        draws = _quadratic_form(vectors, products)
+        return value, draws.unflatten(0, (-1, self.set_size)).mean(1)
+
+    def _coloured(self, probes: Tensor) -> Tensor:
+        if self.colours == 1:
+            return probes
+        side, (height, width) = self.colours, probes.shape[-2:]
+        rows, columns = torch.arange(height) % side, torch.arange(width) % side
+        signs = torch.from_numpy(hadamard(self.set_size)).to(probes)[:, rows[:, None] * side + columns]
+        signs = signs.reshape(self.set_size, *(1,) * (probes.dim() - 3), height, width)
+        fields = probes.unflatten(0, (-1, self.set_size))[:, :1]  # one random field for the whole set
+        return (fields * signs).flatten(0, 1)
+
+    def _jvp(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        def push(vector: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.func.jvp(field, (u,), (vector,))
+
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
+            value, products = torch.func.vmap(push, out_dims=(None, 0))(vectors)
+        return value.detach(), products
+
+    def _difference(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        step = self.step if self.step is not None else (1e-4 if u.dtype == torch.float64 else 1e-2)
+        around = torch.cat([u + step * vectors, u - step * vectors]).flatten(0, 1)
+        with torch.no_grad():
+            value, shifted = field(u), field(around)
+        plus, minus = shifted.unflatten(0, (2, len(vectors), len(u)))
+        return value, (plus - minus) / (2 * step)

@@ -1,0 +1,88 @@
+"""A flow bound to one batch: what a solver evaluates, and what its evaluations cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dmlik_pl.flow.divergence import NFE, Divergence
+from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
+from dmlik_pl.flow.probes import draw
+from dmlik_pl.flow.schedule import NoiseLevel
+
+__all__ = ["Dynamics", "SolverError"]
+
+
+class SolverError(RuntimeError):
+    """A solve that gave no result: it did not converge, or the network returned NaN or infinity."""
+
+
+@dataclass
+class Dynamics:
+    """The right-hand side of one batch.
+
+    Attributes:
+        flow: The flow.
+        condition: Condition of the batch.
+        sample_ids: Stable names of its samples; they key the probes.
+        seed: Seed of the probes.
+        divergence: How traces are taken.
+        nfe: Calls so far; multiply by the flow's evaluations per call.
+        failures: Why a sample has no result; None while all is well.
+    """
+
+    flow: ProbabilityFlow
+    condition: Condition
+    sample_ids: Sequence[str | int]
+    seed: int
+    divergence: Divergence
+    nfe: NFE = field(default_factory=NFE)
+    failures: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.failures = self.failures or [None] * len(self.sample_ids)
+
+    def select(self, b: int) -> Self:
+        """The dynamics of one sample alone, with counters of its own."""
+        ids = [self.sample_ids[b]]
+        return replace(self, condition=self.condition.select(slice(b, b + 1)), sample_ids=ids, nfe=NFE(), failures=[None])
+
+    def velocity(self, u: Tensor, level: NoiseLevel) -> Tensor:
+        """F at u, without derivatives."""
+        with torch.no_grad():
+            value = self.flow.velocity(u, level, self.condition)
+        self.nfe.forward += 1
+        return self._checked(value, level)
+
+    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Tensor]:
+        """F at u and the trace of its Jacobian, [draws, B] in float64, by the probes of a node."""
+        batch = len(u)
+
+        def velocity(stacked: Tensor) -> Tensor:
+            return self.flow.velocity(stacked, level, self.condition.tile(len(stacked) // batch))
+
+        estimate = self.divergence
+        probes = draw(
+            estimate.distribution,
+            u,
+            self.sample_ids,
+            seed=self.seed,
+            probes=estimate.probes,
+            node=node,
+            mask=self.condition.mask,
+        )
+        value, trace = estimate(velocity, u, probes, self.nfe)
+        return self._checked(value, level), trace
+
+    def _checked(self, value: Tensor, level: NoiseLevel) -> Tensor:
+        """Note the first non-finite output of each sample; the others go on undisturbed."""
+        finite = value.isfinite().flatten(1).all(1).tolist()
+        for b, fine in enumerate(finite):
+            if not fine and self.failures[b] is None:
+                self.failures[b] = (
+                    f"the network returned NaN or infinity at t={float(level.t):.4g} (r={float(level.r):.4g}): "
+                    "check the sample, the weights and the network's dtype"
+                )
+        return value

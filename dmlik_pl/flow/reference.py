@@ -1,0 +1,225 @@
+r"""The reference solvers: torchdiffeq's methods, in the variables of the literature.
+
+In a clock :math:`\tau` the state is :math:`y = \varrho u + m \mu` and obeys
+
+.. math:: \frac{dy}{d\tau} = \dot\varrho u + \varrho \dot\theta F + \dot m \mu
+
+With the clock t it is x_t and this is the paper's Eq. 3 (for Grad-TTS Eq. 6), with r it is z = x_0 + r eps and this is Eq. 9.
+
+References:
+    | torchdiffeq (Chen, 2018)
+    | Cross and Ragni (2024), Eq. 3, 6, 9 and 11
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+
+from dmlik_pl.flow.dynamics import Dynamics, SolverError
+from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.schedule import NoiseLevel, Schedule
+from dmlik_pl.flow.solvers import Solution
+
+__all__ = ["Clock", "TorchDiffEq"]
+
+Clock = Literal["t", "r", "log_snr", "angle"]
+
+_ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
+
+
+class _Chart(NamedTuple):
+    """The state's scale and mean in a clock, with their rates and that of the angle."""
+
+    scale: float
+    d_scale: float
+    d_angle: float
+    mean: float = 0.0
+    d_mean: float = 0.0
+
+
+def _chart(clock: Clock, schedule: Schedule, level: NoiseLevel) -> _Chart:
+    alpha, sigma, scale = float(level.alpha), float(level.sigma), float(level.scale)
+    cos, sin = alpha / scale, sigma / scale
+    match clock:
+        case "t":
+            d_alpha, d_sigma = (float(rate) for rate in schedule.rates(level.t))
+            d_scale = cos * d_alpha + sin * d_sigma
+            return _Chart(scale, d_scale, (cos * d_sigma - sin * d_alpha) / scale, 1 - alpha, -d_alpha)
+        case "r":
+            return _Chart(1 / cos, sin, cos**2)
+        case "log_snr":
+            return _Chart(1.0, 0.0, -0.5 * sin * cos)
+        case "angle":
+            return _Chart(1.0, 0.0, 1.0)
+
+
+def _level(clock: Clock, schedule: Schedule, tau: Tensor) -> NoiseLevel:
+    value = tau.detach().double().cpu()
+    match clock:
+        case "t":
+            return schedule.at(value)
+        case "r":
+            return schedule.at_log_snr(-2 * value.log())
+        case "log_snr":
+            return schedule.at_log_snr(value)
+        case "angle":
+            return schedule.at_angle(value)
+
+
+def _reading(clock: Clock, level: NoiseLevel) -> float:
+    match clock:
+        case "t":
+            value = float(level.t)
+        case "r":
+            value = float(level.r)
+        case "log_snr":
+            value = -2 * float(level.r.log())
+        case "angle":
+            value = float(level.angle)
+    if not math.isfinite(value):
+        raise ValueError(f"clock {clock!r} is infinite at t={float(level.t):g}: use 't' or 'angle', or a smaller t_max")
+    return value
+
+
+@dataclass(frozen=True)
+class TorchDiffEq:
+    """Any method of torchdiffeq, with one set of probes for the whole trajectory.
+
+    Each sample is solved by itself: its steps, and so its result, do not depend on the batch. The error norm is the larger
+    of the state's root mean square and the log-density's, per dimension: the log-density can only tighten the steps.
+
+    Attributes:
+        method: A torchdiffeq method: euler, midpoint, rk4, explicit_adams, ..., dopri5, dopri8, bosh3, ...
+        clock: Independent variable: t (state x_t), r (state z), log_snr or angle (state u of unit scale).
+        steps: Number of equal steps of a fixed-step method.
+        rtol: Relative tolerance of an adaptive method.
+        atol: Absolute tolerance of an adaptive method.
+        max_nfe: Calls of the network after which a sample is given up.
+        scale: ``exact`` takes the analytic part of the log-density in closed form; ``solver`` integrates it with
+            everything else, as the literature's code does.
+        estimate_error: Whether to solve once more with half the steps, or ten times the tolerance, to estimate the error.
+    """
+
+    method: str = "dopri5"
+    clock: Clock = "t"
+    steps: int = 100
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_nfe: int = 10_000
+    scale: Literal["exact", "solver"] = "exact"
+    estimate_error: bool = False
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method chooses its own steps."""
+        return self.method in _ADAPTIVE
+
+    def describe(self) -> str:  # noqa: D102
+        setting = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"{self.steps} steps"
+        return f"{self.method} in {self.clock} ({setting})"
+
+    def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:  # noqa: D102
+        solved = []
+        calls = []
+        for b in range(len(u)):
+            alone = dynamics.select(b)
+            try:
+                solved.append(self._solve(alone, u[b : b + 1], levels, trace))
+            except SolverError as error:
+                dynamics.failures[b] = str(error)
+                solved.append(None)
+            calls.append(alone.nfe)
+        for name in ("forward", "vjp", "jvp"):  # of the batch: the mean over its samples, rounded up
+            setattr(dynamics.nfe, name, -(-sum(getattr(count, name) for count in calls) // len(calls)))
+        return self._collect(solved, u, levels, dynamics, trace)
+
+    def _solve(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], trace: bool) -> tuple[list[Tensor], Tensor]:
+        """States at each level, and integrals of the trace from the first level to each, [levels, draws], for one sample."""
+        flow, mean = dynamics.flow, dynamics.condition.mean
+        mean = torch.zeros((), dtype=u.dtype, device=u.device) if mean is None else mean
+        mask = dynamics.condition.mask
+        size = u[0].numel() if mask is None else int(mask.expand_as(u).sum())
+        draws = max(1, dynamics.divergence.probes // dynamics.divergence.set_size)
+
+        def rates(tau: Tensor, y: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            if dynamics.nfe.forward >= self.max_nfe:
+                raise SolverError(
+                    f"{self.describe()} had not converged after max_nfe={self.max_nfe} evaluations (at {self.clock}="
+                    f"{float(tau):.4g}): loosen rtol and atol, raise max_nfe, or use the fixed grid of Multistep"
+                )
+            level = _level(self.clock, flow.schedule, tau)
+            chart = _chart(self.clock, flow.schedule, level)
+            state = (y[0] - chart.mean * mean) / chart.scale
+            state = state if mask is None else state * mask
+            if trace:
+                field, value = dynamics.velocity_and_trace(state, level, node=0)
+                density = chart.d_angle * value[:, 0] / size
+                if self.scale == "solver":
+                    density = density + chart.d_scale / chart.scale
+            else:
+                field, density = dynamics.velocity(state, level), torch.zeros_like(y[1])
+            if dynamics.failures[0] is not None:
+                raise SolverError(dynamics.failures[0])
+            return chart.d_scale * state + chart.scale * chart.d_angle * field + chart.d_mean * mean, density.to(y[1])
+
+        charts = [_chart(self.clock, flow.schedule, level) for level in levels]
+        first = charts[0].scale * u + charts[0].mean * mean
+        times, index = self._times([_reading(self.clock, level) for level in levels])
+        start = (first, torch.zeros(draws, dtype=torch.float64, device=u.device))
+        try:
+            with torch.no_grad():
+                y, density = odeint(
+                    rates, start, times.to(u.device), rtol=self.rtol, atol=self.atol, method=self.method, options=self._options(size)
+                )
+        except AssertionError as error:  # torchdiffeq's way to say that the step has vanished
+            raise SolverError(f"{self.describe()} did not converge: {error}; loosen rtol and atol") from error
+        states = [(y[i] - chart.mean * mean) / chart.scale for i, chart in zip(index, charts, strict=True)]
+        growth = [math.log(chart.scale / charts[0].scale) if self.scale == "solver" else 0.0 for chart in charts]
+        return states, torch.stack([size * (density[i] - g) for i, g in zip(index, growth, strict=True)])
+
+    def _times(self, stops: list[float]) -> tuple[Tensor, list[int]]:
+        if self.adaptive:
+            return torch.tensor(stops, dtype=torch.float64), list(range(len(stops)))
+        direction = 1 if stops[-1] > stops[0] else -1
+        grid = torch.linspace(stops[0], stops[-1], self.steps + 1, dtype=torch.float64)
+        grid[-1] = stops[-1]
+        times = sorted({*grid.tolist(), *stops}, key=lambda value: direction * value)
+        return torch.tensor(times, dtype=torch.float64), [times.index(stop) for stop in stops]
+
+    def _options(self, size: int) -> dict[str, Any] | None:
+        if not self.adaptive:
+            return None
+
+        def norm(error: tuple[Tensor, Tensor]) -> Tensor:
+            state = (error[0].double() ** 2).sum().div(size).sqrt()
+            return torch.maximum(state, error[1].double().abs().max())
+
+        return {"norm": norm, "dtype": torch.float64}
+
+    def _collect(
+        self,
+        solved: Sequence[tuple[list[Tensor], Tensor] | None],
+        u: Tensor,
+        levels: Sequence[NoiseLevel],
+        dynamics: Dynamics,
+        trace: bool,
+    ) -> Solution:
+        draws = max(1, dynamics.divergence.probes // dynamics.divergence.set_size)
+        lost = [torch.full_like(u[:1], math.nan)] * len(levels), torch.full((len(levels), draws), math.nan).to(u.device).double()
+        parts = [lost if part is None else part for part in solved]
+        states = [torch.cat([part[0][i] for part in parts]) for i in range(len(levels))]
+        unknown = torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device)
+        if not trace:
+            return Solution(states, None, unknown)
+        running = torch.stack([part[1] for part in parts], -1)  # [levels, draws, B], from the first level on
+        forward = float(levels[0].t) < float(levels[-1].t)
+        remaining = running[-1] - running if forward else -running
+        one = torch.ones(1, dtype=torch.float64, device=u.device)
+        exact = dynamics.divergence.probes == 0
+        integrals = [TraceIntegral(value[None], one, 0 * one, exact) for value in remaining]
+        return Solution(states, integrals, unknown)
