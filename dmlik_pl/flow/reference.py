@@ -29,6 +29,7 @@ __all__ = ["Clock", "TorchDiffEq"]
 
 Clock = Literal["t", "r", "log_snr", "angle"]
 
+_ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4, "implicit_adams": 4}
 _ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 
 
@@ -119,6 +120,11 @@ class TorchDiffEq:
         """Whether the method chooses its own steps."""
         return self.method in _ADAPTIVE
 
+    @property
+    def order(self) -> int:
+        """Convergence order of a fixed-step method."""
+        return _ORDERS.get(self.method, 1)
+
     def describe(self) -> str:  # noqa: D102
         setting = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"{self.steps} steps"
         return f"{self.method} in {self.clock} ({setting})"
@@ -143,6 +149,7 @@ class TorchDiffEq:
         flow, mean = dynamics.flow, dynamics.condition.mean
         mean = torch.zeros((), dtype=u.dtype, device=u.device) if mean is None else mean
         mask = dynamics.condition.mask
+        mean = mean if mask is None else mean * mask
         size = u[0].numel() if mask is None else int(mask.expand_as(u).sum())
         draws = max(1, dynamics.divergence.probes // dynamics.divergence.set_size)
 

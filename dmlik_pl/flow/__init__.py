@@ -1,0 +1,62 @@
+"""The mathematics: tensors in, tensors out. Knows no network, no Lightning, no files."""
+
+from dmlik_pl.flow.bound import Bound, elbo
+from dmlik_pl.flow.divergence import NFE, Divergence, Exact, Hutchinson
+from dmlik_pl.flow.dynamics import SolverError
+from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.likelihood import (
+    LogLikelihood,
+    Trajectory,
+    bits_per_dim,
+    decode,
+    encode,
+    log_likelihood,
+    reconstruct,
+    trajectory,
+)
+from dmlik_pl.flow.prior import GaussianPrior, Prior
+from dmlik_pl.flow.probability_flow import Condition, Network, Prediction, ProbabilityFlow
+from dmlik_pl.flow.probes import Purpose, draw, noise
+from dmlik_pl.flow.reference import Clock, TorchDiffEq
+from dmlik_pl.flow.schedule import VE, Cosine, DiscreteVP, LinearVP, NoiseLevel, RectifiedFlow, Schedule
+from dmlik_pl.flow.solvers import Multistep, Solution, Solver
+
+__all__ = [
+    "NFE",
+    "VE",
+    "Bound",
+    "Clock",
+    "Condition",
+    "Cosine",
+    "DiscreteVP",
+    "Divergence",
+    "Exact",
+    "GaussianPrior",
+    "Hutchinson",
+    "LinearVP",
+    "LogLikelihood",
+    "Multistep",
+    "Network",
+    "NoiseLevel",
+    "Prediction",
+    "Prior",
+    "ProbabilityFlow",
+    "Purpose",
+    "RectifiedFlow",
+    "Schedule",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "TorchDiffEq",
+    "TraceIntegral",
+    "Trajectory",
+    "bits_per_dim",
+    "decode",
+    "draw",
+    "elbo",
+    "encode",
+    "log_likelihood",
+    "noise",
+    "reconstruct",
+    "trajectory",
+]

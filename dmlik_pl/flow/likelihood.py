@@ -1,0 +1,319 @@
+r"""Exact log-likelihoods, each with its error.
+
+Along the flow the log-density changes by the divergence (Eq. 11 of Cross and Ragni). In the unit-scale state this reads
+
+.. math::
+    \log p(x_0) = \log p_T(u_T) + \int_{\theta_0}^{\theta_T} \mathrm{tr} \frac{\partial F}{\partial u} d\theta
+                  + D \log \cos\theta_0
+
+with the last term, the change of scale from u to x_0, in closed form. A sample is read as data at r_min, the smallest noise
+level of the schedule.
+
+References:
+    | Neural Ordinary Differential Equations (Chen et al., 2018); FFJORD (Grathwohl et al., 2019); Song et al. (2021), Eq. 39
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
+from dmlik_pl.flow.dynamics import Dynamics, SolverError
+from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
+from dmlik_pl.flow.reference import TorchDiffEq
+from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.flow.solvers import Multistep, Solver
+
+__all__ = ["LogLikelihood", "Trajectory", "bits_per_dim", "decode", "encode", "log_likelihood", "reconstruct", "trajectory"]
+
+NOTHING = Condition()
+
+
+def bits_per_dim(log_p: Tensor, dims: Tensor | int) -> Tensor:
+    """-log p / (D ln 2) for log p in nats. No hidden offset: dequantisation of 8-bit data is the caller's to add."""
+    return -log_p / (dims * math.log(2))
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Log-likelihoods of B samples. Tensors are float64 of shape [B] unless said otherwise.
+
+    Attributes:
+        log_p: Log-density of x, nats.
+        prior: Its prior term, log p_T(u_T), nats.
+        integral: Its divergence term with the traces it was made from.
+        scale: Its closed-form change of scale, nats.
+        discretisation: Estimated error of the time grid, nats; NaN if the solver gives none.
+        dims: D, the number of unmasked dimensions.
+        latent: x_T at the noise end, [B, ...].
+        nfe: Network evaluations per sample, forward passes and derivatives apart; guidance counts both its branches.
+        density: Which density this is: p(x|y), p(x), or a guided flow's.
+        r: Noise-to-signal ratio at which x was read: r_min for data.
+        r_max: Noise-to-signal ratio of the prior.
+        failures: Why a sample has NaN instead of a result; None for those that have one.
+    """
+
+    log_p: Tensor
+    prior: Tensor
+    integral: TraceIntegral
+    scale: Tensor
+    discretisation: Tensor
+    dims: Tensor
+    latent: Tensor
+    nfe: NFE
+    density: str
+    r: float
+    r_max: float
+    failures: list[str | None]
+
+    @property
+    def divergence(self) -> Tensor:
+        """The divergence term, nats."""
+        return self.integral.total
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of log_p over probes, nats; zero for exact traces, NaN for a single probe a trajectory."""
+        return self.integral.standard_error
+
+    @property
+    def bpd(self) -> Tensor:
+        """Bits per dimension."""
+        return bits_per_dim(self.log_p, self.dims)
+
+    @property
+    def bpd_standard_error(self) -> Tensor:
+        """Standard error of bpd over probes."""
+        return self.standard_error / (self.dims * math.log(2))
+
+    def minus(self, other: "LogLikelihood") -> tuple[Tensor, Tensor]:
+        """log p of this minus that of another condition or model for the same samples, and its standard error, nats.
+
+        Both must come from the same probes and grid; what their noise has in common cancels.
+        """
+        return self.log_p - other.log_p, (self.integral - other.integral).standard_error
+
+
+def log_likelihood(
+    flow: ProbabilityFlow,
+    x: Tensor,
+    condition: Condition = NOTHING,
+    *,
+    t: float | None = None,
+    solver: Solver | None = None,
+    divergence: Divergence | None = None,
+    sample_ids: Sequence[str | int] | None = None,
+    seed: int = 0,
+    on_failure: Literal["raise", "record"] = "raise",
+) -> LogLikelihood:
+    """The exact log-likelihood of each sample.
+
+    Args:
+        flow: The model.
+        x: Samples [B, ...]; their dtype, float32 or float64, is that of the state.
+        condition: What they are conditioned on.
+        t: None reads x as data. A time reads x as x_t, in the model's own coordinates, and gives its density under the
+            model's marginal at that time.
+        solver: :class:`Multistep` by default.
+        divergence: One fresh Rademacher probe a node by default.
+        sample_ids: Stable names, which key the probes; positions in the batch by default.
+        seed: Seed of the probes.
+        on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
+
+    Raises:
+        SolverError: If a sample has no result and ``on_failure`` is "raise".
+        ValueError: If guidance needs an unconditional branch that is not given, or ids do not match x.
+    """
+    solver = Multistep() if solver is None else solver
+    dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
+    levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
+    u = _read(flow, x, levels[0], condition, as_data=t is None)
+    result = _densities(solver, dynamics, u, levels, as_data=t is None)[0]
+    if isinstance(solver, TorchDiffEq) and solver.estimate_error:
+        result = _compare_coarser(result, solver, dynamics, u, levels, as_data=t is None)
+    _raise_failures(result.failures, dynamics.sample_ids, on_failure)
+    return result
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One path of the flow from noise to data.
+
+    Attributes:
+        times: Its times, falling from t_max.
+        states: x_t at each, [B, ...], in the model's own coordinates.
+        marginals: The density of each x_t under the model's marginal at its time; None if not asked for.
+    """
+
+    times: Sequence[float]
+    states: list[Tensor]
+    marginals: list[LogLikelihood] | None
+    failures: list[str | None]
+
+
+def trajectory(
+    flow: ProbabilityFlow,
+    latent: Tensor,
+    condition: Condition = NOTHING,
+    *,
+    times: Sequence[float],
+    solver: Solver | None = None,
+    densities: bool = False,
+    divergence: Divergence | None = None,
+    sample_ids: Sequence[str | int] | None = None,
+    seed: int = 0,
+    on_failure: Literal["raise", "record"] = "raise",
+) -> Trajectory:
+    """Follow the flow from x_T through given times; every marginal density on the way costs one solve together.
+
+    Args:
+        flow: The model.
+        latent: x_T at t_max [B, ...], in the model's own coordinates.
+        condition: Condition of the batch.
+        times: Falling times; those beyond the schedule's range are moved to its ends.
+        solver: :class:`Multistep` by default.
+        densities: Whether to take the marginal densities too (a VJP a node).
+        divergence: As in :func:`log_likelihood`.
+        sample_ids: As in :func:`log_likelihood`.
+        seed: As in :func:`log_likelihood`.
+        on_failure: As in :func:`log_likelihood`.
+    """
+    solver = Multistep() if solver is None else solver
+    dynamics = _dynamics(flow, latent, condition, divergence, sample_ids, seed)
+    low, high = flow.schedule.t_min, flow.schedule.t_max
+    wanted = [min(max(time, low), high) for time in times]
+    if any(later >= earlier for earlier, later in zip(wanted, wanted[1:], strict=False)):
+        raise ValueError(f"times must fall strictly within [{low:g}, {high:g}], got {list(times)}")
+    visited = wanted if wanted[0] == high else [high, *wanted]
+    levels = [flow.schedule.at(time) for time in visited]
+    skip = len(visited) - len(wanted)
+    u = flow.unit_state(latent, levels[0], condition)
+    if densities:
+        marginals = _densities(solver, dynamics, u, levels, as_data=False)[skip:]
+        states = [marginal.latent for marginal in marginals]  # of a falling trajectory: the state at each time
+        marginals = [replace(marginal, latent=latent) for marginal in marginals]
+    else:
+        marginals = None
+        solution = solver.integrate(dynamics, u, levels, trace=False)
+        states = [flow.state(s, level, condition) for s, level in zip(solution.states, levels, strict=True)][skip:]
+    _raise_failures(dynamics.failures, dynamics.sample_ids, on_failure)
+    return Trajectory(wanted, states, marginals, dynamics.failures)
+
+
+def encode(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
+    """Data x [B, ...] to its latent x_T, without derivatives."""
+    solver = Multistep() if solver is None else solver
+    dynamics = _dynamics(flow, x, condition, None, None, 0)
+    levels = [flow.schedule.at(flow.schedule.t_min), flow.schedule.at(flow.schedule.t_max)]
+    solution = solver.integrate(dynamics, _read(flow, x, levels[0], condition, as_data=True), levels, trace=False)
+    _raise_failures(dynamics.failures, dynamics.sample_ids, "raise")
+    return flow.state(solution.states[-1], levels[-1], condition)
+
+
+def decode(flow: ProbabilityFlow, latent: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
+    """Latent x_T [B, ...] to data: the inverse of :func:`encode` up to the solver's error."""
+    solver = Multistep() if solver is None else solver
+    dynamics = _dynamics(flow, latent, condition, None, None, 0)
+    levels = [flow.schedule.at(flow.schedule.t_max), flow.schedule.at(flow.schedule.t_min)]
+    solution = solver.integrate(dynamics, flow.unit_state(latent, levels[0], condition), levels, trace=False)
+    _raise_failures(dynamics.failures, dynamics.sample_ids, "raise")
+    return solution.states[-1] / math.cos(float(levels[-1].angle))
+
+
+def reconstruct(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
+    """Data to latent and back; the distance from x measures the solver."""
+    return decode(flow, encode(flow, x, condition, solver=solver), condition, solver=solver)
+
+
+def _dynamics(
+    flow: ProbabilityFlow,
+    x: Tensor,
+    condition: Condition,
+    divergence: Divergence | None,
+    sample_ids: Sequence[str | int] | None,
+    seed: int,
+) -> Dynamics:
+    ids = list(range(len(x))) if sample_ids is None else list(sample_ids)
+    if len(ids) != len(x):
+        raise ValueError(f"{len(ids)} sample ids for a batch of {len(x)}")
+    if not x.dtype.is_floating_point or x.dtype.itemsize < 4:
+        raise ValueError(f"the state must be float32 or float64, got {x.dtype}: call x.float() (the network may be of any dtype)")
+    if math.cos(float(flow.schedule.at(flow.schedule.t_max).angle)) < 1e-12 and flow.prediction in ("epsilon", "score"):
+        raise ValueError(
+            f"{flow.prediction} prediction says nothing of the data at r = infinity: set the schedule's t_max below "
+            f"{flow.schedule.t_max:g}, or use a v-, x0- or velocity-prediction"
+        )
+    return Dynamics(flow, condition, ids, seed, Hutchinson() if divergence is None else divergence)
+
+
+def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool) -> Tensor:
+    if not as_data:
+        return flow.unit_state(x, level, condition)
+    u = x * math.cos(float(level.angle))
+    return u if condition.mask is None else u * condition.mask
+
+
+def _densities(
+    solver: Solver, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
+) -> list[LogLikelihood]:
+    """Log-likelihood at every level of one trajectory, in either direction; only the first may be read as data."""
+    flow, condition = dynamics.flow, dynamics.condition
+    solution = solver.integrate(dynamics, u, levels, trace=True)
+    assert solution.integrals is not None
+    end = max(range(len(levels)), key=lambda i: float(levels[i].t))
+    noise, mask = levels[end], condition.mask
+    prior = flow.prior.log_prob(solution.states[end], noise, mask)
+    size = u[0].numel()
+    dims = torch.full_like(prior, size) if mask is None else mask.expand_as(u).flatten(1).sum(1).to(prior)
+    calls = flow.evaluations_per_call
+    nfe = NFE(*(calls * count for count in (dynamics.nfe.forward, dynamics.nfe.vjp, dynamics.nfe.jvp)))
+    lost = torch.tensor([failure is not None for failure in dynamics.failures], device=u.device)
+    results = []
+    for level, integral, state in zip(levels, solution.integrals, solution.states, strict=True):
+        growth = math.log(math.cos(float(level.angle))) if as_data else -math.log(float(level.scale))
+        scale = dims * growth
+        log_p = (prior + integral.total + scale).masked_fill(lost, math.nan)
+        far_end = noise if end else level
+        latent = flow.state(solution.states[end] if end else state, far_end, condition)
+        results.append(
+            LogLikelihood(
+                log_p=log_p,
+                prior=prior,
+                integral=integral,
+                scale=scale,
+                discretisation=solution.discretisation,
+                dims=dims,
+                latent=latent,
+                nfe=nfe,
+                density=flow.density(condition),
+                r=float(level.r),
+                r_max=float(noise.r),
+                failures=dynamics.failures,
+            )
+        )
+    return results
+
+
+def _compare_coarser(
+    result: LogLikelihood, solver: TorchDiffEq, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
+) -> LogLikelihood:
+    """Fill in the discretisation estimate by a second, coarser solve with the same probes; its cost is counted."""
+    if solver.adaptive:
+        coarser, divisor = replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol), 1.0
+    else:
+        coarser, divisor = replace(solver, steps=max(1, solver.steps // 2)), 2.0 ** solver.order - 1
+    again = replace(dynamics, nfe=NFE(), failures=[])
+    other = _densities(coarser, again, u, levels, as_data=as_data)[0]
+    nfe = NFE(*(getattr(result.nfe, n) + getattr(other.nfe, n) for n in ("forward", "vjp", "jvp")))
+    return replace(result, discretisation=(result.log_p - other.log_p).abs() / divisor, nfe=nfe)
+
+
+def _raise_failures(failures: Sequence[str | None], sample_ids: Sequence[str | int], on_failure: str) -> None:
+    lost = [(sample_id, reason) for sample_id, reason in zip(sample_ids, failures, strict=True) if reason is not None]
+    if lost and on_failure == "raise":
+        raise SolverError(f"{len(lost)} of {len(sample_ids)} samples have no likelihood; {lost[0][0]}: {lost[0][1]}")
