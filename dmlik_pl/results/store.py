@@ -1,8 +1,8 @@
 """The record store: append-only, crash-safe, columnar at the end.
 
 One study on one sample is a *unit*. A unit is one line of JSON, flushed to the disk before `append` returns, so a run
-that is killed at any moment leaves whole units and at most one cut line. Every process writes its own file, so none ever
-waits for another one.
+that is killed at any moment leaves whole units and at most one cut line. Every process writes its own file, so none
+ever waits for another one.
 
     records/rank0.jsonl      {"study": "time_sweep", "sample_id": "test-00012", "rows": [{...}, ...]}
     records/rank1.jsonl      {"study": "time_sweep", "sample_id": "test-00013", "error": "NaN from the network"}

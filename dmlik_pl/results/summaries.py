@@ -1,0 +1,186 @@
+"""From records to numbers: means, accuracies and distances with their errors, which tables and figures show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dmlik_pl.metrics.bits_per_dim import bits_per_dim
+from dmlik_pl.metrics.frechet import frechet_distance
+from dmlik_pl.results.frames import Decisions, column, data_likelihoods, decisions, feature_matrix
+from dmlik_pl.results.significance import binomial_p_value, holm, mcnemar, mean_with_error, wilson_interval
+
+__all__ = ["BASELINES", "accuracy_summary", "bits_per_dim_summary", "confusion_matrix", "sweep_summary"]
+
+BASELINES = ("clip", "elbo")
+"""Prefixes of the columns that hold the decisions of other methods on the same samples."""
+
+_JACKKNIFE_GROUPS = 10
+
+
+def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of a time sweep, one row a noise level, the data first and then from noise to data.
+
+    Args:
+        frame: The records of the study.
+
+    Returns:
+        Columns stage, time, sigma, n, non_finite, and of bpd, bpd_marginal, clip and fid the mean, its standard error
+        and (bpd only) the probes' part of it.
+    """
+    frame = frame.assign(time=column(frame, "time"))
+    data = frame[frame["stage"] == "data"]
+    samples = frame[frame["stage"] == "sample"]
+    levels = [("data", float("nan"), data)] if len(data) else []
+    levels += [
+        ("sample", time, samples[samples["time"] == time]) for time in sorted(set(samples["time"]), reverse=True)
+    ]
+    rows = []
+    for stage, time, level in levels:
+        row: dict[str, Any] = {"stage": stage, "time": time, "sigma": column(level, "sigma").mean(), "n": len(level)}
+        finite = np.isfinite(column(level, "bpd"))
+        row["non_finite"] = int((~finite).sum())
+        for name in ("bpd", "bpd_marginal", "clip"):
+            values, errors = column(level, name), column(level, f"{name}_standard_error")
+            usable = np.isfinite(values)
+            mean = mean_with_error(values[usable], errors[usable])
+            row |= {name: mean.value, f"{name}_standard_error": mean.standard_error}
+            if name != "clip":
+                row[f"{name}_probe_error"] = mean.probe_error
+        row["fid"], row["fid_standard_error"], row["fid_features"] = _frechet(data, level)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of a prompt accuracy study, one row an attribute.
+
+    Args:
+        frame: The records of the study.
+
+    Returns:
+        Counts, accuracies as shares of 1 with their intervals, mean reciprocal rank, chance, and p-values; those of
+        one kind of test are Holm-corrected over the attributes.
+    """
+    rows = []
+    for decision in decisions(frame):
+        total = int((frame["attribute"] == decision.attribute).sum())
+        rows.append(_accuracy_row(decision) | {"non_finite": total - len(decision.rows)})
+    raw = pd.DataFrame(rows)
+    for name in [name for name in raw.columns if name.endswith("_p")]:
+        known = raw[name].notna()
+        raw.loc[known, f"{name}_holm"] = holm(raw.loc[known, name].tolist())
+    return raw
+
+
+def _accuracy_row(decision: Decisions) -> dict[str, Any]:
+    rows = decision.rows
+    n = len(rows)
+    correct, decided = rows["correct"].to_numpy(bool), rows["decided"].to_numpy(bool)
+    row: dict[str, Any] = {
+        "attribute": decision.attribute,
+        "n": n,
+        "candidates": len(decision.candidates),
+        **_share("accuracy", correct),
+        "undecided": int((~decided).sum()),
+        "undecided_share": float((~decided).mean()) if n else float("nan"),
+        **_share("accuracy_decided", correct[decided]),
+        **_share("accuracy_centred", decision.centred_correct()),
+        "mean_rank": float(decision.ranks().mean()) if n else float("nan"),
+        "mean_reciprocal_rank": float((1 / decision.ranks()).mean()) if n else float("nan"),
+    }
+    # Where the number of candidates varies, the binomial with the mean chance is the cautious choice of a null.
+    row["chance"] = float(np.mean([1 / len(text.split("|")) for text in rows["candidates"]])) if n else float("nan")
+    row["chance_p"] = binomial_p_value(int(correct.sum()), n, row["chance"]) if n else float("nan")
+    for baseline in BASELINES:
+        known = rows[f"{baseline}_correct"].notna().to_numpy() if f"{baseline}_correct" in rows else np.zeros(n, bool)
+        theirs = rows.loc[known, f"{baseline}_correct"].to_numpy(bool) if known.any() else np.zeros(0, bool)
+        comparison = mcnemar(correct[known], theirs)
+        row |= _share(baseline, theirs)
+        row |= {f"{baseline}_n": len(theirs), f"only_likelihood_right_{baseline}": comparison.only_a}
+        row |= {f"only_{baseline}_right": comparison.only_b}
+        row[f"{baseline}_mcnemar_p"] = comparison.p_value if len(theirs) else float("nan")
+    return row
+
+
+def bits_per_dim_summary(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """Bits per dimension of the data under their own prompts.
+
+    Args:
+        frame: The records of any study.
+
+    Returns:
+        The dimension-weighted mean with its errors, the mean solver error (bits per dimension), counts and settings,
+        or None if the study has no likelihood of data.
+    """
+    data = data_likelihoods(frame)
+    if data is None or not len(data):
+        return None
+    finite = np.isfinite(column(data, "log_p"))
+    skipped, data = int((~finite).sum()), data[finite]
+    log_p, dims, errors = (torch.from_numpy(column(data, name).copy()) for name in ("log_p", "dims", "standard_error"))
+    numbers = {name: float(value) for name, value in bits_per_dim(log_p, dims, errors).items()}
+    solver_error = np.abs(column(data, "discretisation")) / dims.numpy() / np.log(2)
+    calls = sum(np.nan_to_num(column(data, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
+    return numbers | {
+        "discretisation": float(solver_error.mean()),
+        "n": len(data),
+        "non_finite": skipped,
+        "dims": float(dims.mean()),
+        "network_calls": float(np.mean(calls)),
+        **{
+            name: " / ".join(sorted(data[name].dropna().unique())) if name in data else ""
+            for name in ("density", "space")
+        },
+    }
+
+
+def confusion_matrix(decision: Decisions, predicted: str = "predicted") -> pd.DataFrame:
+    """Counts of predicted (columns) against true values (rows).
+
+    Args:
+        decision: The decisions about one attribute.
+        predicted: The column with the predictions: "predicted", or that of a baseline, "clip_predicted".
+    """
+    order = decision.candidates
+    counts = pd.crosstab(decision.rows["truth"], decision.rows[predicted])
+    return counts.reindex(index=order, columns=order, fill_value=0).rename_axis(index="true", columns=None)
+
+
+def _frechet(data: pd.DataFrame, level: pd.DataFrame) -> tuple[float, float, float]:
+    """Frechet distance of a level to the data, its grouped-jackknife standard error, and the number of features."""
+    nothing = (float("nan"), float("nan"), float("nan"))
+    names = sorted(set(data["sample_id"]) & set(level["sample_id"]))
+    if len(names) < 2:
+        return nothing
+    reference, other = (
+        feature_matrix(part.drop_duplicates("sample_id").set_index("sample_id").loc[names]) for part in (data, level)
+    )
+    if reference is None or other is None:
+        return nothing
+    both = torch.from_numpy(reference), torch.from_numpy(other)
+    distance = max(0.0, float(frechet_distance(*both)))
+    groups = min(_JACKKNIFE_GROUPS, len(names))
+    if level["stage"].iloc[0] == "data":
+        return 0.0, 0.0, float(reference.shape[1])
+    if len(names) - -(-len(names) // groups) < 2:
+        return distance, float("nan"), float(reference.shape[1])
+    # A sample and its data image share a prompt, so both are left out together.
+    group = torch.arange(len(names)) % groups
+    left_out = np.array([float(frechet_distance(*(part[group != g] for part in both))) for g in range(groups)])
+    error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum())
+    return distance, float(error), float(reference.shape[1])
+
+
+def _distinct(frame: pd.DataFrame, name: str) -> str:
+    return " / ".join(sorted(frame[name].dropna().unique())) if name in frame else ""
+
+
+def _share(name: str, successes: np.ndarray) -> dict[str, float]:
+    n = len(successes)
+    interval = wilson_interval(int(successes.sum()), n)
+    share = float(successes.mean()) if n else float("nan")
+    return {name: share, f"{name}_low": interval.low, f"{name}_high": interval.high}

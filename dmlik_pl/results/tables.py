@@ -1,0 +1,180 @@
+"""From records to tables. A new study registers its own maker with `register_tables("name")`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dmlik_pl.results.frames import Decisions, decisions, describe, failure_count
+from dmlik_pl.results.significance import Interval
+from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.summaries import (
+    BASELINES,
+    accuracy_summary,
+    bits_per_dim_summary,
+    confusion_matrix,
+    sweep_summary,
+)
+from dmlik_pl.results.table import MISSING, Table, percent, percent_with_interval, probability, short, with_error
+
+__all__ = ["TableMaker", "make_tables", "register_tables"]
+
+TableMaker = Callable[[str, pd.DataFrame, int], list[Table]]
+"""Takes the study's name, its records and its number of failed samples."""
+
+_MAKERS: dict[str, TableMaker] = {}
+
+
+def register_tables(study: str) -> Callable[[TableMaker], TableMaker]:
+    """Name the function that makes the tables of a study.
+
+    Args:
+        study: The study's name, as in its records.
+    """
+
+    def register(maker: TableMaker) -> TableMaker:
+        _MAKERS[study] = maker
+        return maker
+
+    return register
+
+
+def make_tables(records: Mapping[str, pd.DataFrame]) -> list[Table]:
+    """All tables of a run.
+
+    Args:
+        records: One frame a study, and `failures`, as the record store returns them.
+
+    Returns:
+        The tables of every study that has a maker and a record, then one of the data's bits per dimension and, if
+        anything failed, one of the failures.
+    """
+    failures = records.get(FAILURES, pd.DataFrame(columns=["study", "sample_id", "error"]))
+    studies = {name: frame for name, frame in records.items() if name != FAILURES and len(frame)}
+    tables = []
+    for study, frame in studies.items():
+        if study in _MAKERS:
+            tables += _MAKERS[study](study, frame, failure_count(failures, study))
+    tables += _bits_per_dim_table(studies, failures)
+    if len(failures):
+        shown = failures.set_index("sample_id")[["study", "error"]].astype(str)
+        tables.append(
+            Table(
+                "failures",
+                f"Failed units: {len(failures)}. They are tried again when the run is started again.",
+                shown,
+                failures,
+            )
+        )
+    return tables
+
+
+@register_tables("time_sweep")
+def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+    raw = sweep_summary(frame)
+    headings = ["Data" if row.stage == "data" else f"{row.time:.2f}" for row in raw.itertuples()]
+    if len(set(headings)) < len(headings):
+        headings = ["Data" if row.stage == "data" else f"{row.time:.6g}" for row in raw.itertuples()]
+    lines = {"σ": [f"{sigma:.3g}" if np.isfinite(sigma) else MISSING for sigma in raw["sigma"]]}
+    for heading, name in (("BPD", "bpd"), ("BPD marginal", "bpd_marginal"), ("FID", "fid"), ("CLIP", "clip")):
+        if raw[name].notna().any():
+            lines[heading] = [
+                with_error(value, error) for value, error in zip(raw[name], raw[f"{name}_standard_error"], strict=True)
+            ]
+    shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=headings)
+    caption = (
+        f"Time sweep, noise (t = 1) to data (t = 0). {describe(frame, failed)} BPD (bits per dimension) reads x_t as "
+        "data at t = 0; BPD marginal is its density at its own time t. σ is the noise-to-signal ratio. Values are "
+        "means over samples ± standard error (sampling and probes)."
+    )
+    if raw["non_finite"].any():
+        caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
+    if "FID" in lines:
+        n, features = int(raw["n"].min()), int(raw["fid_features"].max())
+        caption += (
+            f" FID of N = {n} samples a column against the data, {features} features, ± jackknife standard error; it "
+            "is biased upwards by about features / N, so compare it only within this table."
+        )
+    return [Table(study, caption, shown, raw)]
+
+
+@register_tables("prompt_accuracy")
+def _prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+    raw = accuracy_summary(frame)
+    lines = []
+    for row in raw.to_dict("records"):
+        line = {
+            "n": str(row["n"]),
+            "likelihood %": _shown_share(row, "accuracy"),
+            "undecided": f"{row['undecided']} ({100 * row['undecided_share']:.0f} %)",
+            "decided %": _shown_share(row, "accuracy_decided"),
+            "centred %": _shown_share(row, "accuracy_centred"),
+            "chance %": percent(row["chance"]),
+            "p": probability(row["chance_p_holm"]),
+        }
+        for baseline in BASELINES:
+            if raw[f"{baseline}_n"].any():
+                line[f"{baseline.upper()} %"] = _shown_share(row, baseline)
+                line[f"p ({baseline.upper()})"] = probability(row[f"{baseline}_mcnemar_p_holm"])
+        lines.append(line)
+    shown = pd.DataFrame(lines, index=pd.Index(raw["attribute"], name="attribute"))
+    caption = (
+        f"Prompt accuracy: how often the true one of k prompts has the highest likelihood. {describe(frame, failed)} "
+        "Brackets: Wilson 95 % interval. Undecided: the probe error does not support the decision (counted as made in "
+        "the first accuracy, left out of 'decided'). Centred: each prompt's mean over all samples taken off first. p: "
+        "exact binomial test against chance, 1/k; p (CLIP), p (ELBO): exact McNemar test against that baseline on the "
+        "same samples; each kind Holm-corrected over attributes."
+    )
+    if raw["non_finite"].any():
+        caption += f" {raw['non_finite'].sum()} decisions had a likelihood that is not finite and are left out."
+    return [Table(study, caption, shown, raw)] + [_confusion_table(study, decision) for decision in decisions(frame)]
+
+
+def _confusion_table(study: str, decision: Decisions) -> Table:
+    counts = confusion_matrix(decision)
+    caption = (
+        f"Confusion of {decision.attribute} by likelihood: true value (rows) against the most likely prompt (columns), "
+        f"{len(decision.rows)} samples."
+    )
+    return Table(f"{study}_confusion_{decision.attribute}", caption, counts.astype(str), counts.reset_index())
+
+
+def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFrame) -> list[Table]:
+    """Bits per dimension of the data in every study that has likelihoods of data."""
+    raw = pd.DataFrame(
+        [
+            {"study": study, "failed": failure_count(failures, study)} | summary
+            for study, frame in studies.items()
+            if (summary := bits_per_dim_summary(frame)) is not None
+        ]
+    )
+    if raw.empty:
+        return []
+    lines = [
+        {
+            "n": str(row["n"]),
+            "failed": str(row["failed"]),
+            "BPD": with_error(row["bpd"], row["standard_error"]),
+            "probe error": short(row["probe_standard_error"]),
+            "grid error": short(row["discretisation"]),
+            "D": f"{row['dims']:.6g}",
+            "density": row["density"] or MISSING,
+            "of": row["space"] or MISSING,
+            "calls": f"{row['network_calls']:.4g}",
+        }
+        for row in raw.to_dict("records")
+    ]
+    caption = (
+        "Bits per dimension of the data under their own prompts, weighted by dimensions, ± standard error over "
+        "samples. Probe error: the part of it that more probes would remove. Grid error: mean estimate of the solver's "
+        "error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can exceed 1, "
+        "so its BPD can be negative."
+    )
+    return [Table("bits_per_dim", caption, pd.DataFrame(lines, index=pd.Index(raw["study"], name="study")), raw)]
+
+
+def _shown_share(row: dict[str, Any], name: str) -> str:
+    return percent_with_interval(row[name], Interval(row[f"{name}_low"], row[f"{name}_high"]))
