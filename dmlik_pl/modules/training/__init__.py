@@ -1,0 +1,1 @@
+"""Trainings of the embedded models: each ends as a folder in its library's own layout."""

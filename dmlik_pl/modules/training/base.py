@@ -1,0 +1,60 @@
+"""What all trainings share: an optimiser with warm-up and cosine decay, and the export of the result as a folder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+__all__ = ["Training"]
+
+
+class Training(LightningModule, ABC):
+    """A network in training that ends as a folder of safetensors.
+
+    Args:
+        output: Folder for the trained weights; it is made, and files of the same names are overwritten.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup_steps: Steps of linear warm-up; a cosine to zero at the last step follows.
+    """
+
+    def __init__(
+        self, output: str, learning_rate: float = 1e-3, weight_decay: float = 0.01, warmup_steps: int = 200
+    ) -> None:
+        super().__init__()
+        self.output = Path(output)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the weights, as they are now, into a folder in their library's own layout."""
+
+    def on_fit_end(self) -> None:
+        """Export the weights; averaged weights, where a callback keeps them, are in place by now."""
+        if self.trainer.is_global_zero:
+            self.output.mkdir(parents=True, exist_ok=True)
+            self.export(self.output)
+            rank_zero_info(f"The trained weights are in {self.output}")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return AdamW over all trainable weights and its schedule."""
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        optimiser = torch.optim.AdamW(
+            weights, lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        scale = get_cosine_schedule_with_warmup(optimiser, self.warmup_steps, steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scale, "interval": "step"}}
+
+
+def overridden(defaults: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a network's default architecture with some of its entries replaced."""
+    return {**defaults, **(changes or {})}
