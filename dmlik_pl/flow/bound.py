@@ -123,7 +123,8 @@ def elbo(
     data_term = -0.5 * squared_error(first, noises[0]) - dims * (math.log(r_0) + 0.5 * math.log(2 * math.pi))
     weights = torch.from_numpy(inverse_density.T).to(dims)
     terms = [
-        weights[k] * squared_error(schedule.at_log_snr(torch.from_numpy(-2 * log_r[:, k])), noises[k]) for k in range(draws)
+        weights[k] * squared_error(schedule.at_log_snr(torch.from_numpy(-2 * log_r[:, k])), noises[k])
+        for k in range(draws)
     ]
     values = data_term - _kl(flow, x, last, condition) - torch.stack(terms)
     return Bound(values, dims, NFE(forward=flow.evaluations_per_call * (draws + 1)), flow.density(condition))

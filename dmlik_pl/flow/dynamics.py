@@ -47,7 +47,9 @@ class Dynamics:
     def select(self, b: int) -> Self:
         """The dynamics of one sample alone, with counters of its own."""
         ids = [self.sample_ids[b]]
-        return replace(self, condition=self.condition.select(slice(b, b + 1)), sample_ids=ids, nfe=NFE(), failures=[None])
+        return replace(
+            self, condition=self.condition.select(slice(b, b + 1)), sample_ids=ids, nfe=NFE(), failures=[None]
+        )
 
     def velocity(self, u: Tensor, level: NoiseLevel) -> Tensor:
         """F at u, without derivatives."""

@@ -29,7 +29,16 @@ from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.flow.solvers import Multistep, Solver
 
-__all__ = ["LogLikelihood", "Trajectory", "bits_per_dim", "decode", "encode", "log_likelihood", "reconstruct", "trajectory"]
+__all__ = [
+    "LogLikelihood",
+    "Trajectory",
+    "bits_per_dim",
+    "decode",
+    "encode",
+    "log_likelihood",
+    "reconstruct",
+    "trajectory",
+]
 
 NOTHING = Condition()
 
@@ -133,7 +142,7 @@ def log_likelihood(
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
     u = _read(flow, x, levels[0], condition, as_data=t is None)
-    result = _densities(solver, dynamics, u, levels, as_data=t is None)[0]
+    (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
     if isinstance(solver, TorchDiffEq) and solver.estimate_error:
         result = _compare_coarser(result, solver, dynamics, u, levels, as_data=t is None)
     _raise_failures(result.failures, dynamics.sample_ids, on_failure)
@@ -148,6 +157,7 @@ class Trajectory:
         times: Its times, falling from t_max.
         states: x_t at each, [B, ...], in the model's own coordinates.
         marginals: The density of each x_t under the model's marginal at its time; None if not asked for.
+        failures: Why a sample has NaN instead of states; None for those that have them.
     """
 
     times: Sequence[float]
@@ -193,16 +203,15 @@ def trajectory(
     levels = [flow.schedule.at(time) for time in visited]
     skip = len(visited) - len(wanted)
     u = flow.unit_state(latent, levels[0], condition)
+    marginals = None
     if densities:
-        marginals = _densities(solver, dynamics, u, levels, as_data=False)[skip:]
-        states = [marginal.latent for marginal in marginals]  # of a falling trajectory: the state at each time
-        marginals = [replace(marginal, latent=latent) for marginal in marginals]
+        marginals, states = _densities(solver, dynamics, u, levels, as_data=False)
+        marginals = marginals[skip:]
     else:
-        marginals = None
-        solution = solver.integrate(dynamics, u, levels, trace=False)
-        states = [flow.state(s, level, condition) for s, level in zip(solution.states, levels, strict=True)][skip:]
+        states = solver.integrate(dynamics, u, levels, trace=False).states
     _raise_failures(dynamics.failures, dynamics.sample_ids, on_failure)
-    return Trajectory(wanted, states, marginals, dynamics.failures)
+    visited_x = [flow.state(state, level, condition) for state, level in zip(states, levels, strict=True)]
+    return Trajectory(wanted, visited_x[skip:], marginals, dynamics.failures)
 
 
 def encode(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
@@ -215,7 +224,9 @@ def encode(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, 
     return flow.state(solution.states[-1], levels[-1], condition)
 
 
-def decode(flow: ProbabilityFlow, latent: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
+def decode(
+    flow: ProbabilityFlow, latent: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None
+) -> Tensor:
     """Latent x_T [B, ...] to data: the inverse of :func:`encode` up to the solver's error."""
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, latent, condition, None, None, 0)
@@ -225,7 +236,9 @@ def decode(flow: ProbabilityFlow, latent: Tensor, condition: Condition = NOTHING
     return solution.states[-1] / math.cos(float(levels[-1].angle))
 
 
-def reconstruct(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
+def reconstruct(
+    flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None
+) -> Tensor:
     """Data to latent and back; the distance from x measures the solver."""
     return decode(flow, encode(flow, x, condition, solver=solver), condition, solver=solver)
 
@@ -242,7 +255,9 @@ def _dynamics(
     if len(ids) != len(x):
         raise ValueError(f"{len(ids)} sample ids for a batch of {len(x)}")
     if not x.dtype.is_floating_point or x.dtype.itemsize < 4:
-        raise ValueError(f"the state must be float32 or float64, got {x.dtype}: call x.float() (the network may be of any dtype)")
+        raise ValueError(
+            f"the state must be float32 or float64, got {x.dtype}: call x.float() (the network may be of any dtype)"
+        )
     if math.cos(float(flow.schedule.at(flow.schedule.t_max).angle)) < 1e-12 and flow.prediction in ("epsilon", "score"):
         raise ValueError(
             f"{flow.prediction} prediction says nothing of the data at r = infinity: set the schedule's t_max below "
@@ -260,8 +275,8 @@ def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condit
 
 def _densities(
     solver: Solver, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
-) -> list[LogLikelihood]:
-    """Log-likelihood at every level of one trajectory, in either direction; only the first may be read as data."""
+) -> tuple[list[LogLikelihood], list[Tensor]]:
+    """Log-likelihood and unit-scale state at every level of one trajectory, in either direction."""
     flow, condition = dynamics.flow, dynamics.condition
     solution = solver.integrate(dynamics, u, levels, trace=True)
     assert solution.integrals is not None
@@ -273,13 +288,12 @@ def _densities(
     calls = flow.evaluations_per_call
     nfe = NFE(*(calls * count for count in (dynamics.nfe.forward, dynamics.nfe.vjp, dynamics.nfe.jvp)))
     lost = torch.tensor([failure is not None for failure in dynamics.failures], device=u.device)
+    latent = flow.state(solution.states[end], noise, condition)
     results = []
-    for level, integral, state in zip(levels, solution.integrals, solution.states, strict=True):
+    for level, integral in zip(levels, solution.integrals, strict=True):
         growth = math.log(math.cos(float(level.angle))) if as_data else -math.log(float(level.scale))
         scale = dims * growth
         log_p = (prior + integral.total + scale).masked_fill(lost, math.nan)
-        far_end = noise if end else level
-        latent = flow.state(solution.states[end] if end else state, far_end, condition)
         results.append(
             LogLikelihood(
                 log_p=log_p,
@@ -296,19 +310,25 @@ def _densities(
                 failures=dynamics.failures,
             )
         )
-    return results
+    return results, solution.states
 
 
 def _compare_coarser(
-    result: LogLikelihood, solver: TorchDiffEq, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
+    result: LogLikelihood,
+    solver: TorchDiffEq,
+    dynamics: Dynamics,
+    u: Tensor,
+    levels: Sequence[NoiseLevel],
+    *,
+    as_data: bool,
 ) -> LogLikelihood:
     """Fill in the discretisation estimate by a second, coarser solve with the same probes; its cost is counted."""
     if solver.adaptive:
         coarser, divisor = replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol), 1.0
     else:
-        coarser, divisor = replace(solver, steps=max(1, solver.steps // 2)), 2.0 ** solver.order - 1
+        coarser, divisor = replace(solver, steps=max(1, solver.steps // 2)), 2.0**solver.order - 1
     again = replace(dynamics, nfe=NFE(), failures=[])
-    other = _densities(coarser, again, u, levels, as_data=as_data)[0]
+    (other, _), _ = _densities(coarser, again, u, levels, as_data=as_data)
     nfe = NFE(*(getattr(result.nfe, n) + getattr(other.nfe, n) for n in ("forward", "vjp", "jvp")))
     return replace(result, discretisation=(result.log_p - other.log_p).abs() / divisor, nfe=nfe)
 

@@ -69,6 +69,8 @@ def draw(
     return torch.from_numpy(out).to(like)
 
 
-def noise(like: Tensor, sample_ids: Sequence[str | int], *, seed: int, purpose: Purpose, mask: Tensor | None = None) -> Tensor:
+def noise(
+    like: Tensor, sample_ids: Sequence[str | int], *, seed: int, purpose: Purpose, mask: Tensor | None = None
+) -> Tensor:
     """Standard normal noise of the shape of ``like``, keyed by sample."""
     return draw("gaussian", like, sample_ids, seed=seed, probes=1, purpose=purpose, mask=mask)[0]

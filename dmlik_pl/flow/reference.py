@@ -144,7 +144,9 @@ class TorchDiffEq:
             setattr(dynamics.nfe, name, -(-sum(getattr(count, name) for count in calls) // len(calls)))
         return self._collect(solved, u, levels, dynamics, trace)
 
-    def _solve(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], trace: bool) -> tuple[list[Tensor], Tensor]:
+    def _solve(
+        self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], trace: bool
+    ) -> tuple[list[Tensor], Tensor]:
         """States at each level, and integrals of the trace from the first level to each, [levels, draws], for one sample."""
         flow, mean = dynamics.flow, dynamics.condition.mean
         mean = torch.zeros((), dtype=u.dtype, device=u.device) if mean is None else mean
@@ -181,7 +183,13 @@ class TorchDiffEq:
         try:
             with torch.no_grad():
                 y, density = odeint(
-                    rates, start, times.to(u.device), rtol=self.rtol, atol=self.atol, method=self.method, options=self._options(size)
+                    rates,
+                    start,
+                    times.to(u.device),
+                    rtol=self.rtol,
+                    atol=self.atol,
+                    method=self.method,
+                    options=self._options(size),
                 )
         except AssertionError as error:  # torchdiffeq's way to say that the step has vanished
             raise SolverError(f"{self.describe()} did not converge: {error}; loosen rtol and atol") from error
@@ -217,7 +225,10 @@ class TorchDiffEq:
         trace: bool,
     ) -> Solution:
         draws = max(1, dynamics.divergence.probes // dynamics.divergence.set_size)
-        lost = [torch.full_like(u[:1], math.nan)] * len(levels), torch.full((len(levels), draws), math.nan).to(u.device).double()
+        lost = (
+            [torch.full_like(u[:1], math.nan)] * len(levels),
+            torch.full((len(levels), draws), math.nan).to(u.device).double(),
+        )
         parts = [lost if part is None else part for part in solved]
         states = [torch.cat([part[0][i] for part in parts]) for i in range(len(levels))]
         unknown = torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device)

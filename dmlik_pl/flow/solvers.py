@@ -89,7 +89,9 @@ class Multistep:
 
     def __post_init__(self) -> None:
         if self.nodes < 7 or not 1 <= self.order <= 5:
-            raise ValueError(f"Multistep needs nodes >= 7 and 1 <= order <= 5, got nodes={self.nodes}, order={self.order}")
+            raise ValueError(
+                f"Multistep needs nodes >= 7 and 1 <= order <= 5, got nodes={self.nodes}, order={self.order}"
+            )
 
     def describe(self) -> str:  # noqa: D102
         return f"multistep({self.nodes} nodes, order {self.order})"
@@ -153,7 +155,10 @@ class Multistep:
 
     def _increment(self, history: Sequence[tuple[float, Tensor]], start: float, end: float) -> Tensor:
         weights = _lagrange_weights([node for node, _ in history], start, end)
-        return sum((float(w) * field for w, (_, field) in zip(weights, history, strict=True)), start=torch.zeros(()).to(history[0][1]))
+        return sum(
+            (float(w) * field for w, (_, field) in zip(weights, history, strict=True)),
+            start=torch.zeros(()).to(history[0][1]),
+        )
 
     def _log_density_error(
         self, u: Tensor, level: NoiseLevel, field: Tensor, history: Sequence[tuple[float, Tensor]], explicit: Tensor
