@@ -149,9 +149,6 @@ def _accuracy_figure(summary: pd.DataFrame) -> Figure:
     for position, row in summary.iterrows():
         ends = (position - 0.46, position + 0.46)
         axes.hlines(100 * row["chance"], *ends, color="black", linestyle="--", linewidth=1.2)
-        axes.annotate(
-            "chance", (ends[1], 100 * row["chance"]), (0, 2), textcoords="offset points", ha="right", fontsize=7
-        )
     axes.set_xticks(summary.index, [f"{row.attribute}\n(n = {row.n})" for row in summary.itertuples()])
     axes.set_ylim(0, 105)
     axes.set_ylabel("true prompt first (%)")
@@ -268,7 +265,7 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         _open(above)
         _draw_classes(below, data, attribute)
         below.set_xlabel("bits per dimension of the data")
-    figure.suptitle("ticks: samples, points: means of the classes with 95 % intervals", fontsize=8, color="dimgrey")
+    figure.supxlabel("ticks: samples; points: means of the classes, 95 % intervals", fontsize=8, color="dimgrey")
     return {f"{study}_bits_per_dim": figure}
 
 

@@ -88,7 +88,12 @@ class Table:
     def rich(self) -> rich.table.Table:
         """The table for a terminal."""
         table = rich.table.Table(
-            title=self.name.replace("_", " "), caption=self.caption, caption_justify="left", box=rich.box.SIMPLE_HEAD
+            title=self.name.replace("_", " "),
+            caption=self.caption,
+            caption_justify="left",
+            box=rich.box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
         )
         table.add_column(str(self.shown.index.name or ""))
         for name in self.shown.columns:
@@ -127,7 +132,7 @@ def percent_with_interval(share: float, interval: Interval) -> str:
     """A share of 1 as a percentage with its interval."""
     if math.isnan(share):
         return MISSING
-    return f"{percent(share)} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
+    return f"{percent(share)} [{100 * interval.low:.0f}–{100 * interval.high:.0f}]"
 
 
 def probability(p_value: float) -> str:

@@ -104,33 +104,41 @@ def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Tab
 @register_tables("prompt_accuracy")
 def _prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
     raw = accuracy_summary(frame)
-    lines = []
+    baselines = [name for name in BASELINES if raw[f"{name}_n"].any()]
+    index = pd.Index(raw["attribute"], name="attribute")
+    shares, tests = [], []
     for row in raw.to_dict("records"):
-        line = {
-            "n": str(row["n"]),
-            "likelihood %": _shown_share(row, "accuracy"),
-            "undecided": f"{row['undecided']} ({100 * row['undecided_share']:.0f} %)",
-            "decided %": _shown_share(row, "accuracy_decided"),
-            "centred %": _shown_share(row, "accuracy_centred"),
-            "chance %": percent(row["chance"]),
-            "p": probability(row["chance_p_holm"]),
-        }
-        for baseline in BASELINES:
-            if raw[f"{baseline}_n"].any():
-                line[f"{baseline.upper()} %"] = _shown_share(row, baseline)
-                line[f"p ({baseline.upper()})"] = probability(row[f"{baseline}_mcnemar_p_holm"])
-        lines.append(line)
-    shown = pd.DataFrame(lines, index=pd.Index(raw["attribute"], name="attribute"))
+        undecided = MISSING if not row["n"] else f"{row['undecided']} ({100 * row['undecided_share']:.0f} %)"
+        share = {"n": str(row["n"]), "likelihood %": _shown_share(row, "accuracy"), "undecided": undecided}
+        share["decided %"] = _shown_share(row, "accuracy_decided")
+        share |= {f"{name.upper()} %": _shown_share(row, name) for name in baselines}
+        shares.append(share | {"chance %": percent(row["chance"])})
+        test = {"centred %": _shown_share(row, "accuracy_centred"), "MRR": f"{row['mean_reciprocal_rank']:.3f}"}
+        test["p (chance)"] = probability(row["chance_p_holm"])
+        for name in baselines:
+            only = (row[f"only_likelihood_right_{name}"], row[f"only_{name}_right"])
+            test[f"only L / only {name.upper()}"] = f"{only[0]} / {only[1]}"
+            test[f"p ({name.upper()})"] = probability(row[f"{name}_mcnemar_p_holm"])
+        tests.append(test)
     caption = (
         f"Prompt accuracy: how often the true one of k prompts has the highest likelihood. {describe(frame, failed)} "
         "Brackets: Wilson 95 % interval. Undecided: the probe error does not support the decision (counted as made in "
-        "the first accuracy, left out of 'decided'). Centred: each prompt's mean over all samples taken off first. p: "
-        "exact binomial test against chance, 1/k; p (CLIP), p (ELBO): exact McNemar test against that baseline on the "
-        "same samples; each kind Holm-corrected over attributes."
+        "the first accuracy, left out of 'decided'). Chance is 1/k."
     )
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} decisions had a likelihood that is not finite and are left out."
-    return [Table(study, caption, shown, raw)] + [_confusion_table(study, decision) for decision in decisions(frame)]
+    tests_caption = (
+        "Prompt accuracy of the likelihood, tested. Centred: accuracy after each prompt's mean over all samples is "
+        "taken off its scores, so that no prompt wins everywhere. MRR: mean reciprocal rank of the true prompt. "
+        "p (chance): exact binomial test against 1/k; other p: exact McNemar test against that baseline on the same "
+        "samples, from those that only the likelihood (L) or only the baseline decides right. Each "
+        "kind of test is Holm-corrected over attributes."
+    )
+    return [
+        Table(study, caption, pd.DataFrame(shares, index=index), raw),
+        Table(f"{study}_tests", tests_caption, pd.DataFrame(tests, index=index), raw),
+        *(_confusion_table(study, decision) for decision in decisions(frame)),
+    ]
 
 
 def _confusion_table(study: str, decision: Decisions) -> Table:
@@ -161,18 +169,25 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
             "probe error": short(row["probe_standard_error"]),
             "grid error": short(row["discretisation"]),
             "D": f"{row['dims']:.6g}",
-            "density": row["density"] or MISSING,
-            "of": row["space"] or MISSING,
             "calls": f"{row['network_calls']:.4g}",
         }
         for row in raw.to_dict("records")
     ]
+    densities = dict.fromkeys(f"{row.density} of {row.space}" for row in raw.itertuples() if row.density)
+    meaning = f" ({'; '.join(densities)})" if densities else ""
     caption = (
-        "Bits per dimension of the data under their own prompts, weighted by dimensions, ± standard error over "
-        "samples. Probe error: the part of it that more probes would remove. Grid error: mean estimate of the solver's "
-        "error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can exceed 1, "
-        "so its BPD can be negative."
+        f"Bits per dimension of the data under their own prompts{meaning}, weighted by dimensions, ± standard error "
+        "over samples. Probe error: the part of it that more probes would remove. Grid error: mean estimate of the "
+        "solver's error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can "
+        "exceed 1, so its BPD can be negative."
     )
+    if raw["non_finite"].any():
+        caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
+    if raw["too_dense"].any():
+        caption += (
+            f" {raw['too_dense'].sum()} likelihoods are higher than data smoothed by noise of size r_min can have: the "
+            "solver has not converged, or the flow (guidance above 1) is not that of a noised density."
+        )
     return [Table("bits_per_dim", caption, pd.DataFrame(lines, index=pd.Index(raw["study"], name="study")), raw)]
 
 

@@ -1,0 +1,6 @@
+"""`python -m dmlik_pl.results RUN_FOLDER` makes tables and figures again from the records of a run."""
+
+from dmlik_pl.results.report import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

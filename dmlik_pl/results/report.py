@@ -1,0 +1,95 @@
+"""A run folder's tables, figures and report, made from its records alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich.console
+
+from dmlik_pl.results.figures import make_figures
+from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.results.table import Table
+from dmlik_pl.results.tables import make_tables
+
+__all__ = ["main", "write_report"]
+
+_DOTS_PER_INCH = 150
+
+
+def write_report(folder: str | Path) -> list[Table]:
+    """Write `tables/`, `figures/` and `report.md` into a run folder, replacing those of an earlier call.
+
+    A run that was killed before it merged its records is merged here first; what it finished is shown.
+
+    Args:
+        folder: The run folder, the one that holds `records`.
+
+    Returns:
+        The tables.
+
+    Raises:
+        FileNotFoundError: If the folder holds no records.
+    """
+    folder = Path(folder)
+    store = RecordStore(folder)
+    records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(folder)
+    tables, figures = make_tables(records), make_figures(records)
+    _clear(folder / "tables", ("md", "csv", "tex"))
+    _clear(folder / "figures", ("png",))
+    for table in tables:
+        table.write(folder / "tables")
+    for name, figure in figures.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=_DOTS_PER_INCH)
+    (folder / "report.md").write_text(_markdown(folder, tables, list(figures)), encoding="utf-8")
+    return tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python -m dmlik_pl.results`.
+
+    Args:
+        arguments: Command-line arguments; those of the process if None.
+
+    Returns:
+        The exit status: 1 if the folder holds no records.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m dmlik_pl.results",
+        description="Make the tables, figures and report of a run again from its records, without a model.",
+    )
+    parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
+    folder = parser.parse_args(arguments).folder
+    try:
+        tables = write_report(folder)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    console = rich.console.Console()
+    for table in tables:
+        console.print(table.rich())
+    console.print(f"Written to {folder / 'report.md'}, {folder / 'tables'} and {folder / 'figures'}.")
+    return 0
+
+
+def _clear(folder: Path, extensions: Sequence[str]) -> None:
+    """Remove what an earlier call wrote, so that no table of other records stays behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for extension in extensions:
+        for path in folder.glob(f"*.{extension}"):
+            path.unlink()
+
+
+def _markdown(folder: Path, tables: Sequence[Table], figures: Sequence[str]) -> str:
+    parts = [f"# {folder.resolve().name}"]
+    settings = [f"[{name}]({name})" for name in ("config.yaml", "versions.json") if (folder / name).exists()]
+    if settings:
+        parts.append(f"Settings: {', '.join(settings)}.")
+    for table in tables:
+        links = ", ".join(f"[{extension}](tables/{table.name}.{extension})" for extension in ("csv", "tex"))
+        parts += [f"## {table.name.replace('_', ' ').capitalize()}", table.markdown().strip(), f"As {links}."]
+    if figures:
+        parts += ["## Figures", *(f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in figures)]
+    return "\n\n".join(parts) + "\n"
