@@ -182,18 +182,11 @@ def _margin_figure(split: list[Decisions]) -> Figure:
         axes.axhspan(-zone, zone, color=GREY, alpha=0.18, linewidth=0, label=f"±1.96 median s.e. (±{zone:.2g})")
         for label, chosen, colour in kinds:
             part = rows[chosen]
-            axes.errorbar(
-                part.index,
-                part["margin_"],
-                part["error_"],
-                fmt="o",
-                markersize=3,
-                color=colour,
-                elinewidth=0.7,
-                label=f"{label}: {len(part)}",
-            )
+            reach = (part["margin_"] - part["error_"], part["margin_"] + part["error_"])
+            axes.vlines(part.index, *reach, color=colour, alpha=0.5, linewidth=0.7)
+            axes.plot(part.index, part["margin_"], "o", color=colour, markersize=3, label=f"{label}: {len(part)}")
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_title(f"{decision.attribute} (n = {len(rows)})", fontsize=10)
+        axes.set_title(f"{decision.attribute} (n = {len(rows)}), bars ±1 s.e.", fontsize=10)
         axes.set_xlabel("samples, sorted by margin")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         _open(axes)

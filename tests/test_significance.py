@@ -1,0 +1,88 @@
+"""Intervals and tests against published or hand-computed numbers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dmlik_pl.results.significance import (
+    binomial_p_value,
+    bootstrap_mean_interval,
+    holm,
+    mcnemar,
+    mean_with_error,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe (1998), table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_agrees_with_newcombe(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_knows_nothing_without_trials() -> None:
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_mcnemar_by_hand() -> None:
+    # 8 discordant samples, 1 against 7: p = 2 (C(8,0) + C(8,1)) / 2^8 = 18/256
+    a = [True] * 5 + [True] + [False] * 7 + [False] * 3
+    b = [True] * 5 + [False] + [True] * 7 + [False] * 3
+    result = mcnemar(a, b)
+    assert (result.only_a, result.only_b) == (1, 7)
+    assert result.p_value == pytest.approx(18 / 256)
+    assert mcnemar(a, a).p_value == 1.0
+    with pytest.raises(ValueError, match="same samples"):
+        mcnemar(a, b[:-1])
+
+
+def test_binomial_p_value_by_hand() -> None:
+    # 6 of 7 right with chance 1/7: outcomes no likelier than this one are 6 and 7 right
+    assert binomial_p_value(6, 7, 1 / 7) == pytest.approx((7 * 6 + 1) / 7**7)
+    assert binomial_p_value(5, 10, 0.5) == pytest.approx(1.0)
+    assert binomial_p_value(0, 0, 0.25) == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_mean_contains_probe_error() -> None:
+    mean = mean_with_error([1.0, 2.0, 4.0, 5.0], [0.3, 0.4, 0.0, 1.2])
+    assert mean.value == 3.0
+    assert mean.standard_error == pytest.approx(math.sqrt(10 / 3) / 2)
+    assert mean.probe_error == pytest.approx(1.3 / 4)
+    assert mean.n == 4
+    assert math.isnan(mean_with_error([1.0]).standard_error) and math.isnan(mean_with_error([1.0]).probe_error)
+    assert mean_with_error([]).n == 0
+
+
+def test_standard_error_covers_sampling_and_probe_noise() -> None:
+    generator = np.random.default_rng(0)
+    repeats, n = 4000, 25
+    values = generator.normal(0, 1, (repeats, n)) + generator.normal(0, 0.5, (repeats, n))
+    means = [mean_with_error(row, np.full(n, 0.5)) for row in values]
+    spread = np.std([mean.value for mean in means])
+    assert np.sqrt(np.mean([mean.standard_error**2 for mean in means])) == pytest.approx(spread, rel=0.05)
+    assert means[0].probe_error == pytest.approx(0.5 / math.sqrt(n))
+
+
+def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(2.0, 3.0, 400)
+    low, high = bootstrap_mean_interval(values, seed=3)
+    error = values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error)
+    assert bootstrap_mean_interval(values, seed=3) == (low, high)
+    assert bootstrap_mean_interval(values, seed=4) != (low, high)
+    assert bootstrap_mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    with pytest.raises(ValueError, match="at least 2"):
+        bootstrap_mean_interval([1.0])
