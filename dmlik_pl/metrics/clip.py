@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from dmlik_pl.shipped import locate
+
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPProcessor
 
@@ -39,7 +41,7 @@ class CLIPEncoder(nn.Module):
         """Load a CLIP model in the folder layout of transformers.
 
         Args:
-            name_or_path: A folder, or the name of a model on the Hugging Face hub.
+            name_or_path: A folder, the name of a shipped model, or that of a model on the Hugging Face hub.
             local_files_only: Never download; HF_HUB_OFFLINE=1 does the same.
             revision: Branch, tag or commit on the hub.
 
@@ -50,8 +52,8 @@ class CLIPEncoder(nn.Module):
 
         where: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision}
         try:
-            model = CLIPModel.from_pretrained(name_or_path, **where)
-            processor = CLIPProcessor.from_pretrained(name_or_path, **where)
+            model = CLIPModel.from_pretrained(locate(name_or_path), **where)
+            processor = CLIPProcessor.from_pretrained(locate(name_or_path), **where)
         except OSError as error:
             raise FileNotFoundError(
                 f"no CLIP model at {str(name_or_path)!r}: it is neither a folder with config.json, model.safetensors, "

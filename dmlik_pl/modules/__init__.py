@@ -1,0 +1,1 @@
+"""LightningModules: they tie models, studies and trainings to a trainer."""

@@ -1,0 +1,102 @@
+"""The evaluation as a LightningModule: a model, the studies made of it, and how its likelihoods are taken."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+import torch
+from lightning import LightningModule
+from torch import nn
+
+from dmlik_pl.data.base import Batch
+from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
+from dmlik_pl.studies import Estimator, Outcome, Study
+
+__all__ = ["Evaluation"]
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(LightningModule):
+    """Runs studies on a model, batch by batch; the records are what ``test_step`` returns.
+
+    Args:
+        diffusion: The model, one of :mod:`dmlik_pl.models`.
+        studies: What is asked of it, of :mod:`dmlik_pl.studies`.
+        solver: How the flow is integrated: ``Multistep`` (fast, fixed grid) or ``TorchDiffEq`` (reference).
+        divergence: How its traces are taken: ``Hutchinson`` or ``Exact``.
+        seed: Seed of probes, latents and bounds. With it and a sample's name every result is fixed.
+        max_batch: Samples that go through the network at once; lower it when memory runs out, no result changes.
+        double: Hold state and log-density in float64 instead of float32, whatever the network's dtype.
+    """
+
+    def __init__(
+        self,
+        diffusion: nn.Module,
+        studies: list[Study],
+        solver: Solver | None = None,
+        divergence: Divergence | None = None,
+        seed: int = 0,
+        max_batch: int = 64,
+        double: bool = False,
+    ) -> None:
+        super().__init__()
+        if not studies:
+            raise ValueError("there is nothing to do: give at least one study in model.studies")
+        names = [study.name for study in studies]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two studies have one name, {names}: run them one after another, each in a folder of its own")
+        self.diffusion = diffusion
+        self.studies = nn.ModuleList(studies)
+        self.estimator = Estimator(
+            solver=Multistep() if solver is None else solver,
+            divergence=Hutchinson() if divergence is None else divergence,
+            seed=seed,
+            max_batch=max_batch,
+            double=double,
+        )
+        self.done: Mapping[str, AbstractSet[str]] = {}
+
+    @property
+    def study_names(self) -> list[str]:
+        """Names of the studies, which are those of the record files."""
+        return [str(study.name) for study in self.studies]
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[tuple[str, Outcome]]:
+        """Every outcome of a batch, with the name of its study; units that are done already are left out."""
+        outcomes = []
+        for study in self.studies:
+            assert isinstance(study, Study)
+            finished = self.done.get(study.name, frozenset())
+            left = _select(batch, [b for b, name in enumerate(batch.sample_id) if name not in finished])
+            outcomes += [(study.name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
+            outcomes += [(study.name, outcome) for outcome in self._measure(study, left)]
+        return outcomes
+
+    def _measure(self, study: Study, batch: Batch) -> Sequence[Outcome]:
+        """One study on one batch; a sample that cannot be measured fails alone, not with its batch."""
+        if not len(batch):
+            return []
+        try:
+            return study.measure(self.diffusion, batch, self.estimator)  # type: ignore[arg-type]  # structural
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(
+                f"out of memory with max_batch={self.estimator.max_batch}: lower --model.max_batch (no result changes) "
+                "and start the same command again; finished samples are kept"
+            ) from error
+        except (ValueError, SolverError) as error:
+            if len(batch) == 1:
+                logger.warning("%s failed on %s: %s", study.name, batch.sample_id[0], error)
+                return [Outcome(batch.sample_id[0], error=str(error))]
+            alone = [self._measure(study, _select(batch, [b])) for b in range(len(batch))]
+            return [outcome for outcomes in alone for outcome in outcomes]
+
+
+def _select(batch: Batch, index: Sequence[int]) -> Batch:
+    """Some samples of a batch, without its failures."""
+    return Batch(
+        sample_id=[batch.sample_id[b] for b in index],
+        image=batch.image[list(index)],
+        prompt=[batch.prompt[b] for b in index],
+        attributes={name: [values[b] for b in index] for name, values in batch.attributes.items()},
+    )

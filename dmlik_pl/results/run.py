@@ -1,0 +1,78 @@
+"""The folder of a run: found again by the same settings, never shared by different ones."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dmlik_pl
+from dmlik_pl.shipped import locate
+
+__all__ = ["run_folder", "write_settings"]
+
+# What may change between two starts of one run: it changes no result.
+IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
+_PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
+
+
+def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path:
+    """The folder of a run: its name and a digest of every setting that a result depends on.
+
+    Folders of weights that the settings name count with their files' names, sizes and times: a model that was trained again
+    starts a new run.
+
+    Args:
+        root: Folder of all runs.
+        name: Readable part of the folder's name.
+        settings: The resolved configuration.
+    """
+    relevant = _relevant(settings)
+    fingerprints = {text: _fingerprint(text) for text in _texts(relevant.get("model", {}))}
+    content = json.dumps([dmlik_pl.__version__, relevant, fingerprints], sort_keys=True, default=str)
+    return Path(root) / f"{name}-{hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}"
+
+
+def write_settings(folder: Path, config: str) -> None:
+    """Write ``config.yaml`` and ``versions.json`` into a run folder.
+
+    Args:
+        folder: The run folder; it is made if needed.
+        config: The resolved configuration as YAML.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    versions = {"dmlik_pl": dmlik_pl.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
+    (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+
+
+def _relevant(settings: Any) -> Any:
+    if isinstance(settings, Mapping):
+        return {key: _relevant(value) for key, value in settings.items() if key not in IRRELEVANT}
+    if isinstance(settings, list | tuple):
+        return [_relevant(value) for value in settings]
+    return settings
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for value in settings:
+            yield from _texts(value)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _fingerprint(text: str) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of the weights in a folder; None for a text that names no folder."""
+    folder = Path(locate(text))
+    if not text or not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json"))
+    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

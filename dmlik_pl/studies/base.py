@@ -1,0 +1,175 @@
+"""What every study shares: what it needs of a model and of a batch, and how its likelihoods are taken."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dmlik_pl.flow import (
+    Condition,
+    Divergence,
+    Exact,
+    Hutchinson,
+    LogLikelihood,
+    Multistep,
+    ProbabilityFlow,
+    Solver,
+    log_likelihood,
+)
+
+__all__ = ["Estimator", "Model", "Outcome", "Samples", "Study", "likelihood_columns"]
+
+
+class Model(Protocol):
+    """A conditional diffusion model as studies see it.
+
+    Attributes:
+        space: What p is a density of, e.g. "VAE latents times 0.13025".
+    """
+
+    space: str
+
+    def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
+        """The model's probability flow at a guidance weight."""
+        ...
+
+    def condition(self, prompts: Sequence[str]) -> Condition:
+        """What a prompt is to the network."""
+        ...
+
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] to what p is a density of."""
+        ...
+
+    def to_image(self, latents: Tensor) -> Tensor:
+        """The other way, to images [B, C, H, W] in [0, 1]."""
+        ...
+
+
+class Samples(Protocol):
+    """A batch of images with their true prompts and attributes."""
+
+    sample_id: list[str]
+    image: Tensor
+    prompt: list[str]
+    attributes: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How likelihoods are taken; one for all studies of a run.
+
+    Attributes:
+        solver: Integrates the flow.
+        divergence: Takes its traces.
+        seed: Seed of probes, latents and bounds.
+        max_batch: Samples that go through the network at once; bounds the memory and changes no result.
+        double: Hold state and log-density in float64 instead of float32.
+    """
+
+    solver: Solver = field(default_factory=Multistep)
+    divergence: Divergence = field(default_factory=Hutchinson)
+    seed: int = 0
+    max_batch: int = 64
+    double: bool = False
+
+    def state(self, x: Tensor) -> Tensor:
+        """x in the dtype of the state."""
+        return x.double() if self.double else x.float()
+
+    def log_likelihood(
+        self, flow: ProbabilityFlow, x: Tensor, condition: Condition, sample_ids: Sequence[str]
+    ) -> LogLikelihood:
+        """Log-likelihoods of x [B, ...] read as data, in pieces that fit the memory; failures are recorded."""
+        parts = [
+            log_likelihood(
+                flow,
+                self.state(x[start : start + self.max_batch]),
+                condition.select(slice(start, start + self.max_batch)),
+                solver=self.solver,
+                divergence=self.divergence,
+                sample_ids=sample_ids[start : start + self.max_batch],
+                seed=self.seed,
+                on_failure="record",
+            )
+            for start in range(0, len(x), self.max_batch)
+        ]
+        return LogLikelihood.cat(parts)
+
+    def describe_probes(self) -> str:
+        """The trace estimator in words, for tables."""
+        estimate = self.divergence
+        if isinstance(estimate, Exact):
+            return "exact trace"
+        fresh = "per node" if isinstance(self.solver, Multistep) else "per trajectory"
+        structure = f", {estimate.colours}x{estimate.colours} colours" if getattr(estimate, "colours", 1) > 1 else ""
+        return f"{estimate.probes} {estimate.distribution} {fresh}{structure}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found of one sample.
+
+    Attributes:
+        sample_id: Name of the sample.
+        rows: Its records; empty if it failed.
+        error: Why it failed.
+        picture: An image [C, H, W] in [0, 1] worth a look.
+    """
+
+    sample_id: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+    picture: Tensor | None = None
+
+
+class Study(nn.Module, ABC):
+    """One experiment: what is asked of a batch and which records it yields.
+
+    Attributes:
+        name: Names its records, tables and figures.
+    """
+
+    name: str
+
+    @abstractmethod
+    def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:
+        """One outcome for each sample of the batch."""
+
+
+def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: ProbabilityFlow) -> list[dict[str, Any]]:
+    """One record per sample with everything that says how its likelihood was made; log-likelihoods in nats."""
+    shared = {
+        "nfe_forward": result.nfe.forward,
+        "nfe_vjp": result.nfe.vjp,
+        "nfe_jvp": result.nfe.jvp,
+        "density": result.density,
+        "guidance": flow.guidance,
+        "space": flow.space,
+        "r_min": result.r,
+        "r_max": result.r_max,
+        "solver": estimator.solver.describe(),
+        "probes": estimator.describe_probes(),
+    }
+    columns = {
+        "log_p": result.log_p,
+        "standard_error": result.standard_error,
+        "discretisation": result.discretisation,
+        "bpd": result.bpd,
+        "bpd_standard_error": result.bpd_standard_error,
+        "prior_term": result.prior,
+        "divergence_term": result.divergence,
+    }
+    values = {name: column.tolist() for name, column in columns.items()}
+    dims = result.dims.tolist()
+    return [
+        {name: column[b] for name, column in values.items()} | {"dims": int(dims[b])} | shared for b in range(len(dims))
+    ]
+
+
+def tile(tensor: Tensor, copies: int) -> Tensor:
+    """The whole batch several times, one after another; the order of :meth:`Condition.tile`."""
+    return torch.cat([tensor] * copies)

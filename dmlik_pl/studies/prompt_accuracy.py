@@ -1,0 +1,175 @@
+"""Which prompt does the likelihood prefer? (Table 6 of Cross and Ragni, decided image by image.)
+
+All prompts of an image compete on the same latent, the same grid and the same probes, so that what is ranked is their
+difference, with the standard error of the difference. A ranking that its error does not support counts as undecided.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from dmlik_pl.flow import LogLikelihood, elbo, reconstruct
+from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
+from dmlik_pl.studies.base import Estimator, Model, Outcome, Samples, Study, likelihood_columns, tile
+
+__all__ = ["PromptAccuracy"]
+
+
+class PromptAccuracy(Study):
+    """Let the values of each attribute compete, the other attributes being true.
+
+    Args:
+        template: Prompt with the attributes' names in braces, e.g. "a photo of a {colour} {shape}".
+        candidates: The values of each attribute that compete.
+        guidance: w of Eq. 10: 1 is plain conditional.
+        confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as far
+            as probe noise goes.
+        clip: Folder or hub name of a CLIP model for the baseline; none without.
+        elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
+        reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
+        local_files_only: Never download the CLIP model.
+    """
+
+    name = "prompt_accuracy"
+
+    def __init__(
+        self,
+        template: str,
+        candidates: dict[str, list[str]],
+        guidance: float = 1.0,
+        confidence: float = 0.95,
+        clip: str | None = None,
+        elbo_draws: int = 0,
+        reconstruct: bool = False,
+        local_files_only: bool = False,
+    ) -> None:
+        super().__init__()
+        for attribute, values in candidates.items():
+            if len(set(values)) < 2 or len(set(values)) < len(values) or any("|" in value for value in values):
+                raise ValueError(f"candidates of {attribute!r} must be two or more different values without '|': {values}")
+        self.template = template
+        self.candidates = candidates
+        self.guidance = guidance
+        self.threshold = float(norm.ppf(0.5 + confidence / 2))
+        self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
+        self.elbo_draws = elbo_draws
+        self.reconstruct = reconstruct
+
+    @torch.no_grad()
+    def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:  # noqa: D102
+        flow, ids, count = model.flow(self.guidance), list(batch.sample_id), len(batch.sample_id)
+        truths = [{name: batch.attributes[name][b] for name in batch.attributes} for b in range(count)]
+        # Prompt 0 of a sample is the true one; every other changes one attribute. The same number for every sample.
+        prompts = [self._prompts(truth) for truth in truths]
+        copies = len(prompts[0])
+        condition = model.condition([prompts[b][k] for k in range(copies) for b in range(count)])
+        x = estimator.state(model.to_latent(batch.image, ids))
+        if self.reconstruct:
+            x = reconstruct(flow, x, condition.select(slice(count)), solver=estimator.solver)
+        stacked = tile(x, copies)
+        result = estimator.log_likelihood(flow, stacked, condition, ids * copies)
+        bound = self._bound(flow, stacked, condition, ids * copies, estimator)
+        columns = likelihood_columns(result, estimator, flow)
+        outcomes = []
+        for b, name in enumerate(ids):
+            places = list(range(b, copies * count, count))
+            own = result.select(places)
+            if failure := next(filter(None, own.failures), None):
+                outcomes.append(Outcome(name, error=failure))
+                continue
+            clip = self._clip(batch.image[b], prompts[b])
+            rows = [
+                self._row(attribute, truths[b], prompts[b], own, None if bound is None else bound[places], clip)
+                | {key: columns[b][key] for key in _SETTINGS}
+                for attribute in self.candidates
+            ]
+            outcomes.append(Outcome(name, rows=rows))
+        return outcomes
+
+    def _prompts(self, truth: Mapping[str, str]) -> list[str]:
+        for attribute, values in self.candidates.items():
+            if attribute not in truth:
+                raise ValueError(f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`")
+            if truth[attribute] not in values:
+                raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")
+        changed = [
+            {**truth, attribute: value}
+            for attribute, values in self.candidates.items()
+            for value in values
+            if value != truth[attribute]
+        ]
+        return [self.template.format(**attributes) for attributes in ({**truth}, *changed)]
+
+    def _bound(self, flow: Any, x: Tensor, condition: Any, ids: Sequence[str], estimator: Estimator) -> Tensor | None:
+        if not self.elbo_draws:
+            return None
+        pieces = [slice(start, start + estimator.max_batch) for start in range(0, len(x), estimator.max_batch)]
+        return torch.cat(
+            [
+                elbo(
+                    flow, x[s], condition.select(s), draws=self.elbo_draws, sample_ids=ids[s], seed=estimator.seed
+                ).value
+                for s in pieces
+            ]
+        )
+
+    def _clip(self, image: Tensor, prompts: Sequence[str]) -> Tensor | None:
+        if self.encoder is None:
+            return None
+        shown = (0.5 * image[None] + 0.5).clamp(0, 1)
+        return clip_score_matrix(self.encoder, shown.expand(-1, 3, -1, -1), prompts)[0]
+
+    def _row(
+        self,
+        attribute: str,
+        truth: Mapping[str, str],
+        prompts: Sequence[str],
+        result: LogLikelihood,
+        bound: Tensor | None,
+        clip: Tensor | None,
+    ) -> dict[str, Any]:
+        """The record of one attribute of one sample; ``result``, ``bound`` and ``clip`` are over its prompts."""
+        values, true = self.candidates[attribute], truth[attribute]
+        places = [prompts.index(self.template.format(**{**truth, attribute: value})) for value in values]
+        scores = result.select(places)
+        best, second = torch.topk(scores.log_p, 2).indices.tolist()
+        margin, margin_error = _difference(scores, best, second)
+        own = values.index(true)
+        rival = second if best == own else best
+        true_margin, true_error = _difference(scores, own, rival)
+        row: dict[str, Any] = {
+            "attribute": attribute,
+            "truth": true,
+            "candidates": "|".join(values),
+            "predicted": values[best],
+            "correct": best == own,
+            "decided": bool(margin > self.threshold * margin_error) if not math.isnan(margin_error) else False,
+            "margin": margin,
+            "margin_standard_error": margin_error,
+            "true_margin": true_margin,
+            "true_margin_standard_error": true_error,
+            "scores": json.dumps(dict(zip(values, scores.log_p.tolist(), strict=True))),
+            "scores_standard_error": json.dumps(dict(zip(values, scores.standard_error.tolist(), strict=True))),
+        }
+        for baseline, of_prompt in (("clip", clip), ("elbo", bound)):
+            predicted = None if of_prompt is None else values[int(of_prompt[places].argmax())]
+            row[f"{baseline}_predicted"] = predicted
+            row[f"{baseline}_correct"] = None if predicted is None else predicted == true
+        return row
+
+
+_SETTINGS = (
+    *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
+    *("solver", "probes", "discretisation"),
+)
+
+
+def _difference(scores: LogLikelihood, first: int, second: int) -> tuple[float, float]:
+    """Difference of two log-likelihoods of one sample and its standard error, nats."""
+    value, error = scores.select([first]).minus(scores.select([second]))
+    return float(value), float(error)
