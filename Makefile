@@ -1,5 +1,8 @@
 # The project's verbs. `make evaluate` and `make test` install what they need on a fresh machine.
+# Options of a verb: make evaluate CONFIG=digits.yaml ARGS="--data.init_args.limit 8"; make test ARGS="-k solvers"
 PYTHON ?= python3
+CONFIG ?= shapes.yaml
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -15,10 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 evaluate: install
-	$(BIN)/python evaluate.py --config shapes.yaml
+	$(BIN)/python evaluate.py --config $(CONFIG) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
@@ -27,7 +30,8 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python -m benchmarks.solvers
+	$(BIN)/python -m benchmarks.solvers $(ARGS)
+	$(BIN)/python -m benchmarks.probes $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info
