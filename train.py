@@ -1,31 +1,41 @@
 """Train a model: ``python train.py fit --config NAME.yaml``."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from dmlik_pl.cli import find_config, keep_freed_memory
 
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
 
-def cli_main(args: list[str] | None = None) -> None:
+
+def cli_main(args: list[str] | None = None) -> LightningCLI:
     """Run Lightning's command line with any training module and data module.
 
     Args:
         args: The arguments; those of the process if None.
+
+    Returns:
+        The command line after its work, with its trainer, model and data.
     """
-    found = find_config(sys.argv[1:] if args is None else args)
+    if args is None:
+        sys.argv[1:] = find_config(sys.argv[1:])
     keep_freed_memory()
     from lightning.pytorch.cli import LightningCLI
 
     from dmlik_pl.data.base import EvaluationData
     from dmlik_pl.modules.training.base import Training
 
-    LightningCLI(
+    return LightningCLI(
         Training,
         EvaluationData,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,
-        args=found,
+        args=None if args is None else find_config(args),
     )
 
 

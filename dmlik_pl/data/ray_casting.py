@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SOLIDS", "Scene", "render"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 SOLIDS = ("cube", "sphere", "cylinder")
 

@@ -110,10 +110,10 @@ class SDXLTraining(Training):
             pad_token_id=tokenizers[0].pad_token_id,
         )
         self.vae = load_vae(vae).requires_grad_(False)
-        self.unet = UNet2DConditionModel(**overridden(SMALL_UNET, unet))
+        self.unet: Any = UNet2DConditionModel(**overridden(SMALL_UNET, unet))
         self.text_encoder = CLIPTextModel(config)
         self.text_encoder_2 = CLIPTextModelWithProjection(config)
-        self.pipeline = StableDiffusionXLPipeline(
+        self.pipeline: Any = StableDiffusionXLPipeline(
             vae=self.vae,
             text_encoder=self.text_encoder,
             text_encoder_2=self.text_encoder_2,
@@ -228,7 +228,7 @@ class SDXLTraining(Training):
         self.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def load_vae(folder: str) -> AutoencoderKL:
+def load_vae(folder: str) -> Any:
     """Load a trained autoencoder from a folder.
 
     Raises:
@@ -242,11 +242,11 @@ def load_vae(folder: str) -> AutoencoderKL:
     return AutoencoderKL.from_pretrained(folder, local_files_only=True)
 
 
-def limit_time_frequency(unet: UNet2DConditionModel, highest: float) -> None:
+def limit_time_frequency(unet: Any, highest: float) -> None:
     """Cut the network off from the fast part of its time embedding: those weights are zero and stay so.
 
     Args:
-        unet: The network; its standard sinusoidal embedding has frequencies from 1 radian per step down to 1e-4.
+        unet: A `UNet2DConditionModel`, whose sinusoidal embedding has frequencies from 1 radian per step down to 1e-4.
         highest: Highest frequency that is kept, radians per step.
     """
     weight = unet.time_embedding.linear_1.weight

@@ -57,7 +57,7 @@ class VAETraining(Training):
         warmup_steps: int = 100,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
-        self.vae = AutoencoderKL(**overridden(SMALL_VAE, vae))
+        self.vae: Any = AutoencoderKL(**overridden(SMALL_VAE, vae))
         self.object_share = object_share
         self.chroma_share = chroma_share
         self.edge_share = edge_share
