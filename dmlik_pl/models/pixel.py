@@ -1,0 +1,145 @@
+"""Pixel diffusion: unconditional and class-conditional models of the DDPM type."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dmlik_pl.flow import Condition, GaussianPrior
+from dmlik_pl.models.base import DiffusionModel
+from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
+from dmlik_pl.models.schedules import read_schedule
+
+__all__ = ["PixelDiffusion"]
+
+CLASSES_FILE = "classes.json"
+
+
+class PixelDiffusion(DiffusionModel):
+    """A `UNet2DModel` over pixels in [-1, 1]; where it knows classes, a prompt is the name of a class.
+
+    A network that also predicts its variance is read for its mean.
+
+    Args:
+        path: A folder in diffusers' layout, the name of a shipped model, or a hub id.
+        classes: Names of the classes in the order of their embeddings; by default those of ``classes.json`` in the
+            folder. One embedding more than names is the null class, the unconditional branch of guidance.
+        revision: Branch, tag or commit of a hub model.
+        variant: Infix of the weight files to read, e.g. "fp16".
+        dtype: Floating point type of the network. State and log-density keep theirs.
+        local_files_only: Take hub models from the local cache only; HF_HUB_OFFLINE=1 is respected anyway.
+        prior: Density at the noise end: ``total`` is N(0, 1 + r_max^2), ``noise`` N(0, r_max^2).
+        t_min: Time in [0, 1] at which data are read; the schedule's first step by default.
+        t_max: Time in [0, 1] at which the prior is evaluated; the schedule's last step by default.
+
+    References:
+        | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
+    """
+
+    space = "pixels in [-1, 1]"
+
+    def __init__(
+        self,
+        path: str,
+        classes: list[str] | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        dtype: Dtype = "float32",
+        local_files_only: bool = False,
+        prior: Literal["total", "noise"] = "total",
+        t_min: float | None = None,
+        t_max: float | None = None,
+    ) -> None:
+        super().__init__()
+        folder = find_pipeline(
+            path,
+            ("unet", "scheduler"),
+            "google/ddpm-cifar10-32",
+            revision=revision,
+            variant=variant,
+            local_files_only=local_files_only,
+        )
+        if folder.index["unet"][1] != "UNet2DModel" or {"vae", "vqvae"} & folder.index.keys():
+            raise ValueError(
+                f"{folder.path} holds a {folder.index.get('_class_name')}, which is no diffusion of pixels by a "
+                "UNet2DModel: use StableDiffusionXL or StableDiffusion of dmlik_pl.models for text-to-image models"
+            )
+        from diffusers import UNet2DModel
+
+        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max)
+        self.unet = folder.model(UNet2DModel, "unet", dtype)
+        self.freeze()
+        self.prior = GaussianPrior(prior)
+        self.class_index, self.null_class = self._classes(folder, classes)
+
+    def _classes(self, folder: PipelineFolder, names: list[str] | None) -> tuple[dict[str, int], int | None]:
+        """Index of each class name, and of the null class; none of either for an unconditional model."""
+        config = self.unet.config
+        if config.class_embed_type is not None:
+            raise ValueError(
+                f"class_embed_type {config.class_embed_type!r} is not supported, only plain class embeddings"
+            )
+        embeddings = config.num_class_embeds
+        if embeddings is None:
+            if names:
+                raise ValueError(f"classes were given, but the model in {folder.path} is unconditional")
+            return {}, None
+        file = folder.path / CLASSES_FILE
+        if names is None:
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f"the model in {folder.path} knows {embeddings} classes: name them with `classes`, or in {file} as "
+                    '{"classes": ["name", ...]}'
+                )
+            names = [str(name) for name in json.loads(file.read_text())["classes"]]
+        if len(set(names)) != len(names) or embeddings - len(names) not in (0, 1):
+            raise ValueError(
+                f"the model in {folder.path} has {embeddings} class embeddings, one of which may be the null class, "
+                f"and {len(names)} names were given ({len(set(names))} of them distinct)"
+            )
+        return {name: i for i, name in enumerate(names)}, len(names) if embeddings > len(names) else None
+
+    def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor] | None) -> Tensor:
+        """The U-Net's output for x_t [B, C, H, W] at steps time [B], which may lie between those of the grid."""
+        labels = None if inputs is None else inputs["label"]
+        output: Tensor = self.unet(x.to(self.unet.dtype), time, class_labels=labels).sample
+        return output[:, : x.shape[1]].to(x.dtype)
+
+    def condition(self, prompts: Sequence[str]) -> Condition:
+        """The condition of a batch of class names; an unconditional model takes any prompts and heeds none.
+
+        Raises:
+            ValueError: If a prompt is no class of the model.
+        """
+        if not self.class_index:
+            return Condition()
+        if unknown := sorted(set(prompts) - self.class_index.keys()):
+            raise ValueError(f"the model knows no class {unknown}; its classes are {list(self.class_index)}")
+        label = torch.tensor([self.class_index[prompt] for prompt in prompts], device=self.unet.device)
+        null = None if self.null_class is None else {"label": torch.full_like(label, self.null_class)}
+        return Condition({"label": label}, null)
+
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1]: themselves, once their size is found to be the model's.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        config = self.unet.config
+        depth = 2 ** (len(config.block_out_channels) - 1)
+        size = config.sample_size
+        sides = (size, size) if isinstance(size, int) else size
+        fits = tuple(images.shape[-2:]) == tuple(sides) if sides else not any(s % depth for s in images.shape[-2:])
+        if images.shape[1] != config.in_channels or not fits:
+            wanted = "x".join(map(str, sides)) if sides else f"height and width in multiples of {depth}"
+            raise ValueError(
+                f"images of size {'x'.join(map(str, images.shape[1:]))} do not fit the model, which takes "
+                f"{config.in_channels} channels and {wanted}: set the image size of the data"
+            )
+        return images
+
+    def to_image(self, latents: Tensor) -> Tensor:
+        """States [B, C, H, W] as images in [0, 1]."""
+        return (latents / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,40 @@
+"""Stable Diffusion 1.x and 2.x."""
+
+from torch import Tensor
+
+from dmlik_pl.models.folder import PipelineFolder
+from dmlik_pl.models.latent_diffusion import LatentDiffusion
+from dmlik_pl.models.text import TextEncoder
+
+__all__ = ["StableDiffusion"]
+
+
+class StableDiffusion(LatentDiffusion):
+    """Stable Diffusion 1.x or 2.x: one text encoder; the null condition is the empty prompt.
+
+    References:
+        | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
+    """
+
+    components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
+    example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+    def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:
+        from transformers import CLIPTextModel
+
+        encoder = folder.model(CLIPTextModel, "text_encoder", "float32")
+        return [TextEncoder(encoder, folder.tokenizer("tokenizer"), truncate)]
+
+    def _embed(self, prompt: str) -> dict[str, Tensor]:
+        return {"text": self.text_encoders[0](prompt, penultimate=False)[0]}
+
+    def _embed_null(self) -> dict[str, Tensor]:
+        return self._embed(self.negative_prompt or "")
+
+    def _check(self, folder: PipelineFolder) -> None:
+        super()._check(folder)
+        if (kind := self.unet.config.addition_embed_type) is not None:
+            raise ValueError(
+                f"the U-Net in {folder.path} wants {kind!r} beside the text, which Stable Diffusion 1.x and 2.x do not "
+                "have: use dmlik_pl.models.StableDiffusionXL"
+            )
