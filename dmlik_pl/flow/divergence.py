@@ -36,17 +36,22 @@ class NFE:
 
 
 class Divergence(Protocol):
-    """A way to get F and its trace at a state.
+    """A way to get F and its trace at a state."""
 
-    Attributes:
-        probes: Number of probe vectors per evaluation; 0 if none are wanted.
-        distribution: Of the probes.
-        set_size: Probes that make one unbiased draw; draws are averaged and their scatter is the standard error.
-    """
+    @property
+    def probes(self) -> int:
+        """Number of probe vectors per evaluation; 0 if none are wanted."""
+        ...
 
-    probes: int
-    distribution: Distribution
-    set_size: int
+    @property
+    def distribution(self) -> Distribution:
+        """Of the probes."""
+        ...
+
+    @property
+    def set_size(self) -> int:
+        """Probes that make one unbiased draw; draws are averaged and their scatter is the standard error."""
+        ...
 
     def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:
         """F of shape of u, and the trace [draws, B] in float64."""
@@ -111,8 +116,8 @@ class Hutchinson:
         method: ``vjp`` (one forward and k backward passes in one vectorised call), ``jvp`` (forward mode; attention
             falls back to its mathematical form), ``fd`` (2 k + 1 forward passes, for networks without derivatives).
         colours: Side p of a p x p colouring of the last two dimensions. The p^2 probes of one draw carry the rows of a
-            Hadamard matrix, one sign a colour, so that products between neighbours cancel exactly. A power of two; k must
-            be a multiple of p^2.
+            Hadamard matrix, one sign a colour, so that products between neighbours cancel exactly. A power of two; k
+            must be a multiple of p^2.
         step: Half-width of the finite difference in units of the state; None suits the dtype.
     """
 
@@ -123,13 +128,13 @@ class Hutchinson:
     step: float | None = None
 
     def __post_init__(self) -> None:
+        if self.colours < 1 or math.log2(self.colours) % 1:
+            raise ValueError(f"colours={self.colours} must be a power of two (Hadamard signs)")
         if self.probes < 1 or self.probes % self.set_size:
             raise ValueError(
                 f"probes={self.probes} must be a positive multiple of colours^2={self.set_size}: "
                 f"try probes={max(1, round(self.probes / self.set_size)) * self.set_size}"
             )
-        if math.log2(self.colours) % 1:
-            raise ValueError(f"colours={self.colours} must be a power of two (Hadamard signs)")
 
     @property
     def set_size(self) -> int:
@@ -156,6 +161,8 @@ class Hutchinson:
     def _coloured(self, probes: Tensor) -> Tensor:
         if self.colours == 1:
             return probes
+        if probes.dim() < 4:
+            raise ValueError(f"colours={self.colours} needs samples with two dimensions or more: use colours=1")
         side, (height, width) = self.colours, probes.shape[-2:]
         rows, columns = torch.arange(height) % side, torch.arange(width) % side
         signs = torch.from_numpy(hadamard(self.set_size)).to(probes)[:, rows[:, None] * side + columns]
@@ -165,11 +172,13 @@ class Hutchinson:
 
     def _jvp(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         def push(vector: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(field, (u,), (vector,))
+            result = torch.func.jvp(field, (u,), (vector,))
+            return result[0], result[1]
 
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
-            value, products = torch.func.vmap(push, out_dims=(None, 0))(vectors)
-        return value.detach(), products
+        # One value for all vectors; the fused attention kernels have no forward derivative.
+        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            value, products = torch.func.vmap(push, out_dims=(None, 0))(vectors)  # type: ignore[arg-type]
+        return value, products
 
     def _difference(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         step = self.step if self.step is not None else (1e-4 if u.dtype == torch.float64 else 1e-2)

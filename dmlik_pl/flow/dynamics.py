@@ -56,7 +56,8 @@ class Dynamics:
         with torch.no_grad():
             value = self.flow.velocity(u, level, self.condition)
         self.nfe.forward += 1
-        return self._checked(value, level)
+        self._note_failures(value.isfinite().flatten(1).all(1), level)
+        return value
 
     def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Tensor]:
         """F at u and the trace of its Jacobian, [draws, B] in float64, by the probes of a node."""
@@ -76,15 +77,14 @@ class Dynamics:
             mask=self.condition.mask,
         )
         value, trace = estimate(velocity, u, probes, self.nfe)
-        return self._checked(value, level), trace
+        self._note_failures(value.isfinite().flatten(1).all(1) & trace.isfinite().all(0), level)
+        return value, trace
 
-    def _checked(self, value: Tensor, level: NoiseLevel) -> Tensor:
-        """Note the first non-finite output of each sample; the others go on undisturbed."""
-        finite = value.isfinite().flatten(1).all(1).tolist()
-        for b, fine in enumerate(finite):
+    def _note_failures(self, finite: Tensor, level: NoiseLevel) -> None:
+        """Note where each sample first went wrong; the others go on undisturbed."""
+        for b, fine in enumerate(finite.tolist()):
             if not fine and self.failures[b] is None:
                 self.failures[b] = (
-                    f"the network returned NaN or infinity at t={float(level.t):.4g} (r={float(level.r):.4g}): "
-                    "check the sample, the weights and the network's dtype"
+                    f"the network or its derivative returned NaN or infinity at t={float(level.t):.4g} "
+                    f"(r={float(level.r):.4g}): check the sample, the weights and the network's dtype"
                 )
-        return value

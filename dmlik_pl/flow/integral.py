@@ -37,8 +37,8 @@ class TraceIntegral:
         """Standard error over probes, nats, [B].
 
         With two draws or more a node it comes from their scatter at each node, with one draw a node from the scatter of
-        each node around the cubic through its four neighbours (the integrand is smooth in log r, probe noise is not). NaN
-        where neither is possible: one probe for the whole trajectory says nothing of its error.
+        each node around the cubic through its four neighbours (the integrand is smooth in log r, probe noise is not).
+        NaN where neither is possible: one probe for the whole trajectory says nothing of its error.
         """
         nodes, draws, batch = self.values.shape
         if self.exact:
@@ -52,10 +52,10 @@ class TraceIntegral:
         return torch.einsum("n,nb->b", self.weights**2, variance).sqrt()
 
     def __sub__(self, other: "TraceIntegral") -> "TraceIntegral":
-        """Difference of two integrals on the same nodes and probes: its standard error is that of a paired comparison."""
-        if self.values.shape[0] != other.values.shape[0] or not torch.equal(self.weights, other.weights):
-            raise ValueError("integrals on different grids cannot be paired: use the same solver and the same times")
-        return replace(self, values=self.values - other.values)
+        """Difference of two integrals on the same nodes and probes; its standard error is that of the pairs."""
+        if self.values.shape[:2] != other.values.shape[:2] or not torch.equal(self.weights, other.weights):
+            raise ValueError("integrals on different grids or probes cannot be paired: use the same solver and times")
+        return replace(self, values=self.values - other.values, exact=self.exact and other.exact)
 
     def reweighted(self, weights: Tensor) -> "TraceIntegral":
         """The same traces integrated over another range."""

@@ -6,17 +6,19 @@ Along the flow the log-density changes by the divergence (Eq. 11 of Cross and Ra
     \log p(x_0) = \log p_T(u_T) + \int_{\theta_0}^{\theta_T} \mathrm{tr} \frac{\partial F}{\partial u} d\theta
                   + D \log \cos\theta_0
 
-with the last term, the change of scale from u to x_0, in closed form. A sample is read as data at r_min, the smallest noise
-level of the schedule.
+with the last term, the change of scale from u to x_0, in closed form. A sample is read as data at r_min, the smallest
+noise level of the schedule.
 
 References:
-    | Neural Ordinary Differential Equations (Chen et al., 2018); FFJORD (Grathwohl et al., 2019); Song et al. (2021), Eq. 39
+    | Neural Ordinary Differential Equations (Chen et al., 2018); FFJORD (Grathwohl et al., 2019)
+    | Song et al. (2021), Eq. 39
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 NOTHING = Condition()
+_PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "dims", "latent")
 
 
 def bits_per_dim(log_p: Tensor, dims: Tensor | int) -> Tensor:
@@ -101,13 +104,36 @@ class LogLikelihood:
         return self.standard_error / (self.dims * math.log(2))
 
     def minus(self, other: "LogLikelihood") -> tuple[Tensor, Tensor]:
-        """log p of this minus that of another condition or model for the same samples, and its standard error, nats.
+        """Difference of log p to that of another condition or model for the same samples, and its standard error, nats.
 
         Both must come from the same probes and grid; what their noise has in common cancels.
         """
         return self.log_p - other.log_p, (self.integral - other.integral).standard_error
 
+    def select(self, index: Sequence[int]) -> "LogLikelihood":
+        """The results of some samples, in the order of ``index``; one may be taken more than once."""
+        chosen = torch.as_tensor(index, device=self.log_p.device)
+        per_sample: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _PER_SAMPLE}
+        return replace(
+            self,
+            **per_sample,
+            integral=replace(self.integral, values=self.integral.values[..., chosen]),
+            failures=[self.failures[i] for i in index],
+        )
 
+    @staticmethod
+    def cat(parts: "Sequence[LogLikelihood]") -> "LogLikelihood":
+        """Results of several batches, made with the same settings, as those of one."""
+        per_sample: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _PER_SAMPLE}
+        return replace(
+            parts[0],
+            **per_sample,
+            integral=replace(parts[0].integral, values=torch.cat([part.integral.values for part in parts], -1)),
+            failures=[failure for part in parts for failure in part.failures],
+        )
+
+
+@torch.inference_mode(False)  # derivatives are needed, whatever loop this is called from
 def log_likelihood(
     flow: ProbabilityFlow,
     x: Tensor,
@@ -136,10 +162,13 @@ def log_likelihood(
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
-        ValueError: If guidance needs an unconditional branch that is not given, or ids do not match x.
+        ValueError: If guidance needs an unconditional branch that is not given, ids do not match x, or t lies outside
+            the schedule.
     """
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
+    if t is not None and not flow.schedule.t_min <= t < flow.schedule.t_max:
+        raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
     u = _read(flow, x, levels[0], condition, as_data=t is None)
     (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
@@ -166,6 +195,7 @@ class Trajectory:
     failures: list[str | None]
 
 
+@torch.inference_mode(False)
 def trajectory(
     flow: ProbabilityFlow,
     latent: Tensor,
@@ -197,8 +227,10 @@ def trajectory(
     dynamics = _dynamics(flow, latent, condition, divergence, sample_ids, seed)
     low, high = flow.schedule.t_min, flow.schedule.t_max
     wanted = [min(max(time, low), high) for time in times]
-    if any(later >= earlier for earlier, later in zip(wanted, wanted[1:], strict=False)):
+    if any(later >= earlier for earlier, later in pairwise(wanted)):
         raise ValueError(f"times must fall strictly within [{low:g}, {high:g}], got {list(times)}")
+    if not wanted or wanted[-1] == high:
+        raise ValueError(f"a trajectory needs a time below t_max={high:g}, got {list(times)}")
     visited = wanted if wanted[0] == high else [high, *wanted]
     levels = [flow.schedule.at(time) for time in visited]
     skip = len(visited) - len(wanted)
@@ -258,12 +290,18 @@ def _dynamics(
         raise ValueError(
             f"the state must be float32 or float64, got {x.dtype}: call x.float() (the network may be of any dtype)"
         )
+    if not float(flow.schedule.at(flow.schedule.t_min).sigma) > 0:
+        raise ValueError(
+            f"the schedule has no noise at t_min={flow.schedule.t_min:g}, where a density may be infinite: raise t_min"
+        )
     if math.cos(float(flow.schedule.at(flow.schedule.t_max).angle)) < 1e-12 and flow.prediction in ("epsilon", "score"):
         raise ValueError(
             f"{flow.prediction} prediction says nothing of the data at r = infinity: set the schedule's t_max below "
             f"{flow.schedule.t_max:g}, or use a v-, x0- or velocity-prediction"
         )
-    return Dynamics(flow, condition, ids, seed, Hutchinson() if divergence is None else divergence)
+    # Tensors made in inference mode cannot take part in a backward pass, their copies can.
+    own = condition.spread(x).map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+    return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence)
 
 
 def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool) -> Tensor:

@@ -1,17 +1,18 @@
 r"""One ODE for every Gaussian diffusion model.
 
-With :math:`\theta = \arctan(\sigma_t / \alpha_t)`, :math:`\rho = \sqrt{\alpha_t^2 + \sigma_t^2}` and the unit-scale state
-:math:`u = (x_t - (1 - \alpha_t) \mu) / \rho`, the probability flow of every model is
+With :math:`\theta = \arctan(\sigma_t / \alpha_t)`, :math:`\rho = \sqrt{\alpha_t^2 + \sigma_t^2}` and the unit-scale
+state :math:`u = (x_t - (1 - \alpha_t) \mu) / \rho`, the probability flow of every model is
 
 .. math:: \frac{du}{d\theta} = F(u, \theta) = \cos\theta \, \hat\epsilon - \sin\theta \, \hat x_0
 
-regular from data (theta near 0) to pure noise (theta = pi/2). Epsilon-, x0-, v-, velocity- and score-prediction differ only in
-the line that turns the network's output into F. For data of unit variance F vanishes, so what has to be integrated, and
-estimated, is only how far the data are from that.
+regular from data (theta near 0) to pure noise (theta = pi/2). Epsilon-, x0-, v-, velocity- and score-prediction differ
+only in the line that turns the network's output into F. For data of unit variance F vanishes, so what has to be
+integrated, and estimated, is only how far the data are from that.
 
 References:
     | Song et al. (2021), Eq. 13; Progressive Distillation (Salimans and Ho, 2022), appendix D, for the angle
-    | What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), Eq. 3, 6, 9, 10
+    | What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), Eq. 3, 6, 9
+        and 10
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ __all__ = ["Condition", "Network", "Prediction", "ProbabilityFlow"]
 Prediction = Literal["epsilon", "x0", "v", "velocity", "score"]
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
-"""``network(x_t, time, inputs) -> output``: x_t [B, ...], time [B], inputs a tree of tensors with leading dimension B."""
+"""``network(x_t, time, inputs) -> output``: x_t [B, ...], time [B], inputs a tree of tensors [B, ...]."""
 
 
 def _tree_map(function: Callable[[Tensor], Any], tree: Any) -> Any:
@@ -77,9 +78,14 @@ class Condition:
         """The condition of some samples: ``index`` is whatever indexes the leading dimension."""
         return self.map(lambda tensor: tensor[index])
 
-    def tile(self, copies: int) -> Self:
+    def tile(self, copies: int) -> "Condition":
         """The whole batch ``copies`` times, one after another."""
         return self if copies == 1 else self.cat([self] * copies)
+
+    def spread(self, x: Tensor) -> Self:
+        """Mean and mask with every dimension of x [B, ...], so that they can be selected and tiled like the inputs."""
+        mean = None if self.mean is None else self.mean.expand_as(x)
+        return replace(self, mean=mean, mask=None if self.mask is None else self.mask.expand_as(x))
 
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
@@ -115,9 +121,10 @@ class ProbabilityFlow:
 
     def density(self, condition: Condition) -> str:
         """Name of the density that the flow assigns: a guided flow is not the diffusion of any p(x|y)."""
-        if condition.inputs is None and condition.mean is None or self.guidance == 0:
-            return "p(x)"
-        return "p(x|y)" if self.guidance == 1 else f"guided flow at w={self.guidance:g}"
+        if self.guidance not in (0, 1):
+            return f"guided flow at w={self.guidance:g}"
+        conditional = condition.mean is not None or (condition.inputs is not None and self.guidance == 1)
+        return "p(x|y)" if conditional else "p(x)"
 
     def velocity(self, u: Tensor, level: NoiseLevel, condition: Condition) -> Tensor:
         r""":math:`F(u, \theta) = du/d\theta`, shape of u; one call of the network.

@@ -1,8 +1,8 @@
 r"""Random numbers that belong to a sample, not to a batch.
 
-Every draw comes from the counter-based generator Philox, keyed by (seed, sample id) and counted by (purpose, probe, node).
-The same sample therefore meets the same numbers whatever its batch, its order, the number of processes or a resume, and
-competing conditions of one sample share them.
+Every draw comes from the counter-based generator Philox, keyed by (seed, sample id) and counted by (purpose, node), the
+probes of a node one after another. The same sample therefore meets the same numbers whatever its batch, its order, the
+number of processes or a resume, and competing conditions of one sample share them; k + 1 probes begin with the k.
 
 References:
     | Parallel Random Numbers: As Easy as 1, 2, 3 (Salmon et al., 2011)
@@ -11,6 +11,7 @@ References:
 import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -32,17 +33,22 @@ class Purpose(IntEnum):
     ENCODER = 4
 
 
-def stream(seed: int, sample_id: str | int, purpose: Purpose, probe: int = 0, node: int = 0) -> np.random.Philox:
-    """The bit generator of one draw."""
-    digest = hashlib.blake2b(f"{seed}/{sample_id}".encode(), digest_size=16).digest()
-    return np.random.Philox(key=np.frombuffer(digest, np.uint64), counter=[0, int(purpose), probe, node])
+@lru_cache(maxsize=4096)
+def _key(seed: int, sample_id: str | int) -> np.ndarray:
+    return np.frombuffer(hashlib.blake2b(f"{seed}/{sample_id}".encode(), digest_size=16).digest(), np.uint64)
 
 
-def _values(bits: np.random.Philox, distribution: Distribution, size: int) -> np.ndarray:
+def stream(seed: int, sample_id: str | int, purpose: Purpose, node: int = 0) -> np.random.Philox:
+    """The bit generator of one sample's draws for one purpose at one node."""
+    return np.random.Philox(key=_key(seed, sample_id), counter=np.array([0, purpose, node, 0], np.uint64))
+
+
+def _values(bits: np.random.Philox, distribution: Distribution, probes: int, size: int) -> np.ndarray:
     if distribution == "gaussian":
-        return np.random.Generator(bits).standard_normal(size)
-    words = bits.random_raw(-(-size // 64)).view(np.uint8)
-    return np.unpackbits(words, count=size, bitorder="little").astype(np.int8) * 2 - 1
+        return np.random.Generator(bits).standard_normal((probes, size))
+    words = -(-size // 64)
+    packed = bits.random_raw(probes * words).astype("<u8", copy=False).view(np.uint8).reshape(probes, 8 * words)
+    return np.unpackbits(packed, axis=1, count=size, bitorder="little").view(np.int8) * np.int8(2) - np.int8(1)
 
 
 def draw(
@@ -60,13 +66,16 @@ def draw(
 
     Masked dimensions are zero, and the numbers are dealt to real dimensions only, so that padding changes none of them.
     """
-    out = np.zeros((probes, *like.shape), dtype=np.float64 if distribution == "gaussian" else np.int8)
-    valid = None if mask is None else mask.expand_as(like).cpu().numpy()
+    size = like[0].numel()
+    valid = None if mask is None else mask.expand_as(like).flatten(1).cpu().numpy()
+    out = np.zeros((probes, len(sample_ids), size), dtype=np.float64 if distribution == "gaussian" else np.int8)
     for b, sample_id in enumerate(sample_ids):
-        where = np.ones(like.shape[1:], dtype=bool) if valid is None else valid[b]
-        for k in range(probes):
-            out[k, b][where] = _values(stream(seed, sample_id, purpose, k, node), distribution, int(where.sum()))
-    return torch.from_numpy(out).to(like)
+        bits = stream(seed, sample_id, purpose, node)
+        if valid is None:
+            out[:, b] = _values(bits, distribution, probes, size)
+        else:
+            out[:, b, valid[b]] = _values(bits, distribution, probes, int(valid[b].sum()))
+    return torch.from_numpy(out).reshape(probes, *like.shape).to(like)
 
 
 def noise(

@@ -4,7 +4,8 @@ In a clock :math:`\tau` the state is :math:`y = \varrho u + m \mu` and obeys
 
 .. math:: \frac{dy}{d\tau} = \dot\varrho u + \varrho \dot\theta F + \dot m \mu
 
-With the clock t it is x_t and this is the paper's Eq. 3 (for Grad-TTS Eq. 6), with r it is z = x_0 + r eps and this is Eq. 9.
+With the clock t it is x_t and this is the paper's Eq. 3 (for Grad-TTS Eq. 6), with r it is z = x_0 + r eps and this is
+Eq. 9.
 
 References:
     | torchdiffeq (Chen, 2018)
@@ -91,8 +92,9 @@ def _reading(clock: Clock, level: NoiseLevel) -> float:
 class TorchDiffEq:
     """Any method of torchdiffeq, with one set of probes for the whole trajectory.
 
-    Each sample is solved by itself: its steps, and so its result, do not depend on the batch. The error norm is the larger
-    of the state's root mean square and the log-density's, per dimension: the log-density can only tighten the steps.
+    Each sample is solved by itself: its steps, and so its result, do not depend on the batch. The state is carried in
+    float64, whatever the network sees. The error norm is the larger of the state's root mean square and the
+    log-density's, per dimension: the log-density can only tighten the steps.
 
     Attributes:
         method: A torchdiffeq method: euler, midpoint, rk4, explicit_adams, ..., dopri5, dopri8, bosh3, ...
@@ -103,7 +105,8 @@ class TorchDiffEq:
         max_nfe: Calls of the network after which a sample is given up.
         scale: ``exact`` takes the analytic part of the log-density in closed form; ``solver`` integrates it with
             everything else, as the literature's code does.
-        estimate_error: Whether to solve once more with half the steps, or ten times the tolerance, to estimate the error.
+        estimate_error: Whether to solve once more with half the steps, or ten times the tolerance, to estimate the
+            error.
     """
 
     method: str = "dopri5"
@@ -115,6 +118,12 @@ class TorchDiffEq:
     scale: Literal["exact", "solver"] = "exact"
     estimate_error: bool = False
 
+    def __post_init__(self) -> None:
+        if self.method not in (*_ORDERS, *_ADAPTIVE):
+            raise ValueError(f"unknown method {self.method!r}: torchdiffeq has {', '.join((*_ORDERS, *_ADAPTIVE))}")
+        if self.steps < 1:
+            raise ValueError(f"a solver needs at least one step, got steps={self.steps}")
+
     @property
     def adaptive(self) -> bool:
         """Whether the method chooses its own steps."""
@@ -123,14 +132,14 @@ class TorchDiffEq:
     @property
     def order(self) -> int:
         """Convergence order of a fixed-step method."""
-        return _ORDERS.get(self.method, 1)
+        return _ORDERS[self.method]
 
     def describe(self) -> str:  # noqa: D102
         setting = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"{self.steps} steps"
         return f"{self.method} in {self.clock} ({setting})"
 
     def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:  # noqa: D102
-        solved = []
+        solved: list[tuple[list[Tensor], Tensor] | None] = []
         calls = []
         for b in range(len(u)):
             alone = dynamics.select(b)
@@ -147,11 +156,11 @@ class TorchDiffEq:
     def _solve(
         self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], trace: bool
     ) -> tuple[list[Tensor], Tensor]:
-        """States at each level, and integrals of the trace from the first level to each, [levels, draws], for one sample."""
+        """States at each level, and integrals of the trace from the first to each, [levels, draws], for one sample."""
         flow, mean = dynamics.flow, dynamics.condition.mean
-        mean = torch.zeros((), dtype=u.dtype, device=u.device) if mean is None else mean
         mask = dynamics.condition.mask
-        mean = mean if mask is None else mean * mask
+        mean = torch.zeros((), device=u.device) if mean is None else mean if mask is None else mean * mask
+        mean = mean.double()
         size = u[0].numel() if mask is None else int(mask.expand_as(u).sum())
         draws = max(1, dynamics.divergence.probes // dynamics.divergence.set_size)
 
@@ -161,10 +170,11 @@ class TorchDiffEq:
                     f"{self.describe()} had not converged after max_nfe={self.max_nfe} evaluations (at {self.clock}="
                     f"{float(tau):.4g}): loosen rtol and atol, raise max_nfe, or use the fixed grid of Multistep"
                 )
-            level = _level(self.clock, flow.schedule, tau)
+            # The trial that finds a first step may lie anywhere; the schedule ends where the levels do.
+            level = _level(self.clock, flow.schedule, tau.clamp(times.min(), times.max()))
             chart = _chart(self.clock, flow.schedule, level)
             state = (y[0] - chart.mean * mean) / chart.scale
-            state = state if mask is None else state * mask
+            state = (state if mask is None else state * mask).to(u.dtype)
             if trace:
                 field, value = dynamics.velocity_and_trace(state, level, node=0)
                 density = chart.d_angle * value[:, 0] / size
@@ -174,47 +184,50 @@ class TorchDiffEq:
                 field, density = dynamics.velocity(state, level), torch.zeros_like(y[1])
             if dynamics.failures[0] is not None:
                 raise SolverError(dynamics.failures[0])
-            return chart.d_scale * state + chart.scale * chart.d_angle * field + chart.d_mean * mean, density.to(y[1])
+            return chart.d_scale * state + chart.scale * chart.d_angle * field + chart.d_mean * mean, density
 
         charts = [_chart(self.clock, flow.schedule, level) for level in levels]
-        first = charts[0].scale * u + charts[0].mean * mean
-        times, index = self._times([_reading(self.clock, level) for level in levels])
+        first = charts[0].scale * u.double() + charts[0].mean * mean
+        times, index = self._times([_reading(self.clock, level) for level in levels], u.device)
         start = (first, torch.zeros(draws, dtype=torch.float64, device=u.device))
         try:
             with torch.no_grad():
                 y, density = odeint(
                     rates,
                     start,
-                    times.to(u.device),
+                    times,
                     rtol=self.rtol,
                     atol=self.atol,
                     method=self.method,
-                    options=self._options(size),
+                    options=self._options(size, times),
                 )
         except AssertionError as error:  # torchdiffeq's way to say that the step has vanished
             raise SolverError(f"{self.describe()} did not converge: {error}; loosen rtol and atol") from error
-        states = [(y[i] - chart.mean * mean) / chart.scale for i, chart in zip(index, charts, strict=True)]
+        states = [((y[i] - chart.mean * mean) / chart.scale).to(u) for i, chart in zip(index, charts, strict=True)]
         growth = [math.log(chart.scale / charts[0].scale) if self.scale == "solver" else 0.0 for chart in charts]
         return states, torch.stack([size * (density[i] - g) for i, g in zip(index, growth, strict=True)])
 
-    def _times(self, stops: list[float]) -> tuple[Tensor, list[int]]:
+    def _times(self, stops: list[float], device: torch.device) -> tuple[Tensor, list[int]]:
         if self.adaptive:
-            return torch.tensor(stops, dtype=torch.float64), list(range(len(stops)))
+            return torch.tensor(stops, dtype=torch.float64, device=device), list(range(len(stops)))
+        if len(stops) > 2 and "adams" in self.method:
+            raise ValueError(f"{self.method} needs equal steps and cannot stop between: use rk4, dopri5 or Multistep")
         direction = 1 if stops[-1] > stops[0] else -1
         grid = torch.linspace(stops[0], stops[-1], self.steps + 1, dtype=torch.float64)
         grid[-1] = stops[-1]
         times = sorted({*grid.tolist(), *stops}, key=lambda value: direction * value)
-        return torch.tensor(times, dtype=torch.float64), [times.index(stop) for stop in stops]
+        return torch.tensor(times, dtype=torch.float64, device=device), [times.index(stop) for stop in stops]
 
-    def _options(self, size: int) -> dict[str, Any] | None:
+    def _options(self, size: int, times: Tensor) -> dict[str, Any] | None:
         if not self.adaptive:
             return None
 
         def norm(error: tuple[Tensor, Tensor]) -> Tensor:
-            state = (error[0].double() ** 2).sum().div(size).sqrt()
-            return torch.maximum(state, error[1].double().abs().max())
+            state = (error[0] ** 2).sum().div(size).sqrt()
+            return torch.maximum(state, error[1].abs().max())
 
-        return {"norm": norm, "dtype": torch.float64}
+        # Without step_t a solver steps over the end and interpolates: the network would be asked beyond its times.
+        return {"norm": norm, "dtype": torch.float64, "step_t": times[1:]}
 
     def _collect(
         self,

@@ -5,7 +5,8 @@ A Gaussian diffusion perturbs data as
 .. math:: x_t = \alpha_t x_0 + (1 - \alpha_t) \mu + \sigma_t \epsilon
 
 with :math:`\mu = 0` unless the process is mean reverting. Everything the likelihood needs of the schedule is the
-noise-to-signal ratio :math:`r = \sigma_t / \alpha_t` (the "sigma" of EDM and SDXL) and how the network's time belongs to it.
+noise-to-signal ratio :math:`r = \sigma_t / \alpha_t` (the "sigma" of EDM and SDXL) and how the network's time belongs
+to it.
 
 References:
     | Score-Based Generative Modeling through Stochastic Differential Equations (Song et al., 2021)
@@ -27,7 +28,7 @@ __all__ = ["VE", "Cosine", "DiscreteVP", "LinearVP", "NoiseLevel", "RectifiedFlo
 
 
 def fit(value: Tensor, x: Tensor) -> Tensor:
-    """A scalar, or one value a sample, in the dtype and on the device of ``x`` [B, ...], shaped to broadcast over it."""
+    """A scalar, or one value a sample, in the dtype and on the device of ``x`` [B, ...], broadcastable over it."""
     value = value.to(x)
     return value.reshape(value.shape + (1,) * (x.dim() - 1)) if value.dim() else value
 
@@ -116,10 +117,10 @@ class Schedule(ABC):
     def rates(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
         """Time derivatives of alpha and sigma at t (float64, shape of t)."""
         time = _float64(t)
-        with torch.enable_grad():
-            leaf = time.detach().requires_grad_()
-            (d_alpha,) = torch.autograd.grad(self.alpha(leaf).sum(), leaf)
-            (d_sigma,) = torch.autograd.grad(self.sigma(leaf).sum(), leaf)
+        # Forward mode, since a network under torch.func may ask for the rates; alpha and sigma act elementwise.
+        d_alpha, d_sigma = torch.func.jvp(
+            lambda at: (self.alpha(at), self.sigma(at)), (time,), (torch.ones_like(time),)
+        )[1]
         return d_alpha, d_sigma
 
 
@@ -163,9 +164,9 @@ class LinearVP(Schedule):
 class DiscreteVP(Schedule):
     """A variance preserving schedule known at N steps, made continuous by a cubic spline of log-SNR through its grid.
 
-    Time t in [0, 1] is step t (N - 1); the network gets the fractional step, never truncated: an integer step would make
-    the right-hand side of the ODE discontinuous. Linear interpolation would still break its slope at each of the N steps,
-    which costs an adaptive solver in t thousands of evaluations.
+    Time t in [0, 1] is step t (N - 1); the network gets the fractional step, never truncated: an integer step would
+    make the right-hand side of the ODE discontinuous. Linear interpolation would still break its slope at each of the
+    N steps, which costs an adaptive solver in t thousands of evaluations.
 
     Args:
         betas: The N noise rates of a DDPM-type schedule.
@@ -248,7 +249,9 @@ class VE(Schedule):
 
 
 class Cosine(Schedule):
-    r"""The cosine schedule :math:`\alpha_t = \cos\phi_t / \cos\phi_0`, :math:`\phi_t = \frac{\pi}{2} \frac{t + s}{1 + s}`.
+    r"""The cosine schedule.
+
+    .. math:: \alpha_t = \cos\phi_t / \cos\phi_0, \quad \phi_t = \frac{\pi}{2} \frac{t + s}{1 + s}
 
     Args:
         offset: The s above; 0 makes the angle arctan(r) proportional to time.

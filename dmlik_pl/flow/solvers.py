@@ -1,7 +1,7 @@
 r"""Integration of the state together with its log-density.
 
 :class:`Multistep` is the fast default: a fixed grid uniform in log-SNR, one network evaluation a node, fresh probes at
-every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR with one probe a trajectory.
+every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR, one probe a trajectory.
 
 References:
     | Fast Sampling of Diffusion Models with Exponential Integrator (Zhang and Chen, 2023)
@@ -53,7 +53,7 @@ class Solver(Protocol):
 
 
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(12)
-_FAR = math.log(1e3)  # beyond, log r is a poor clock: the rest of the way to r = infinity is one step in the angle
+_FAR = 1e3  # noise-to-signal ratio beyond which log r is a poor clock
 
 
 def _lagrange_weights(nodes: Sequence[float], start: float, end: float) -> np.ndarray:
@@ -71,13 +71,14 @@ def _lagrange_weights(nodes: Sequence[float], start: float, end: float) -> np.nd
 class Multistep:
     r"""Adams-Bashforth on :math:`du/d\theta = F` with polynomials in log-SNR.
 
-    F vanishes for data of unit variance, so the linear part of the flow is exact; what remains is smooth in log-SNR. The
-    grid is uniform in log-SNR, its first interval split in 1/4, 1/4, 1/2 while the history is short. The trace is
-    integrated by the cubic spline through the same nodes.
+    F vanishes for data of unit variance, so the linear part of the flow is exact; what remains is smooth in log-SNR.
+    The grid is uniform in log-SNR, its first interval split in 1/4, 1/4, 1/2 while the history is short. The trace is
+    integrated by the cubic spline through the same nodes. Beyond r = 1000, where hardly any signal is left, one step in
+    the angle takes the rest of the way, be it to infinity.
 
     The error of the grid is estimated without further evaluations: the difference between the explicit and the implicit
-    formula is each step's local error, and moves the log-density by its product with the score; the quadrature is compared
-    with that on every other node, as far as the probes allow to see a difference.
+    formula is each step's local error, and moves the log-density by its product with the score; the quadrature is
+    compared with that on every other node, as far as the probes allow to see a difference.
 
     Attributes:
         nodes: Network evaluations on the way from data to noise.
@@ -110,25 +111,24 @@ class Multistep:
         return nodes, [int(np.flatnonzero(nodes == stop)[0]) for stop in stops]
 
     def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:  # noqa: D102
-        stops = [float(level.r.log()) for level in levels]
-        states: dict[int, Tensor] = {}
-        from_infinity, to_infinity = stops[0] == math.inf, stops[-1] == math.inf
-        tail = math.atan(math.exp(-_FAR)) if from_infinity or to_infinity else 0.0
-        start_state = u
-        if from_infinity:
-            u = u - tail * dynamics.velocity(u, levels[0])
-        nodes, index = self.grid([min(stop, _FAR) for stop in stops])
+        nodes, index = self.grid([math.log(min(float(level.r), _FAR)) for level in levels])
         backward = nodes[0] > nodes[-1]
+        beyond = [max(0.0, float(level.angle) - math.atan(_FAR)) for level in levels]
+        far: dict[int, Tensor] = {}
+        if backward and beyond[0] > 0:
+            field = dynamics.velocity(u, levels[0])
+            far = {j: u - (beyond[0] - past) * field for j, past in enumerate(beyond) if past > 0}
+            u = u - beyond[0] * field
 
+        states: list[Tensor] = []
         history: list[tuple[float, Tensor]] = []
         traces: list[Tensor] = []
         drift = torch.zeros(len(u), dtype=torch.float64, device=u.device)
         explicit: Tensor | None = None
         for i, node in enumerate(nodes):
-            if i in index:
-                states[i] = u
+            states.append(u)
             last = i == len(nodes) - 1
-            if last and not trace and not to_infinity:
+            if last and not trace and not beyond[-1]:
                 break
             level = dynamics.flow.schedule.at_log_snr(-2 * node)
             if trace:
@@ -136,22 +136,20 @@ class Multistep:
                 traces.append(value)
             else:
                 field = dynamics.velocity(u, level)
+            if last and beyond[-1]:
+                far = {j: u + past * field for j, past in enumerate(beyond) if past > 0}
             history.append((float(node), field))
             if explicit is not None and trace:
                 drift += self._log_density_error(u, level, field, history, explicit)
-            history = history[-self.order :] if len(history) > self.order else history
-            if last:
-                if to_infinity:
-                    states[i] = u = u + tail * field
-                break
-            explicit = self._increment(history, node, nodes[i + 1])
-            u = u + explicit
-        if from_infinity:
-            states[0] = start_state
-        result = [states[i] for i in index]
+            history = history[-self.order :]
+            if not last:
+                explicit = self._increment(history, node, nodes[i + 1])
+                u = u + explicit
+        result = [far.get(j, states[i]) for j, i in enumerate(index)]
         if not trace:
-            return Solution(result, None, torch.full((len(u),), math.nan, dtype=torch.float64))
-        return self._solution(result, traces, nodes, index, tail, drift, dynamics)
+            return Solution(result, None, torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device))
+        integrals, quadrature_error = self._integrals(traces, nodes, index, beyond, dynamics.divergence.probes == 0)
+        return Solution(result, integrals, drift.abs() + quadrature_error)
 
     def _increment(self, history: Sequence[tuple[float, Tensor]], start: float, end: float) -> Tensor:
         weights = _lagrange_weights([node for node, _ in history], start, end)
@@ -169,32 +167,25 @@ class Multistep:
         score = -(math.sin(angle) * u + math.cos(angle) * field) / math.sin(angle)
         return -(local.double() * score.double()).flatten(1).sum(1)
 
-    def _solution(
-        self,
-        states: list[Tensor],
-        traces: list[Tensor],
-        nodes: np.ndarray,
-        index: list[int],
-        tail: float,
-        drift: Tensor,
-        dynamics: Dynamics,
-    ) -> Solution:
+    def _integrals(
+        self, traces: list[Tensor], nodes: np.ndarray, index: Sequence[int], beyond: Sequence[float], exact: bool
+    ) -> tuple[list[TraceIntegral], Tensor]:
+        """The integral from each level to the noise end, and the estimated error of the whole, nats, [B]."""
         backward = nodes[0] > nodes[-1]
         log_r = nodes[::-1].copy() if backward else nodes
         values = torch.stack(traces[::-1] if backward else traces)
-        exact = dynamics.divergence.probes == 0
 
-        def weights(start: float, every: int = 1) -> Tensor:
+        def weights(start: float, past: float, every: int = 1) -> Tensor:
             chosen = np.unique(np.r_[np.arange(0, len(log_r), every), len(log_r) - 1])
             density = np.diag(0.5 / np.cosh(log_r[chosen]))
             out = np.zeros(len(log_r))
             out[chosen] = CubicSpline(log_r[chosen], density).integrate(start, log_r[-1])
-            out[-1] += tail
+            out[-1] += max(beyond) - past
             return torch.from_numpy(out).to(values)
 
-        whole = TraceIntegral(values, weights(log_r[0]), torch.from_numpy(log_r).to(values), exact)
-        integrals = [whole.reweighted(weights(nodes[i])) for i in index]
+        each = [weights(nodes[i], past) for i, past in zip(index, beyond, strict=True)]
+        whole = TraceIntegral(values, weights(log_r[0], 0.0), torch.from_numpy(log_r).to(values), exact)
         # Halving the step divides a cubic spline's error by 16; probe noise in the difference is not grid error.
-        coarse = whole.reweighted(whole.weights - weights(log_r[0], every=2))
+        coarse = whole.reweighted(whole.weights - weights(log_r[0], 0.0, every=2))
         seen = (coarse.total**2 - coarse.standard_error.nan_to_num() ** 2).clamp(min=0).sqrt()
-        return Solution(states, integrals, drift.abs() + seen / 15)
+        return [whole.reweighted(value) for value in each], seen / 15

@@ -1,8 +1,8 @@
 r"""A mixture of Gaussians under any diffusion: the model of which every likelihood is known.
 
 With data :math:`x_0 \sim \sum_k w_k N(m_k + c, \Sigma_k)`, where c is what the sample is conditioned on, the noised
-:math:`z = x_0 + r \epsilon` is the mixture with covariances :math:`\Sigma_k + r^2 I`, so that score, density and prior are closed
-forms. It is the oracle of the tests and of the benchmarks, and the smallest example of a model.
+:math:`z = x_0 + r \epsilon` is the mixture with covariances :math:`\Sigma_k + r^2 I`, so that score, density and prior
+are closed forms. It is the oracle of the tests and of the benchmarks, and the smallest example of a model.
 """
 
 import math
@@ -25,9 +25,8 @@ class _MarginalPrior:
     shift: Tensor
 
     def log_prob(self, u: Tensor, level: NoiseLevel, mask: Tensor | None) -> Tensor:
-        cos = math.cos(float(level.angle))
-        dims = u[0].numel() if mask is None else mask.expand_as(u).flatten(1).sum(1)
-        return self.mixture.log_prob(u.double() / cos, self.shift, float(level.r), mask) - dims * math.log(cos)
+        angle = float(level.angle)
+        return self.mixture.log_prob(u.double(), self.shift, math.sin(angle), mask, scale=math.cos(angle))
 
 
 class GaussianMixture(nn.Module):
@@ -40,6 +39,10 @@ class GaussianMixture(nn.Module):
     """
 
     space = "vectors"
+    means: Tensor
+    variances: Tensor
+    bases: Tensor
+    log_weights: Tensor
 
     def __init__(self, means: Tensor, covariances: Tensor, weights: Tensor | None = None) -> None:
         super().__init__()
@@ -58,17 +61,23 @@ class GaussianMixture(nn.Module):
         return self.means[component] + torch.einsum("bij,bj->bi", self.bases[component], scaled)
 
     def log_prob(
-        self, z: Tensor, shift: Tensor | float = 0.0, r: float | Tensor = 0.0, mask: Tensor | None = None
+        self,
+        z: Tensor,
+        shift: Tensor | float = 0.0,
+        r: float | Tensor = 0.0,
+        mask: Tensor | None = None,
+        *,
+        scale: float = 1.0,
     ) -> Tensor:
-        """Log-density of z = x_0 + r eps, nats, [B]; masked dimensions need diagonal covariances."""
-        deviation = z[:, None] - self.means - (shift[:, None] if isinstance(shift, Tensor) else shift)
+        """Log-density of z = scale x_0 + r eps, nats, [B]; masked dimensions need diagonal covariances."""
+        deviation = z[:, None] - scale * (self.means + (shift[:, None] if isinstance(shift, Tensor) else shift))
         noise = torch.as_tensor(r, dtype=z.dtype, device=z.device).reshape(-1, 1, 1) ** 2
-        variance = self.variances + noise
+        variance = scale**2 * self.variances + noise
         if mask is None:
             along = torch.einsum("kji,bkj->bki", self.bases, deviation)
             terms = -0.5 * (along**2 / variance + variance.log() + math.log(2 * math.pi))
         else:
-            variance = torch.diagonal(self._covariances(), dim1=1, dim2=2) + noise
+            variance = scale**2 * torch.diagonal(self._covariances(), dim1=1, dim2=2) + noise
             terms = -0.5 * (deviation**2 / variance + variance.log() + math.log(2 * math.pi)) * mask[:, None]
         return torch.logsumexp(terms.sum(-1) + self.log_weights, 1)
 
@@ -88,7 +97,7 @@ class GaussianMixture(nn.Module):
     def flow(
         self, schedule: Schedule, prediction: Prediction = "epsilon", guidance: float = 1.0, shift: Tensor | None = None
     ) -> ProbabilityFlow:
-        """The mixture's probability flow; with a ``shift`` its prior is the exact marginal, else N(0, I) in unit scale."""
+        """The mixture's flow; with a ``shift`` its prior is the exact marginal, else N(0, I) in unit scale."""
         prior: dict[str, Any] = {} if shift is None else {"prior": _MarginalPrior(self, shift)}
         network = _ClosedFormNetwork(self, schedule, prediction)
         return ProbabilityFlow(network, schedule, prediction, guidance=guidance, space=self.space, **prior)

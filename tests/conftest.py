@@ -1,0 +1,55 @@
+"""What every test starts from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dmlik_pl.models.closed_form import GaussianMixture
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Two test processes on two cores: a thread each."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def random_covariances(components: int, dims: int, generator: torch.Generator, spread: float = 1.5) -> torch.Tensor:
+    """Covariances with random axes and log-variances within +-spread, [K, D, D]."""
+    white = torch.randn(components, dims, dims, dtype=torch.float64, generator=generator)
+    bases = torch.linalg.qr(white).Q
+    log_variances = spread * (2 * torch.rand(components, dims, dtype=torch.float64, generator=generator) - 1)
+    return torch.einsum("kij,kj,klj->kil", bases, log_variances.exp(), bases)
+
+
+@pytest.fixture(scope="session")
+def mixture():
+    """Three components that do not commute, in eight dimensions, float64."""
+    generator = torch.Generator().manual_seed(1)
+    means = 1.5 * torch.randn(3, 8, dtype=torch.float64, generator=generator)
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    return GaussianMixture(means, random_covariances(3, 8, generator), weights)
+
+
+@pytest.fixture(scope="session")
+def gaussian():
+    """One correlated Gaussian in eight dimensions, float64."""
+    generator = torch.Generator().manual_seed(2)
+    mean = torch.randn(1, 8, dtype=torch.float64, generator=generator)
+    return GaussianMixture(mean, random_covariances(1, 8, generator))
+
+
+@pytest.fixture(scope="session")
+def diagonal():
+    """Two components with diagonal covariances in eight dimensions: the model that can be masked."""
+    generator = torch.Generator().manual_seed(3)
+    means = torch.randn(2, 8, dtype=torch.float64, generator=generator)
+    variances = (3 * torch.rand(2, 8, dtype=torch.float64, generator=generator) - 1.5).exp()
+    return GaussianMixture(means, torch.diag_embed(variances))
