@@ -1,10 +1,12 @@
 """Batches, shares of processes, and the image folders of the paper."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning import LightningModule, Trainer
 from PIL import Image
 
 from dmlik_pl.data.base import Batch, EvaluationData, EvaluationSet, Failure, RankShare, Sample, collate, spread
@@ -75,13 +77,45 @@ def test_a_batch_moves_its_images_and_keeps_the_rest():
 # Shares, skipping, limits
 
 
-@pytest.mark.parametrize(("count", "replicas"), [(7, 2), (8, 3), (1, 2), (10, 4), (3, 5)])
+@pytest.mark.parametrize(("count", "replicas"), [(7, 2), (8, 3), (2, 2), (10, 4), (5, 5)])
 def test_shares_of_processes_are_disjoint_and_complete(count, replicas):
     positions = list(range(100, 100 + count))
     shares = [list(RankShare(positions, rank, replicas)) for rank in range(replicas)]
     assert sorted(position for share in shares for position in share) == positions
     assert [len(RankShare(positions, rank, replicas)) for rank in range(replicas)] == [len(share) for share in shares]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+class Visits(LightningModule):
+    """Writes down what its process was given, in a file of that process."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.weight = torch.nn.Linear(1, 1)  # the distributed strategy wants a parameter
+        self.visits: list[list[str]] = []
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        self.visits.append(batch.sample_id + [failure.sample_id for failure in batch.failures])
+
+    def on_test_epoch_end(self) -> None:
+        (self.folder / f"{self.global_rank}.json").write_text(json.dumps(self.visits))
+
+
+def test_two_processes_visit_every_sample_once_and_run_their_hooks_without_work(tmp_path):
+    options = {"accelerator": "cpu", "strategy": "ddp_fork", "devices": 2, "logger": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    for size, expected in ((5, [[["n-000", "n-002"], ["n-004"]], [["n-001", "n-003"]]]), (1, [[["n-000"]], [[]]])):
+        trainer = Trainer(default_root_dir=tmp_path, **options, **quiet)
+        trainer.test(Visits(tmp_path), NumberData(Numbers(size), batch_size=2), verbose=False)
+        assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == expected
+
+
+def test_nothing_left_to_do_is_one_empty_batch():
+    data = NumberData(Numbers(4))
+    data.skip = set(data.sample_ids())
+    (batch,) = data.test_dataloader()
+    assert len(batch) == 0 and batch.failures == [] and batch.image.shape[0] == 0
 
 
 def test_every_sample_is_served_once_without_a_trainer():

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 __all__ = ["Batch", "EvaluationData", "EvaluationSet", "Failure", "RankShare", "Sample", "collate", "spread"]
 
 GOLDEN_RATIO_CONJUGATE = 0.6180339887498949
+NOTHING = -1
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Batch:
 
     Attributes:
         sample_id: Stable names, B of them.
-        image: Images in [-1, 1], [B, C, H, W]; [0, 0, 0, 0] where every sample failed.
+        image: Images in [-1, 1], [B, C, H, W]; [0, 0, 0, 0] where there is none.
         prompt: The true prompt of each sample.
         attributes: True values by attribute name, B of each.
         failures: Samples that could not be read; they are not counted in B.
@@ -95,14 +96,15 @@ class EvaluationSet(Dataset["Sample | Failure"], ABC):
         """Return the sample at a position, or the reason why it cannot be read."""
 
 
-def collate(items: Sequence[Sample | Failure]) -> Batch:
+def collate(items: Sequence[Sample | Failure | None]) -> Batch:
     """Join samples to a batch and set failures apart.
 
     Args:
         items: What a data set returned; the images must have one shape and the samples the same attribute names.
+            None, which stands for "nothing to do", is dropped.
 
     Returns:
-        The batch; with failures only, its image tensor has shape [0, 0, 0, 0].
+        The batch; without any sample, its image tensor has shape [0, 0, 0, 0].
     """
     samples = [item for item in items if isinstance(item, Sample)]
     names = samples[0].attributes.keys() if samples else ()
@@ -141,7 +143,8 @@ class RankShare(DistributedSampler[int]):
     """The positions of one process: every `replicas`-th of those to do, never padded, never repeated.
 
     It derives from `DistributedSampler` because Lightning leaves such a sampler alone; any other it replaces, in a
-    distributed test loop, by one that repeats samples until all processes have equally many.
+    distributed test loop, by one that repeats samples until all processes have equally many. A process without work
+    gets the single position `NOTHING`: Lightning leaves out the hooks of an empty loop, on which the others would wait.
 
     Args:
         positions: The positions to do, the same list on every process.
@@ -151,7 +154,7 @@ class RankShare(DistributedSampler[int]):
 
     def __init__(self, positions: Sequence[int], rank: int, replicas: int) -> None:
         super().__init__(range(len(positions)), num_replicas=replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]
-        self.share = list(positions[rank::replicas])
+        self.share = list(positions[rank::replicas]) or [NOTHING]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)
@@ -160,8 +163,26 @@ class RankShare(DistributedSampler[int]):
         return len(self.share)
 
 
+class Served(Dataset["Sample | Failure | None"]):
+    """A data set that has None at the position `NOTHING`.
+
+    Args:
+        data: The data set.
+    """
+
+    def __init__(self, data: EvaluationSet) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, position: int) -> Sample | Failure | None:
+        """Return what the data set has at the position."""
+        return None if position == NOTHING else self.data[position]
+
+
 class EvaluationData(LightningDataModule, ABC):
-    """Serves each sample that is left to do once, on one process of many.
+    """Serves each sample that is left to do once, on one process of many; one empty batch where none is left.
 
     A subclass says what is tested in `test_set`; one that trains adds Lightning's `train_dataloader` and
     `val_dataloader`. Set `skip` before the loader is made, and on all processes alike, since each takes its share of
@@ -194,13 +215,13 @@ class EvaluationData(LightningDataModule, ABC):
         names = self._tested().sample_ids
         return [names[position] for position in self._selected()]
 
-    def test_dataloader(self) -> DataLoader[Sample | Failure]:
+    def test_dataloader(self) -> DataLoader[Sample | Failure | None]:
         """Return the loader of this process's share of the samples that are left to do."""
         data = self._tested()
         todo = [position for position in self._selected() if data.sample_ids[position] not in self.skip]
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
-            data,
+            Served(data),
             batch_size=self.batch_size,
             sampler=RankShare(todo, rank, replicas),
             num_workers=self.num_workers,
