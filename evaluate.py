@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dmlik_pl.cli import find_config, keep_freed_memory
 
+# Told on every run, of no use to whoever reads its output.
+QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
 PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
 
@@ -20,7 +22,10 @@ def cli_main(args: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 if no sample could be measured.
     """
-    found = find_config(sys.argv[1:] if args is None else args)
+    if args is None:
+        sys.argv[1:] = find_config(sys.argv[1:])
+    else:
+        args = find_config(args)
     keep_freed_memory()
     # Seconds of imports that an unknown configuration need not wait for.
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -40,7 +45,9 @@ def cli_main(args: list[str] | None = None) -> int:
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
-            parser.add_argument("--name", type=str | None, default=None, help="name of the run; that of its first config")
+            parser.add_argument(
+                "--name", type=str | None, default=None, help="name of the run; that of its first config"
+            )
 
         def before_instantiate_classes(self) -> None:
             settings = self.parser.dump(self.config, skip_validation=True)
@@ -68,12 +75,18 @@ def cli_main(args: list[str] | None = None) -> int:
         load_from_checkpoint_support=False,
         # Traces are derivatives of the network, which inference mode forbids.
         trainer_defaults={"enable_model_summary": False, "inference_mode": False},
-        args=found,
+        seed_everything_default=0,
+        args=args,
     )
     for logger in cli.trainer.loggers:
         if isinstance(logger, WandbLogger):  # a resumed run goes on in the same W&B run
             logger._save_dir = str(cli.folder)
-            logger._wandb_init |= {"dir": str(cli.folder), "id": cli.folder.name, "name": cli.folder.name, "resume": "allow"}
+            logger._wandb_init |= {
+                "dir": str(cli.folder),
+                "id": cli.folder.name,
+                "name": cli.folder.name,
+                "resume": "allow",
+            }
     writer = RecordWriter(cli.folder)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
@@ -88,7 +101,9 @@ def cli_main(args: list[str] | None = None) -> int:
 
 def main() -> None:
     """The command: errors that a user can mend are one message and exit status 1."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for known in QUIET:
+        warnings.filterwarnings("ignore", message=known)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         status = cli_main()
     except SystemExit as stop:  # the parser's own errors, already told, come with 2

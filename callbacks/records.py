@@ -78,6 +78,10 @@ class RecordWriter(Callback):
             self.records = self._store.finalise()
             self.tables = write_report(self.folder)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let no process leave before the first has written the report: it would tear the others' connection down."""
+        trainer.strategy.barrier("the report is written")
+
     @property
     def failed(self) -> int:
         """Failed units."""

@@ -67,5 +67,3 @@ def log_to_wandb(logger: WandbLogger, tables: list[Table], records: dict[str, pd
                 xs=means.index.tolist(), ys=[means[name].tolist()], keys=[name], title=f"{name} over time", xname="t"
             )
     logger.experiment.log(panels)
-
-

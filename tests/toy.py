@@ -1,10 +1,12 @@
 """A conditional image model of which every likelihood is known, for tests of studies and of the evaluation."""
 
+import time
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
 from dmlik_pl.flow import Condition, LinearVP, ProbabilityFlow
 from dmlik_pl.models.closed_form import GaussianMixture
 
@@ -26,7 +28,7 @@ class ToyModel(nn.Module):
         self.seen: list[str] = []
 
     def shift(self, prompts: Sequence[str]) -> Tensor:
-        return torch.stack([torch.full((4,), SHIFTS[p], dtype=torch.float64) for p in prompts])
+        return torch.tensor([[SHIFTS[prompt]] * 4 for prompt in prompts], dtype=torch.float64).reshape(-1, 4)
 
     def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
         inner = self.mixture.flow(self.schedule, "v").network
@@ -53,3 +55,52 @@ class ToyModel(nn.Module):
 
     def to_image(self, latents: Tensor) -> Tensor:
         return (0.5 * latents + 0.5).clamp(0, 1)
+
+
+class ToySet(EvaluationSet):
+    source = "the toy generator"
+
+    def __init__(self, model: ToyModel, count: int, corrupt: Sequence[int]) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.corrupt = set(corrupt)
+        self.sample_ids = [f"toy-{i}" for i in range(count)]
+        self.words = [(("dark", "light")[i % 2], ("small", "large")[i // 2 % 2]) for i in range(count)]
+        self.groups = [" ".join(words) for words in self.words]
+        images = model.mixture.sample(count + 1, generator)[:count] + model.shift(self.groups)
+        self.images = images.reshape(count, 1, 2, 2).float()
+
+    def __getitem__(self, index: int) -> Sample | Failure:
+        if index in self.corrupt:
+            return Failure(self.sample_ids[index], "the image is damaged")
+        tone, size = self.words[index]
+        return Sample(self.sample_ids[index], self.images[index], self.groups[index], {"tone": tone, "size": size})
+
+
+class ToyData(EvaluationData):
+    def __init__(
+        self,
+        count: int = 7,
+        corrupt: list[int] | None = None,
+        batch_size: int = 2,
+        num_workers: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, limit)
+        self.count, self.corrupt = count, corrupt or []
+
+    def test_set(self) -> ToySet:
+        return ToySet(ToyModel(), self.count, self.corrupt)
+
+
+class SlowToyModel(ToyModel):
+    """Takes its time over each batch and writes down what it was asked for."""
+
+    def __init__(self, journal: str, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.journal, self.seconds = journal, seconds
+
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
+        time.sleep(self.seconds)
+        with open(self.journal, "a") as file:
+            file.writelines(f"{name}\n" for name in sample_ids)
+        return super().to_latent(images, sample_ids)

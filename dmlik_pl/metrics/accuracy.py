@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
@@ -21,7 +23,8 @@ def prompt_accuracy(correct: Tensor, decided: Tensor, confidence: float = 0.95) 
     Returns:
         What `PromptAccuracy.compute` returns.
     """
-    metric = PromptAccuracy(confidence).to(correct.device)
+    # A function of its arguments alone, whatever other processes do.
+    metric = PromptAccuracy(confidence, sync_on_compute=False).to(correct.device)
     metric.update(correct, decided)
     return metric.compute()
 
@@ -34,6 +37,7 @@ class PromptAccuracy(Metric):
 
     Args:
         confidence: Coverage of the interval.
+        options: Of `torchmetrics.Metric`.
     """
 
     is_differentiable: bool = False
@@ -45,8 +49,8 @@ class PromptAccuracy(Metric):
     decided: Tensor
     correct_decided: Tensor
 
-    def __init__(self, confidence: float = 0.95) -> None:
-        super().__init__()
+    def __init__(self, confidence: float = 0.95, **options: Any) -> None:
+        super().__init__(**options)
         self.confidence = confidence
         for name in ("count", "correct", "decided", "correct_decided"):
             self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")

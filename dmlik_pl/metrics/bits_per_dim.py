@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ def bits_per_dim(log_p: Tensor, dims: Tensor | int, standard_error: Tensor | Non
     Returns:
         What `BitsPerDim.compute` returns.
     """
-    metric = BitsPerDim().to(log_p.device)
+    # A function of its arguments alone, whatever other processes do.
+    metric = BitsPerDim(sync_on_compute=False).to(log_p.device)
     metric.update(log_p, dims, standard_error)
     return metric.compute()
 
@@ -52,8 +54,8 @@ class BitsPerDim(Metric):
     probe_variance: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         names = ("bits", "dims", "bits_squared", "bits_times_dims", "dims_squared", "probe_variance", "count")
         for name in names:
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

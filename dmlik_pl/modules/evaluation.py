@@ -45,7 +45,9 @@ class Evaluation(LightningModule):
             raise ValueError("there is nothing to do: give at least one study in model.studies")
         names = [study.name for study in studies]
         if len(set(names)) < len(names):
-            raise ValueError(f"two studies have one name, {names}: run them one after another, each in a folder of its own")
+            raise ValueError(
+                f"two studies have one name, {names}: run them one after another, each in a folder of its own"
+            )
         self.diffusion = diffusion
         self.studies = nn.ModuleList(studies)
         self.estimator = Estimator(

@@ -51,7 +51,9 @@ class PromptAccuracy(Study):
         super().__init__()
         for attribute, values in candidates.items():
             if len(set(values)) < 2 or len(set(values)) < len(values) or any("|" in value for value in values):
-                raise ValueError(f"candidates of {attribute!r} must be two or more different values without '|': {values}")
+                raise ValueError(
+                    f"candidates of {attribute!r} must be two or more different values without '|': {values}"
+                )
         self.template = template
         self.candidates = candidates
         self.guidance = guidance
@@ -94,7 +96,9 @@ class PromptAccuracy(Study):
     def _prompts(self, truth: Mapping[str, str]) -> list[str]:
         for attribute, values in self.candidates.items():
             if attribute not in truth:
-                raise ValueError(f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`")
+                raise ValueError(
+                    f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`"
+                )
             if truth[attribute] not in values:
                 raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")
         changed = [

@@ -122,5 +122,3 @@ class TimeSweep(Study):
                 }
                 rows[place] |= {name: values[b] for name, values in batch.attributes.items()}
         return rows
-
-
