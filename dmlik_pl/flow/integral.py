@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import ndtri, stdtrit
 from torch import Tensor
+from torch.nn.functional import avg_pool1d, pad
 
 __all__ = ["TraceIntegral"]
 
@@ -34,22 +36,23 @@ class TraceIntegral:
 
     @property
     def standard_error(self) -> Tensor:
-        """Standard error over probes, nats, [B].
+        """Standard error over probes, nats, [B]: 1.96 of them on either side are a 95 % confidence interval.
 
         With two draws or more a node it comes from their scatter at each node, with one draw a node from the scatter of
         each node around the cubic through its four neighbours (the integrand is smooth in log r, probe noise is not).
-        NaN where neither is possible: one probe for the whole trajectory says nothing of its error.
+        Few nodes may carry most of the noise, so that this scatter is itself uncertain: the root of :attr:`variance` is
+        widened by the quantile of Student's t for its degrees of freedom. NaN where there is nothing to compare: one
+        probe for the whole trajectory says nothing of its error.
         """
-        nodes, draws, batch = self.values.shape
-        if self.exact:
-            return self.values.new_zeros(batch)
-        if draws > 1:
-            variance = self.values.var(1) / draws
-        elif nodes >= 7:
-            variance = self._neighbour_variance()
-        else:
-            return self.values.new_full((batch,), math.nan)
-        return torch.einsum("n,nb->b", self.weights**2, variance).sqrt()
+        variance, freedom = self._variance_and_freedom()
+        normal = float(ndtri(0.975))
+        widening = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 0.975) / normal).to(variance)
+        return variance.sqrt() * widening.nan_to_num()
+
+    @property
+    def variance(self) -> Tensor:
+        """Unbiased estimate of the variance over probes, nats^2, [B]; NaN for one probe a trajectory."""
+        return self._variance_and_freedom()[0]
 
     def __sub__(self, other: "TraceIntegral") -> "TraceIntegral":
         """Difference of two integrals on the same nodes and probes; its standard error is that of the pairs."""
@@ -61,12 +64,35 @@ class TraceIntegral:
         """The same traces integrated over another range."""
         return replace(self, weights=weights)
 
-    def _neighbour_variance(self) -> Tensor:
+    def _variance_and_freedom(self) -> tuple[Tensor, Tensor]:
+        """The variance and its effective number of degrees of freedom (Satterthwaite), [B] each."""
+        nodes, draws, batch = self.values.shape
+        if self.exact:
+            return self.values.new_zeros(batch), self.values.new_full((batch,), math.inf)
+        if draws > 1:
+            parts = self.weights[:, None] ** 2 * self.values.var(1) / draws
+            variance = parts.sum(0)
+            # The square of an estimate with n degrees of freedom is (n + 2) / n too large on average.
+            freedom = variance**2 / (parts**2 / (draws + 1)).sum(0) - 2
+        elif nodes >= 7:
+            variance, freedom = self._from_neighbours()
+        else:
+            variance = freedom = self.values.new_full((batch,), math.nan)
+        return variance, freedom.clamp(min=1)
+
+    def _from_neighbours(self) -> tuple[Tensor, Tensor]:
         # sin cos dlog r = dtheta: the integrand over log r is flat at both ends, the trace itself need not be
         density = 0.5 / torch.cosh(self.log_r)
         residual = torch.from_numpy(_interpolation_residual(self.log_r.cpu().numpy())).to(self.values)
-        integrand = density[:, None] * self.values[:, 0]
-        return (residual @ integrand) ** 2 / (residual**2).sum(1, keepdim=True) / density[:, None] ** 2
+        norm = (residual**2).sum(1)
+        noise = (residual @ (density[:, None] * self.values[:, 0])) ** 2 / norm[:, None]  # variance at each node
+        squared_weights = (self.weights / density) ** 2
+        variance = squared_weights @ noise
+        # Neighbours share their noise: the variance is a quadratic form of it, and so is the variance of the variance.
+        form = residual.T @ ((squared_weights / norm)[:, None] * residual)
+        smooth = avg_pool1d(pad(noise.T[:, None], (2, 2), mode="replicate"), 5, 1)[:, 0].T
+        expected = torch.diagonal(form) @ smooth
+        return variance, expected**2 / torch.einsum("ij,ib,jb->b", form**2, smooth, smooth)
 
 
 def _interpolation_residual(nodes: np.ndarray) -> np.ndarray:

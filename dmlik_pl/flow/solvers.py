@@ -187,5 +187,5 @@ class Multistep:
         whole = TraceIntegral(values, weights(log_r[0], 0.0), torch.from_numpy(log_r).to(values), exact)
         # Halving the step divides a cubic spline's error by 16; probe noise in the difference is not grid error.
         coarse = whole.reweighted(whole.weights - weights(log_r[0], 0.0, every=2))
-        seen = (coarse.total**2 - coarse.standard_error.nan_to_num() ** 2).clamp(min=0).sqrt()
+        seen = (coarse.total**2 - coarse.variance.nan_to_num()).clamp(min=0).sqrt()
         return [whole.reweighted(value) for value in each], seen / 15
