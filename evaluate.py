@@ -38,6 +38,9 @@ def cli_main(args: list[str] | None = None) -> int:
     from dmlik_pl.modules.evaluation import Evaluation
     from dmlik_pl.results.run import run_folder, write_settings
 
+    for talkative in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+
     class EvaluationCLI(LightningCLI):
         """Lightning's command line with a run folder."""
 
@@ -103,7 +106,6 @@ def main() -> None:
     """The command: errors that a user can mend are one message and exit status 1."""
     for known in QUIET:
         warnings.filterwarnings("ignore", message=known)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         status = cli_main()
     except SystemExit as stop:  # the parser's own errors, already told, come with 2

@@ -64,7 +64,9 @@ class Evaluation(LightningModule):
         """Names of the studies, which are those of the record files."""
         return [str(study.name) for study in self.studies]
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[tuple[str, Outcome]]:
+    def test_step(  # type: ignore[override]  # outcomes go to callbacks, not to Lightning's own reductions
+        self, batch: Batch, batch_idx: int
+    ) -> list[tuple[str, Outcome]]:
         """Every outcome of a batch, with the name of its study; units that are done already are left out."""
         outcomes = []
         for study in self.studies:

@@ -23,8 +23,8 @@ _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "
 def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: its name and a digest of every setting that a result depends on.
 
-    Folders of weights that the settings name count with their files' names, sizes and times: a model that was trained again
-    starts a new run.
+    Folders of weights that the settings name count with their files' names, sizes and times: a model that was trained
+    again starts a new run.
 
     Args:
         root: Folder of all runs.

@@ -77,7 +77,7 @@ class Estimator:
     double: bool = False
 
     def state(self, x: Tensor) -> Tensor:
-        """x in the dtype of the state."""
+        """Cast x to the dtype of the state."""
         return x.double() if self.double else x.float()
 
     def log_likelihood(
@@ -101,12 +101,12 @@ class Estimator:
 
     def describe_probes(self) -> str:
         """The trace estimator in words, for tables."""
-        estimate = self.divergence
-        if isinstance(estimate, Exact):
+        if isinstance(self.divergence, Exact):
             return "exact trace"
         fresh = "per node" if isinstance(self.solver, Multistep) else "per trajectory"
-        structure = f", {estimate.colours}x{estimate.colours} colours" if getattr(estimate, "colours", 1) > 1 else ""
-        return f"{estimate.probes} {estimate.distribution} {fresh}{structure}"
+        colours = self.divergence.colours if isinstance(self.divergence, Hutchinson) else 1
+        structure = f", {colours}x{colours} colours" if colours > 1 else ""
+        return f"{self.divergence.probes} {self.divergence.distribution} {fresh}{structure}"
 
 
 @dataclass(frozen=True)

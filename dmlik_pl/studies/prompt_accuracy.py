@@ -1,4 +1,4 @@
-"""Which prompt does the likelihood prefer? (Table 6 of Cross and Ragni, decided image by image.)
+"""Which prompt the likelihood prefers, decided image by image (Table 6 of Cross and Ragni).
 
 All prompts of an image compete on the same latent, the same grid and the same probes, so that what is ranked is their
 difference, with the standard error of the difference. A ranking that its error does not support counts as undecided.
@@ -27,8 +27,8 @@ class PromptAccuracy(Study):
         template: Prompt with the attributes' names in braces, e.g. "a photo of a {colour} {shape}".
         candidates: The values of each attribute that compete.
         guidance: w of Eq. 10: 1 is plain conditional.
-        confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as far
-            as probe noise goes.
+        confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as
+            far as probe noise goes.
         clip: Folder or hub name of a CLIP model for the baseline; none without.
         elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
