@@ -1,8 +1,8 @@
 """The generative process over time: likelihood, CLIP score and Frechet distance of X_t (Table 4 of Cross and Ragni).
 
 All times of a sample lie on one trajectory from noise keyed by its name. Two densities of X_t are recorded: that of X_t
-read as data at t = 0, which the paper shows and which mostly says that noise is not data, and that under the model's own
-marginal at time t.
+read as data at t = 0, which the paper shows and which mostly says that noise is not data, and that under the model's
+own marginal at time t.
 """
 
 from collections.abc import Sequence
