@@ -58,7 +58,7 @@ FASTEST_FREQUENCY = 0.2  # radians a step
 
 
 def smooth_in_time(unet: Any) -> None:
-    """Take the fast part of a random network's time embedding away: its ripples would need thousands of solver steps."""
+    """Take away the fast part of a random network's time embedding: its ripples would need thousands of steps."""
     weight = unet.time_embedding.linear_1.weight
     half = weight.shape[1] // 2
     frequency = 10000.0 ** (-torch.arange(half) / half)

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,16 +46,17 @@ class PipelineFolder:
         Raises:
             FileNotFoundError: If the subfolder has no such weights.
         """
-        options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+        options: dict[str, Any] = {"variant": self.variant, "use_safetensors": True, "local_files_only": True}
         if kind.__module__.startswith("diffusers"):
             from diffusers.utils import is_accelerate_available
 
-            options = {"torch_dtype": getattr(torch, dtype), "low_cpu_mem_usage": is_accelerate_available()}
+            options |= {"torch_dtype": getattr(torch, dtype), "low_cpu_mem_usage": is_accelerate_available()}
+        else:
+            options["dtype"] = getattr(torch, dtype)
         folder = self.path / component
         try:
-            return kind.from_pretrained(
-                folder, variant=self.variant, use_safetensors=True, local_files_only=True, **options
-            )
+            with _no_progress_bars():
+                return kind.from_pretrained(folder, **options)
         except OSError as error:
             wanted = f"*.{self.variant}.safetensors" if self.variant else "*.safetensors"
             held = sorted(file.name for file in folder.glob("*")) if folder.is_dir() else "no such folder"
@@ -114,7 +116,7 @@ def find_pipeline(
     if missing := [name for name in components if name not in held]:
         raise ValueError(
             f"{folder} holds a {index.get('_class_name')} with {sorted(held)}, without {missing}, which this kind of "
-            "model needs: use the class of dmlik_pl.models that fits: StableDiffusionXL, StableDiffusion, PixelDiffusion"
+            "model needs: dmlik_pl.models has StableDiffusionXL, StableDiffusion and PixelDiffusion"
         )
     return PipelineFolder(folder, index, variant)
 
@@ -141,15 +143,30 @@ def _from_hub(path: str, example: str, revision: str | None, variant: str | None
 def _how_to_get(path: str, reason: str, hub_id: str, variant: str | None) -> str:
     shipped = sorted(folder.name for folder in ASSETS.glob("*") if (folder / "model_index.json").is_file())
     target = f"models/{hub_id.split('/')[-1]}"
-    weights = f"*/*model.{variant}.safetensors" if variant else "*/*model.safetensors"
+    files = ("*.json", "*.txt", f"*/*model.{variant}.safetensors" if variant else "*/*model.safetensors")
+    include = " ".join(f"--include '{pattern}'" for pattern in files)
     return (
         f"no model at {path!r}: {reason}.\n"
         f"Where there is a network, get one with\n"
-        f"    hf download {hub_id} --local-dir {target} --include '*.json' '*.txt' '{weights}'\n"
+        f"    hf download {hub_id} --local-dir {target} {include}\n"
         f"and name its folder with\n"
         f"    --model.diffusion.init_args.path {target}\n"
         f"Models that ship with the package are named without a folder: {', '.join(shipped)}."
     )
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar for every text encoder."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -63,6 +63,6 @@ class StableDiffusionXL(LatentDiffusion):
         if config.addition_embed_type != "text_time" or wanted != given:
             raise ValueError(
                 f"the U-Net in {folder.path} is not conditioned as SDXL's base model is: beside the text it wants "
-                f"{config.addition_embed_type!r} of {wanted} values, and pooled text and sizes make {given}. Refiners and "
-                "other variants are not supported"
+                f"{config.addition_embed_type!r} of {wanted} values, and pooled text and sizes make {given}. Refiners "
+                "and other variants are not supported"
             )
