@@ -102,9 +102,7 @@ def test_every_prediction_gives_the_same_likelihood(mixture, generator, schedule
     x = mixture.sample(3, generator) + shift
     condition = mixture.condition(shift, mean=mean if reverting else None)
     values = [
-        log_likelihood(
-            mixture.flow(schedule, prediction), x, condition, solver=Multistep(17), divergence=Exact()
-        ).log_p
+        log_likelihood(mixture.flow(schedule, prediction), x, condition, solver=Multistep(17), divergence=Exact()).log_p
         for prediction in PREDICTIONS
     ]
     for value in values[1:]:

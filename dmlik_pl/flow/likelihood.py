@@ -361,8 +361,8 @@ def _compare_coarser(
     as_data: bool,
 ) -> LogLikelihood:
     """Fill in the discretisation estimate by a second, coarser solve with the same probes; its cost is counted."""
-    if solver.adaptive:
-        coarser, divisor = replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol), 1.0
+    if solver.adaptive:  # the error is proportional to the tolerance
+        coarser, divisor = replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol), 9.0
     else:
         coarser, divisor = replace(solver, steps=max(1, solver.steps // 2)), 2.0**solver.order - 1
     again = replace(dynamics, nfe=NFE(), failures=[])

@@ -186,9 +186,9 @@ class TorchDiffEq:
                 raise SolverError(dynamics.failures[0])
             return chart.d_scale * state + chart.scale * chart.d_angle * field + chart.d_mean * mean, density
 
+        times, index = self._times([_reading(self.clock, level) for level in levels], u.device)
         charts = [_chart(self.clock, flow.schedule, level) for level in levels]
         first = charts[0].scale * u.double() + charts[0].mean * mean
-        times, index = self._times([_reading(self.clock, level) for level in levels], u.device)
         start = (first, torch.zeros(draws, dtype=torch.float64, device=u.device))
         try:
             with torch.no_grad():
@@ -220,7 +220,8 @@ class TorchDiffEq:
 
     def _options(self, size: int, times: Tensor) -> dict[str, Any] | None:
         if not self.adaptive:
-            return None
+            # Order four, as of its start with Runge-Kutta: the twelfth, torchdiffeq's default, is hardly ever stable.
+            return {"max_order": 5} if "adams" in self.method else None
 
         def norm(error: tuple[Tensor, Tensor]) -> Tensor:
             state = (error[0] ** 2).sum().div(size).sqrt()

@@ -67,6 +67,11 @@ def _lagrange_weights(nodes: Sequence[float], start: float, end: float) -> np.nd
     return np.array([np.sum(b) for b in basis])
 
 
+def _closest(nodes: np.ndarray) -> float:
+    """Distance below which two nodes in log r are one to a polynomial: stops may lie anywhere."""
+    return float(abs(nodes[-1] - nodes[0])) / (8 * len(nodes))
+
+
 @dataclass(frozen=True)
 class Multistep:
     r"""Adams-Bashforth on :math:`du/d\theta = F` with polynomials in log-SNR.
@@ -104,7 +109,7 @@ class Multistep:
         nodes = np.concatenate([[first, first + step / 4, first + step / 2], uniform[1:]])
         for stop in stops[1:-1]:
             nearest = int(np.argmin(np.abs(nodes - stop)))
-            if 2 < nearest < len(nodes) - 1 and nodes[nearest] not in stops:
+            if 0 < nearest < len(nodes) - 1 and nodes[nearest] not in stops:
                 nodes[nearest] = stop
             elif stop not in nodes:
                 nodes = np.sort(np.append(nodes, stop))[:: 1 if step > 0 else -1]
@@ -138,9 +143,10 @@ class Multistep:
                 field = dynamics.velocity(u, level)
             if last and beyond[-1]:
                 far = {j: u + past * field for j, past in enumerate(beyond) if past > 0}
-            history.append((float(node), field))
+            history = [past for past in history if abs(past[0] - node) > _closest(nodes)] + [(float(node), field)]
             if explicit is not None and trace:
-                drift += self._log_density_error(u, level, field, history, explicit)
+                local = self._increment(history, nodes[i - 1], node) - explicit
+                drift += self._log_density_error(u, level, field, local)
             history = history[-self.order :]
             if not last:
                 explicit = self._increment(history, node, nodes[i + 1])
@@ -158,11 +164,8 @@ class Multistep:
             start=torch.zeros(()).to(history[0][1]),
         )
 
-    def _log_density_error(
-        self, u: Tensor, level: NoiseLevel, field: Tensor, history: Sequence[tuple[float, Tensor]], explicit: Tensor
-    ) -> Tensor:
+    def _log_density_error(self, u: Tensor, level: NoiseLevel, field: Tensor, local: Tensor) -> Tensor:
         """What the last step's local error does to the log-density: its product with the score at the new node."""
-        local = self._increment(history, history[-2][0], history[-1][0]) - explicit
         angle = float(level.angle)
         score = -(math.sin(angle) * u + math.cos(angle) * field) / math.sin(angle)
         return -(local.double() * score.double()).flatten(1).sum(1)
@@ -174,9 +177,15 @@ class Multistep:
         backward = nodes[0] > nodes[-1]
         log_r = nodes[::-1].copy() if backward else nodes
         values = torch.stack(traces[::-1] if backward else traces)
+        # Between two nodes that nearly meet a spline would turn probe noise into slope.
+        inner = [i for i in range(1, len(log_r) - 1) if log_r[-1] - log_r[i] > _closest(log_r)]
+        apart = [0]
+        for i in inner:
+            if log_r[i] - log_r[apart[-1]] > _closest(log_r):
+                apart.append(i)
 
         def weights(start: float, past: float, every: int = 1) -> Tensor:
-            chosen = np.unique(np.r_[np.arange(0, len(log_r), every), len(log_r) - 1])
+            chosen = [*apart[::every], len(log_r) - 1]
             density = np.diag(0.5 / np.cosh(log_r[chosen]))
             out = np.zeros(len(log_r))
             out[chosen] = CubicSpline(log_r[chosen], density).integrate(start, log_r[-1])

@@ -28,6 +28,8 @@ class Evaluation(LightningModule):
         seed: Seed of probes, latents and bounds. With it and a sample's name every result is fixed.
         max_batch: Samples that go through the network at once; lower it when memory runs out, no result changes.
         double: Hold state and log-density in float64 instead of float32, whatever the network's dtype.
+        dequantisation_bits: For discrete data that were dequantised uniformly: log2(levels / 2) where the levels fill
+            [-1, 1]. Shown beside the density's bits per dimension, never hidden in them.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Evaluation(LightningModule):
         seed: int = 0,
         max_batch: int = 64,
         double: bool = False,
+        dequantisation_bits: float = 0.0,
     ) -> None:
         super().__init__()
         if not studies:
@@ -56,6 +59,7 @@ class Evaluation(LightningModule):
             seed=seed,
             max_batch=max_batch,
             double=double,
+            dequantisation_bits=dequantisation_bits,
         )
         self.done: Mapping[str, AbstractSet[str]] = {}
 

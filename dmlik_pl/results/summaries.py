@@ -113,8 +113,8 @@ def bits_per_dim_summary(frame: pd.DataFrame) -> dict[str, Any] | None:
         frame: The records of any study.
 
     Returns:
-        The dimension-weighted mean with its errors, the mean solver error (bits per dimension), counts and settings,
-        or None if the study has no likelihood of data.
+        The dimension-weighted mean with its errors, the mean solver error and the dequantisation offset (bits per
+        dimension), counts and settings, or None if the study has no likelihood of data.
     """
     data = data_likelihoods(frame)
     if data is None or not len(data):
@@ -133,6 +133,7 @@ def bits_per_dim_summary(frame: pd.DataFrame) -> dict[str, Any] | None:
         "non_finite": skipped,
         "too_dense": int((log_p.numpy() > densest).sum()),
         "dims": float(dims.mean()),
+        "dequantisation": float(np.nan_to_num(column(data, "dequantisation_bits")).mean()),
         "network_calls": float(np.mean(calls)),
         **{
             name: " / ".join(sorted(data[name].dropna().unique())) if name in data else ""

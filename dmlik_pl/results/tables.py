@@ -90,6 +90,11 @@ def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Tab
         "data at t = 0; BPD marginal is its density at its own time t. σ is the noise-to-signal ratio. Values are "
         "means over samples ± standard error (sampling and probes)."
     )
+    if raw["dequantisation"].any():
+        caption += (
+            f" Levels: bits per dimension of the discrete data, at most BPD + {raw['dequantisation'].max():.4f} for uniform "
+            "dequantisation."
+        )
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
     if "FID" in lines:
@@ -166,6 +171,7 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
             "n": str(row["n"]),
             "failed": str(row["failed"]),
             "BPD": with_error(row["bpd"], row["standard_error"]),
+            **({"levels ≤": short(row["bpd"] + row["dequantisation"])} if raw["dequantisation"].any() else {}),
             "probe error": short(row["probe_standard_error"]),
             "grid error": short(row["discretisation"]),
             "D": f"{row['dims']:.6g}",

@@ -169,7 +169,7 @@ class PromptAccuracy(Study):
 
 _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
-    *("solver", "probes", "discretisation"),
+    *("solver", "probes", "discretisation", "dequantisation_bits"),
 )
 
 
