@@ -1,0 +1,1 @@
+"""Measurements of solvers and probes beside other packages': ``make bench``."""

@@ -1,0 +1,82 @@
+"""The benchmark's yardsticks: its peers, references and probe noise on a problem whose numbers are known."""
+
+import pytest
+import torch
+
+from benchmarks import probes, solvers
+from benchmarks.methods import METHODS, default, dopri5, flow_matching
+from benchmarks.problems import mixture
+from dmlik_pl.flow import Exact, log_likelihood
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return mixture(count=3, dims=16, components=3)
+
+
+def test_independent_methods_meet_at_tight_tolerances(problem):
+    in_t = dopri5(problem, 1e-8, clock="t").log_p
+    others = {
+        "sigma": dopri5(problem, 1e-8, clock="sigma").log_p,
+        "flow_matching": flow_matching(problem, 1e-8).log_p,
+        "multistep": default(problem, 257, fixed_probe=True).log_p,
+    }
+    for name, log_p in others.items():
+        assert (log_p - in_t).abs().max() * problem.bits < 2e-6, name
+
+
+def test_flow_matching_leaves_torch_as_it_was(problem):
+    like, dtype = torch.randn_like, torch.get_default_dtype()
+    flow_matching(problem, 1e-2)
+    assert torch.randn_like is like
+    assert torch.get_default_dtype() is dtype
+
+
+def test_reference_states_its_own_uncertainty(problem):
+    truth = solvers.reference(problem, 1e-8, 193)
+    assert 0 < truth.uncertainty < 1e-5
+
+
+def test_tuned_setting_reaches_the_target_and_holds_it(problem):
+    truth = solvers.reference(problem, 1e-8, 193)
+    for method in METHODS:
+        steps = solvers.find_setting(method, problem, truth, 1e-3, max_nfe=500)
+        tuned = [i for i, step in enumerate(steps) if step.tuned]
+        assert tuned == [len(steps) - 1 - solvers.CONFIRMATIONS], method.name
+        assert max(step.error for step in steps[tuned[0] :]) <= 1e-3
+        assert steps[tuned[0] - 1].error > 1e-3
+        assert steps[0].forward < steps[-1].forward
+        assert all(step.forward == step.vjp for step in steps)
+
+
+def test_draws_scatter_around_the_exact_trace_as_far_as_they_say(problem):
+    exact = log_likelihood(problem.flow, problem.x, problem.condition, divergence=Exact()).log_p
+    draws = probes.totals(problem, problem.condition, probes.FRESH, nodes=33, draws=64)
+    error = (draws.mean(0) - exact) / (draws.std(0) / 8)
+    assert error.abs().max() < 4
+    assert probes.deviation(problem, 33, fresh=True, draws=64) < 0.7 * probes.deviation(
+        problem, 33, fresh=False, draws=64
+    )
+
+
+def test_probe_orderings(problem):
+    frame = probes.with_gains(probes.pd.DataFrame(probes.measure(problem, nodes=25, draws=64))).set_index("probes")
+    gain = frame["gain"]
+    assert gain["1 Gaussian, fixed"] < gain["1 Rademacher, fixed"] == 1 < gain["1 Rademacher, fresh (default)"]
+    assert gain["4 Rademacher, fresh"] > 2 * gain["1 Rademacher, fresh (default)"]
+    assert "4 colour-Hadamard, fresh" not in frame.index  # a vector has no neighbours
+    assert (frame["difference, shared probes"] < frame["difference, own probes"]).all()
+
+
+def test_the_command_writes_its_tables(tmp_path, capsys):
+    frame = solvers.main(["--quick", "--output", str(tmp_path)])
+    assert "our default" in capsys.readouterr().out
+    assert set(frame["method"]) == {method.name for method in METHODS}
+    tuned = frame[frame["chosen as"].str.contains("tuned")]
+    assert (tuned["error"] <= 1e-3).all() and len(tuned) == len(METHODS)
+    ours = tuned[tuned["method"] == METHODS[0].name].iloc[0]
+    assert ours["NFE"] <= 65
+    assert (frame.loc[frame["method"] == METHODS[1].name, "probe s.d."] > 2 * ours["probe s.d."]).all()
+    text = (tmp_path / "solvers.md").read_text()
+    assert "differ by" in text and "| multistep (our default)" in text
+    assert (tmp_path / "solvers.csv").exists() and (tmp_path / "solver_errors.md").exists()
