@@ -90,11 +90,6 @@ def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Tab
         "data at t = 0; BPD marginal is its density at its own time t. σ is the noise-to-signal ratio. Values are "
         "means over samples ± standard error (sampling and probes)."
     )
-    if raw["dequantisation"].any():
-        caption += (
-            f" Levels: bits per dimension of the discrete data, at most BPD + {raw['dequantisation'].max():.4f} for uniform "
-            "dequantisation."
-        )
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
     if "FID" in lines:
@@ -187,6 +182,11 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
         "solver's error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can "
         "exceed 1, so its BPD can be negative."
     )
+    if raw["dequantisation"].any():
+        caption += (
+            f" Levels: bits per dimension of the discrete data, at most BPD + {raw['dequantisation'].max():.4f} "
+            "for uniform dequantisation."
+        )
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
     if raw["too_dense"].any():

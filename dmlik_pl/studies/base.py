@@ -69,8 +69,8 @@ class Estimator:
         max_batch: Samples that go through the network at once; bounds the memory and changes no result.
         double: Hold state and log-density in float64 instead of float32.
         dequantisation_bits: Bits per dimension between the density of uniformly dequantised data and the probability of
-            their discrete levels, e.g. log2(256 / 2) for 8-bit images in [-1, 1]. Recorded, and shown by its name beside
-            the density's BPD, never added to it. 0 for data that are not discrete.
+            their discrete levels, e.g. log2(256 / 2) for 8-bit images in [-1, 1]. Recorded, and shown by its name
+            beside the density's BPD, never added to it. 0 for data that are not discrete.
     """
 
     solver: Solver = field(default_factory=Multistep)
