@@ -1,0 +1,174 @@
+"""Traces: exact, estimated, coloured; by VJP, JVP and finite difference."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from dmlik_pl.flow import NFE, VE, DiscreteVP, Exact, Hutchinson, LinearVP, Multistep, draw, log_likelihood
+from dmlik_pl.models.closed_form import GaussianMixture
+
+
+def curved(weight):
+    """A field with a full, asymmetric Jacobian that depends on the state."""
+    return lambda u: torch.tanh(u @ weight) * (1 + u**2).sqrt()
+
+
+def jacobian_trace(field, u):
+    return torch.stack([torch.autograd.functional.jacobian(lambda x: field(x[None])[0], row).trace() for row in u])
+
+
+@pytest.fixture
+def weight(generator):
+    return torch.randn(12, 12, dtype=torch.float64, generator=generator)
+
+
+def estimate(divergence, field, u, seed=0, ids=None):
+    probes = draw(
+        divergence.distribution, u, range(len(u)) if ids is None else ids, seed=seed, probes=divergence.probes
+    )
+    return divergence(field, u, probes, NFE())
+
+
+@pytest.mark.parametrize("chunk", [5, 64])
+def test_exact_is_the_trace_of_the_jacobian(weight, generator, chunk):
+    u = torch.randn(4, 12, dtype=torch.float64, generator=generator)
+    nfe = NFE()
+    value, trace = Exact(chunk=chunk)(curved(weight), u, u[:0], nfe)
+    torch.testing.assert_close(value, curved(weight)(u))
+    torch.testing.assert_close(trace[0], jacobian_trace(curved(weight), u), rtol=1e-12, atol=1e-12)
+    assert (nfe.forward, nfe.vjp) == (1, 12)
+
+
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+def test_hutchinson_is_unbiased(weight, generator, distribution):
+    u = torch.randn(2, 12, dtype=torch.float64, generator=generator)
+    _, traces = estimate(Hutchinson(4000, distribution), curved(weight), u)
+    error = traces.mean(0) - jacobian_trace(curved(weight), u)
+    assert bool((error.abs() < 3 * traces.std(0) / math.sqrt(4000)).all())
+
+
+def test_variances_are_those_of_theory(generator):
+    """2 |S|^2 for Gaussian probes, 2 (|S|^2 - |diag S|^2) for Rademacher, S the symmetric part of the Jacobian."""
+    matrix = torch.randn(12, 12, dtype=torch.float64, generator=generator)
+    symmetric = 0.5 * (matrix + matrix.T)
+    full, diagonal = float((symmetric**2).sum()), float((symmetric.diagonal() ** 2).sum())
+    u = torch.zeros(1, 12, dtype=torch.float64)
+    for distribution, expected in (("gaussian", 2 * full), ("rademacher", 2 * (full - diagonal))):
+        _, traces = estimate(Hutchinson(8000, distribution), lambda x: x @ matrix, u)
+        assert float(traces.var()) == pytest.approx(expected, rel=0.06)
+
+
+def test_a_diagonal_jacobian_has_no_variance(generator):
+    scale = torch.randn(12, dtype=torch.float64, generator=generator)
+    _, traces = estimate(Hutchinson(50), lambda x: scale * x, torch.zeros(1, 12, dtype=torch.float64))
+    torch.testing.assert_close(traces, scale.sum().expand(50, 1), rtol=1e-12, atol=1e-12)
+
+
+def test_the_analytic_part_is_never_estimated(generator):
+    """Data of unit variance leave the network's part nothing, so even a Gaussian probe makes no error."""
+    standard = GaussianMixture(torch.zeros(1, 8, dtype=torch.float64), torch.eye(8, dtype=torch.float64)[None])
+    x = torch.randn(6, 8, dtype=torch.float64, generator=generator)
+    for schedule in (LinearVP(), VE(), DiscreteVP.scaled_linear()):
+        result = log_likelihood(
+            standard.flow(schedule, shift=torch.zeros_like(x)),
+            x,
+            standard.condition(torch.zeros_like(x)),
+            divergence=Hutchinson(2, "gaussian"),
+        )
+        torch.testing.assert_close(result.log_p, standard.log_prob(x, r=result.r), rtol=1e-10, atol=1e-10)
+        assert float(result.standard_error.max()) < 1e-10
+
+
+def attention(u):
+    """A float64 network with convolutions' neighbour: attention over the pixels of [B, 2, 4, 4]."""
+    tokens = u.flatten(2).transpose(1, 2)
+    mixed = scaled_dot_product_attention(tokens, torch.tanh(tokens), tokens * 1.3)
+    return mixed.transpose(1, 2).reshape(u.shape) + torch.sin(u)
+
+
+@pytest.mark.parametrize("probes", [1, 4])
+def test_vjp_jvp_and_finite_difference_agree(generator, probes):
+    u = torch.randn(3, 2, 4, 4, dtype=torch.float64, generator=generator)
+    counts, traces = {}, {}
+    for method in ("vjp", "jvp", "fd"):
+        counts[method] = nfe = NFE()
+        vectors = draw("rademacher", u, range(3), seed=3, probes=probes)
+        value, traces[method] = Hutchinson(probes, method=method)(attention, u, vectors, nfe)
+        torch.testing.assert_close(value, attention(u), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(traces["jvp"], traces["vjp"], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(traces["fd"], traces["vjp"], rtol=1e-6, atol=1e-6)
+    assert (counts["vjp"].forward, counts["vjp"].vjp) == (1, probes)
+    assert (counts["jvp"].forward, counts["jvp"].jvp, counts["jvp"].vjp) == (1, probes, 0)
+    assert (counts["fd"].forward, counts["fd"].vjp) == (1 + 2 * probes, 0)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "velocity"])
+@pytest.mark.parametrize("probes", [1, 3])
+def test_all_three_give_one_likelihood(mixture, generator, prediction, probes):
+    shift = torch.randn(3, 8, dtype=torch.float64, generator=generator)
+    x, condition = mixture.sample(3, generator), mixture.condition(shift)
+    flow = mixture.flow(LinearVP(), prediction, guidance=1.5)
+    results = [
+        log_likelihood(flow, x, condition, solver=Multistep(9), divergence=Hutchinson(probes, method=method))
+        for method in ("vjp", "jvp", "fd")
+    ]
+    torch.testing.assert_close(results[1].log_p, results[0].log_p, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(results[2].log_p, results[0].log_p, rtol=0, atol=1e-4)
+    assert [result.nfe.forward for result in results] == [18, 18, 18 * (1 + 2 * probes)]
+
+
+def local(generator, side=8, reach=1, decay=0.0):
+    """A linear field over [B, 1, side, side] that couples pixels up to ``reach`` apart, ever less with distance."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    place = torch.stack([rows.flatten(), columns.flatten()], 1)
+    distance = (place[:, None] - place[None]).abs().amax(-1)
+    coupling = (distance <= reach) * torch.exp(-decay * distance)
+    matrix = torch.randn(side**2, side**2, dtype=torch.float64, generator=generator) * coupling
+    return matrix, lambda u: (u.flatten(1) @ matrix.T).reshape(u.shape)
+
+
+def test_colours_cancel_neighbours_exactly(generator):
+    matrix, field = local(generator)
+    u = torch.zeros(5, 1, 8, 8, dtype=torch.float64)
+    _, traces = estimate(Hutchinson(16, colours=2), field, u)
+    assert traces.shape == (4, 5)
+    torch.testing.assert_close(traces, matrix.trace().expand(4, 5), rtol=1e-12, atol=1e-12)
+    _, plain = estimate(Hutchinson(16), field, u)
+    assert float(plain.std()) > 1
+
+
+def test_colours_are_unbiased_where_coupling_reaches_further(generator):
+    matrix, field = local(generator, reach=7, decay=1.5)
+    u = torch.zeros(400, 1, 8, 8, dtype=torch.float64)
+    coloured = estimate(Hutchinson(4, colours=2), field, u)[1][0]
+    plain = estimate(Hutchinson(4), field, u)[1].mean(0)
+    for traces in (coloured, plain):
+        assert float((traces.mean() - matrix.trace()).abs()) < 3 * float(traces.std()) / 20
+    assert float(coloured.var()) < 0.3 * float(plain.var())
+
+
+def test_colours_by_jvp_are_the_same(generator):
+    u = torch.randn(2, 2, 4, 4, dtype=torch.float64, generator=generator)
+    by_vjp, by_jvp = (estimate(Hutchinson(8, method=m, colours=2), attention, u)[1] for m in ("vjp", "jvp"))
+    torch.testing.assert_close(by_jvp, by_vjp, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"probes": 0}, "positive multiple"),
+        ({"probes": 6, "colours": 2}, "try probes=8"),
+        ({"probes": 9, "colours": 3}, "power of two"),
+        ({"probes": 4, "colours": 0}, "power of two"),
+    ],
+)
+def test_impossible_probes_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Hutchinson(**settings)
+
+
+def test_colours_need_an_image():
+    with pytest.raises(ValueError, match="two dimensions or more"):
+        estimate(Hutchinson(4, colours=2), torch.sin, torch.zeros(2, 8))
