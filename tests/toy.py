@@ -4,19 +4,22 @@ import time
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
-from dmlik_pl.flow import Condition, LinearVP, ProbabilityFlow
+from dmlik_pl.flow import Condition, GaussianPrior, LinearVP
+from dmlik_pl.models.base import DiffusionModel
 from dmlik_pl.models.closed_form import GaussianMixture
 
 SHIFTS = {"dark small": -0.8, "dark large": -0.3, "light small": 0.3, "light large": 0.8}
 
 
-class ToyModel(nn.Module):
+class ToyModel(DiffusionModel):
     """Images of 1 x 2 x 2 pixels: a mixture of two Gaussians, shifted by what the prompt says."""
 
     space = "toy pixels"
+    prediction = "v"
+    prior = GaussianPrior()
 
     def __init__(self, broken: Sequence[str] = ()) -> None:
         super().__init__()
@@ -30,13 +33,9 @@ class ToyModel(nn.Module):
     def shift(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([[SHIFTS[prompt]] * 4 for prompt in prompts], dtype=torch.float64).reshape(-1, 4)
 
-    def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
-        inner = self.mixture.flow(self.schedule, "v").network
-
-        def network(x: Tensor, time: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-            return inner(x.flatten(1).double(), time, inputs).reshape(x.shape).to(x)
-
-        return ProbabilityFlow(network, self.schedule, "v", guidance=guidance, space=self.space)
+    def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        of_vectors = self.mixture.flow(self.schedule, "v").network
+        return of_vectors(x.flatten(1).double(), time, inputs).reshape(x.shape).to(x)
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         unknown = [prompt for prompt in prompts if prompt not in SHIFTS]

@@ -10,6 +10,7 @@ from torch import nn
 
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
+from dmlik_pl.models import DiffusionModel
 from dmlik_pl.studies import Estimator, Outcome, Study
 
 __all__ = ["Evaluation"]
@@ -34,7 +35,7 @@ class Evaluation(LightningModule):
 
     def __init__(
         self,
-        diffusion: nn.Module,
+        diffusion: DiffusionModel,
         studies: list[Study],
         solver: Solver | None = None,
         divergence: Divergence | None = None,
@@ -86,7 +87,7 @@ class Evaluation(LightningModule):
         if not len(batch):
             return []
         try:
-            return study.measure(self.diffusion, batch, self.estimator)  # type: ignore[arg-type]  # structural
+            return study.measure(self.diffusion, batch, self.estimator)
         except torch.OutOfMemoryError as error:
             raise RuntimeError(
                 f"out of memory with max_batch={self.estimator.max_batch}: lower --model.max_batch (no result changes) "
