@@ -29,7 +29,7 @@ def cli_main(args: list[str] | None = None) -> int:
     keep_freed_memory()
     # Seconds of imports that an unknown configuration need not wait for.
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+    from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.strategies import DDPStrategy
     from rich.console import Console
 
@@ -48,9 +48,7 @@ def cli_main(args: list[str] | None = None) -> int:
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
-            parser.add_argument(
-                "--name", type=str | None, default=None, help="name of the run; that of its first config"
-            )
+            parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
         def before_instantiate_classes(self) -> None:
             settings = self.parser.dump(self.config, skip_validation=True)
@@ -58,6 +56,11 @@ def cli_main(args: list[str] | None = None) -> int:
             name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
             self.folder = run_folder(self.config.runs, name, self.config.as_dict())
             write_settings(self.folder, settings)
+            loggers = self.config.trainer.logger
+            for logger in loggers if isinstance(loggers, list) else [loggers]:
+                if getattr(logger, "class_path", "").endswith("WandbLogger"):  # a resumed run is one run there too
+                    logger.init_args["save_dir"] = str(self.folder)
+                    logger.init_args["id"] = logger.init_args["name"] = self.folder.name
 
         def instantiate_trainer(self, **options: object) -> object:
             options["default_root_dir"] = self.folder
@@ -81,15 +84,6 @@ def cli_main(args: list[str] | None = None) -> int:
         seed_everything_default=0,
         args=args,
     )
-    for logger in cli.trainer.loggers:
-        if isinstance(logger, WandbLogger):  # a resumed run goes on in the same W&B run
-            logger._save_dir = str(cli.folder)
-            logger._wandb_init |= {
-                "dir": str(cli.folder),
-                "id": cli.folder.name,
-                "name": cli.folder.name,
-                "resume": "allow",
-            }
     writer = RecordWriter(cli.folder)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)

@@ -137,8 +137,7 @@ def test_two_processes_find_the_records_of_one(finished: Path, tmp_path: Path) -
 def test_wandb_offline_gets_series_tables_and_images(tmp_path: Path) -> None:
     done = subprocess.run(
         command(
-            *("--runs", tmp_path, "--data.limit", 2, "--trainer.logger", "lightning.pytorch.loggers.WandbLogger"),
-            *("--trainer.logger.init_args.offline", "true", "--trainer.logger.init_args.project", "dmlik"),
+            *("--config", ROOT / "configs" / "wandb.yaml", "--runs", tmp_path, "--data.limit", 2),
         ),
         cwd=tmp_path,
         env=ENVIRONMENT,

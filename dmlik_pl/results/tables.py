@@ -166,7 +166,7 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
             "n": str(row["n"]),
             "failed": str(row["failed"]),
             "BPD": with_error(row["bpd"], row["standard_error"]),
-            **({"levels ≤": short(row["bpd"] + row["dequantisation"])} if raw["dequantisation"].any() else {}),
+            **({"levels ≤": f"{row['bpd'] + row['dequantisation']:.3f}"} if raw["dequantisation"].any() else {}),
             "probe error": short(row["probe_standard_error"]),
             "grid error": short(row["discretisation"]),
             "D": f"{row['dims']:.6g}",
