@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE
+from dmlik_pl.flow.integral import widening
 from dmlik_pl.flow.likelihood import NOTHING, bits_per_dim
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, stream
@@ -53,12 +54,14 @@ class Bound:
 
     @property
     def standard_error(self) -> Tensor:
-        """Standard error of the bound, nats, [B].
+        """Standard error of the bound, nats, [B]: 1.96 of them on either side are a 95 % confidence interval.
 
         Levels are stratified, so what counts is the scatter within a stratum, which that of neighbours bounds closely.
+        It is widened for its few degrees of freedom, as that of a likelihood is.
         """
         count = len(self.draws)
-        return (self.draws.diff(dim=0) ** 2).sum(0).div(2 * count * (count - 1)).sqrt()
+        freedom = 2 * (count - 1) ** 2 / (3 * count - 4)  # of a mean square successive difference
+        return (self.draws.diff(dim=0) ** 2).sum(0).div(2 * count * (count - 1)).sqrt() * widening(freedom)
 
     @property
     def bpd(self) -> Tensor:

@@ -2,6 +2,7 @@ r"""The integral of the trace along a trajectory, with the error that its probes
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 __all__ = ["TraceIntegral"]
+
+
+def widening(freedom: Any) -> Any:
+    """Factor by which the 97.5 % quantile of Student's t exceeds the normal one, elementwise."""
+    return stdtrit(freedom, 0.975) / ndtri(0.975)
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,7 @@ class TraceIntegral:
         probe for the whole trajectory says nothing of its error.
         """
         variance, freedom = self._variance_and_freedom()
-        normal = float(ndtri(0.975))
-        widening = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 0.975) / normal).to(variance)
-        return variance.sqrt() * widening.nan_to_num()
+        return variance.sqrt() * torch.from_numpy(widening(freedom.cpu().numpy())).to(variance).nan_to_num()
 
     @property
     def variance(self) -> Tensor:
