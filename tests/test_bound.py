@@ -83,7 +83,7 @@ def test_its_standard_error_covers(mixture, generator, draws):
     deviation = bound.value - many.value.mean()
     covered = (deviation.abs() < 1.96 * bound.standard_error).double().mean()
     assert 0.9 <= float(covered) <= 0.99
-    assert float((bound.standard_error**2).mean().sqrt()) == pytest.approx(float(deviation.std()), rel=0.2)
+    assert float((bound.standard_error**2).mean().sqrt()) == pytest.approx(float(deviation.std()), rel=0.3)
 
 
 def test_importance_sampling_is_unbiased(mixture, generator):

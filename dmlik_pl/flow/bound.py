@@ -97,8 +97,8 @@ def elbo(
         flow: The model.
         x: Samples [B, ...].
         condition: What they are conditioned on.
-        draws: Levels and noises per sample, one evaluation each; levels are stratified and importance-sampled in
-            log-SNR.
+        draws: Levels and noises per sample, one evaluation each; levels are equally spaced in their proposal, which
+            samples log-SNR by importance.
         sample_ids: Stable names, which key levels and noise.
         seed: Their seed.
 
@@ -114,7 +114,8 @@ def elbo(
     first, last = schedule.at(schedule.t_min), schedule.at(schedule.t_max)
     dims = torch.full((len(x),), x[0].numel()) if mask is None else mask.expand_as(x).flatten(1).sum(1)
     dims = dims.to(x.device, torch.float64)
-    offsets = np.array([np.random.Generator(stream(seed, name, Purpose.LEVEL)).random(draws) for name in ids])
+    # One offset a sample for all its levels: equally spaced, they leave no gap that one condition could fall into.
+    offsets = np.array([[np.random.Generator(stream(seed, name, Purpose.LEVEL)).random()] for name in ids])
     log_r_0, high = float(first.r.log()), min(float(last.r.log()), math.log(1e3))
     log_r, inverse_density = _log_r_quantiles(log_r_0 - 0.5, high, (np.arange(draws) + offsets) / draws)
     log_r = log_r.clip(min=log_r_0)
