@@ -198,8 +198,8 @@ def notes(references: Sequence[tuple[Problem, Reference]]) -> list[str]:
         "NFE, VJP: forward passes and derivatives taken of them, per sample. ms/sample: median CPU time of one thread, "
         "methods in turns. ratio: to our tuned default in the same turn.",
         "probe s.d.: over draws of the probe. total error: root of the sum of its square and the solver error's. runs "
-        f"and s for total {TOTAL_TARGET:g}: computed, repeats with other probes average the probes' noise; several probes "
-        "in one pass would save every method up to half of that.",
+        f"and s for total {TOTAL_TARGET:g}: computed, repeats with other probes average the probes' noise; several "
+        "probes in one pass would save every method up to half of that.",
         *(
             f"{problem.name}: {len(problem.x)} samples; reference: {truth.made_by}, which differ by "
             f"{truth.uncertainty:.1e} bits/dim."
