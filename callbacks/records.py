@@ -41,7 +41,7 @@ class RecordWriter(Callback):
         assert isinstance(data, EvaluationData)
         self._store = RecordStore(self.folder, rank=trainer.global_rank)
         pl_module.done = self._store.done()
-        finished = [pl_module.done.get(name, set()) for name in pl_module.study_names]
+        finished = [pl_module.done.get(name, set()) for name in pl_module.studies]
         data.skip = set.intersection(*finished)
         self._shown = set(data.sample_ids()[: self.pictures])
         if data.skip and trainer.is_global_zero:
@@ -66,7 +66,7 @@ class RecordWriter(Callback):
                 self._store.append_failure(study, outcome.sample_id, outcome.error)
                 continue
             if outcome.picture is not None and outcome.sample_id in self._shown:
-                _save(outcome.picture, self.folder / "pictures" / f"{outcome.sample_id.replace('/', '_')}.png")
+                _save(outcome.picture, self.folder / "pictures" / study / f"{outcome.sample_id.replace('/', '_')}.png")
             self._store.append(study, outcome.sample_id, outcome.rows)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,6 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.records import RecordWriter
+from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.table import Table
 
 __all__ = ["ReportLogger"]
@@ -38,32 +40,32 @@ class ReportLogger(Callback):
 
 def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
     """The numbers by which runs are compared: mean BPD of the data, accuracies, failures."""
-    numbers = {"failures": float(len(records["failures"]))} if "failures" in records else {}
-    sweep, accuracy = records.get("time_sweep"), records.get("prompt_accuracy")
-    if sweep is not None and len(sweep):
-        numbers["bpd/data"] = float(sweep.loc[sweep["stage"] == "data", "bpd"].mean())
-    if accuracy is not None:
-        for attribute, rows in accuracy.groupby("attribute"):
-            numbers[f"accuracy/{attribute}"] = float(rows["correct"].mean())
-            numbers[f"undecided/{attribute}"] = float((~rows["decided"].astype(bool)).mean())
+    numbers = {"failures": float(len(records[FAILURES]))}
+    for study, frame in records.items():
+        if kind_of(study, frame) == "time_sweep":
+            numbers[f"{study}/bpd_data"] = float(frame.loc[frame["stage"] == "data", "bpd"].mean())
+        elif kind_of(study, frame) == "prompt_accuracy":
+            for attribute, rows in frame.groupby("attribute"):
+                numbers[f"{study}/accuracy_{attribute}"] = float(rows["correct"].mean())
+                numbers[f"{study}/undecided_{attribute}"] = float((~rows["decided"].astype(bool)).mean())
     return numbers
 
 
 def log_to_wandb(logger: WandbLogger, tables: list[Table], records: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Tables as W&B tables, figures and pictures as images, the sweep as line series against t."""
+    """Tables as W&B tables, figures and pictures as images, each sweep as line series against t."""
     import wandb
 
     panels: dict[str, object] = {}
     for table in tables:
         panels[f"tables/{table.name}"] = wandb.Table(dataframe=table.shown.reset_index().astype(str))
-    for kind in ("figures", "pictures"):
-        for path in sorted((folder / kind).glob("*.png")):
-            panels[f"{kind}/{path.stem}"] = wandb.Image(str(path))
-    sweep = records.get("time_sweep")
-    if sweep is not None and len(sweep):
-        means = sweep[sweep["stage"] == "sample"].groupby("time")[list(SERIES)].mean(numeric_only=True).dropna(axis=1)
+    for path in sorted([*folder.glob("figures/*.png"), *folder.glob("pictures/*/*.png")]):
+        panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Image(str(path))
+    for study, frame in records.items():
+        if kind_of(study, frame) != "time_sweep":
+            continue
+        means = frame[frame["stage"] == "sample"].groupby("time")[list(SERIES)].mean(numeric_only=True).dropna(axis=1)
         for name in means.columns:
-            panels[f"sweep/{name}"] = wandb.plot.line_series(
+            panels[f"{study}/{name}"] = wandb.plot.line_series(
                 xs=means.index.tolist(), ys=[means[name].tolist()], keys=[name], title=f"{name} over time", xname="t"
             )
     logger.experiment.log(panels)

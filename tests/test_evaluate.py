@@ -62,19 +62,21 @@ def test_a_run_writes_records_tables_figures_and_settings(finished: Path) -> Non
         for extension in ("md", "csv", "tex"):
             assert (finished / "tables" / f"{name}.{extension}").stat().st_size > 100
     assert len(list((finished / "figures").glob("*.png"))) >= 3
-    assert len(list((finished / "pictures").glob("*.png"))) == 7
+    assert len(list((finished / "pictures" / "time_sweep").glob("*.png"))) == 7
     assert yaml.safe_load((finished / "config.yaml").read_text())["model"]["solver"]["init_args"]["nodes"] == 17
     assert json.loads((finished / "versions.json").read_text())["torch"]
     metrics = pd.read_csv(finished / "log" / "metrics.csv")
     accuracy = records["prompt_accuracy"].query("attribute == 'tone'")["correct"].mean()
-    assert metrics["accuracy/tone"].iloc[-1] == pytest.approx(accuracy)
+    assert metrics["prompt_accuracy/accuracy_tone"].iloc[-1] == pytest.approx(accuracy)
 
 
 def test_a_changed_setting_starts_a_new_run_and_an_irrelevant_one_does_not(finished: Path) -> None:
     runs = str(finished.parent)
     evaluate.cli_main(["--config", TOY, "--runs", runs, "--data.batch_size", "5", "--model.max_batch", "3"])
     assert only_run(finished.parent) == finished
-    evaluate.cli_main(["--config", TOY, "--runs", runs, "--model.seed", "1", "--data.limit", "2"])
+    evaluate.cli_main(
+        ["--config", TOY, "--runs", runs, "--model.studies.time_sweep.guidance", "3", "--data.limit", "2"]
+    )
     assert len(list(finished.parent.iterdir())) == 2
 
 
@@ -148,7 +150,7 @@ def test_wandb_offline_gets_series_tables_and_images(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (offline,) = only_run(tmp_path).glob("wandb/offline-run-*")
     media = [str(path.relative_to(offline)) for path in offline.rglob("files/media/**/*") if path.is_file()]
-    assert any("sweep" in name for name in media)
+    assert any("time_sweep" in name and "bpd" in name for name in media)
     assert any("tables" in name and "prompt_accuracy" in name for name in media)
     assert any("figures" in name and name.endswith(".png") for name in media)
 

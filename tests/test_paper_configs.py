@@ -59,9 +59,9 @@ def run(config: str, folders: Path, data: str, runs: Path, *more: str) -> Path:
 
 
 def with_clip(config: str, clip: Path, folder: Path) -> str:
-    """The config with another CLIP model; studies are a list, which a file changes best."""
+    """The config with another CLIP model."""
     settings = yaml.safe_load((CONFIGS / config).read_text())
-    for study in settings["model"]["studies"]:
+    for study in settings["model"]["studies"].values():
         study["init_args"]["clip"] = str(clip)
         if "features" in study["init_args"]:
             study["init_args"]["features"]["init_args"]["model"] = str(clip)
@@ -95,7 +95,7 @@ def test_pacs_runs_whole(folders: Path, tmp_path: Path) -> None:
     assert set(records["prompt_accuracy"]["attribute"]) == {"class", "domain"}
     table = (folder / "tables" / "time_sweep.md").read_text()
     assert "FID" in table and "guided" in table
-    assert len(list((folder / "pictures").glob("*.png"))) == 4
+    assert len(list((folder / "pictures" / "time_sweep").glob("*.png"))) == 4
 
 
 @pytest.mark.parametrize(

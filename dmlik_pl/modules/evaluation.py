@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import torch
 from lightning import LightningModule
@@ -23,7 +24,8 @@ class Evaluation(LightningModule):
 
     Args:
         diffusion: The model, one of :mod:`dmlik_pl.models`.
-        studies: What is asked of it, of :mod:`dmlik_pl.studies`.
+        studies: What is asked of it, of :mod:`dmlik_pl.studies`, each under a name that its records, tables and figures
+            carry. One kind of study may appear under several names.
         solver: How the flow is integrated: ``Multistep`` (fast, fixed grid) or ``TorchDiffEq`` (reference).
         divergence: How its traces are taken: ``Hutchinson`` or ``Exact``.
         seed: Seed of probes, latents and bounds. With it and a sample's name every result is fixed.
@@ -36,7 +38,7 @@ class Evaluation(LightningModule):
     def __init__(
         self,
         diffusion: DiffusionModel,
-        studies: list[Study],
+        studies: dict[str, Study],
         solver: Solver | None = None,
         divergence: Divergence | None = None,
         seed: int = 0,
@@ -47,13 +49,8 @@ class Evaluation(LightningModule):
         super().__init__()
         if not studies:
             raise ValueError("there is nothing to do: give at least one study in model.studies")
-        names = [study.name for study in studies]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"two studies have one name, {names}: run them one after another, each in a folder of its own"
-            )
         self.diffusion = diffusion
-        self.studies = nn.ModuleList(studies)
+        self.studies = nn.ModuleDict(studies)
         self.estimator = Estimator(
             solver=Multistep() if solver is None else solver,
             divergence=Hutchinson() if divergence is None else divergence,
@@ -64,22 +61,17 @@ class Evaluation(LightningModule):
         )
         self.done: Mapping[str, AbstractSet[str]] = {}
 
-    @property
-    def study_names(self) -> list[str]:
-        """Names of the studies, which are those of the record files."""
-        return [str(study.name) for study in self.studies]
-
     def test_step(  # type: ignore[override]  # outcomes go to callbacks, not to Lightning's own reductions
         self, batch: Batch, batch_idx: int
     ) -> list[tuple[str, Outcome]]:
         """Every outcome of a batch, with the name of its study; units that are done already are left out."""
         outcomes = []
-        for study in self.studies:
+        for name, study in self.studies.items():
             assert isinstance(study, Study)
-            finished = self.done.get(study.name, frozenset())
-            left = _select(batch, [b for b, name in enumerate(batch.sample_id) if name not in finished])
-            outcomes += [(study.name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
-            outcomes += [(study.name, outcome) for outcome in self._measure(study, left)]
+            finished = self.done.get(name, frozenset())
+            left = _select(batch, [b for b, sample in enumerate(batch.sample_id) if sample not in finished])
+            outcomes += [(name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
+            outcomes += [(name, _with_kind(outcome, study.kind)) for outcome in self._measure(study, left)]
         return outcomes
 
     def _measure(self, study: Study, batch: Batch) -> Sequence[Outcome]:
@@ -95,10 +87,15 @@ class Evaluation(LightningModule):
             ) from error
         except (ValueError, SolverError) as error:
             if len(batch) == 1:
-                logger.warning("%s failed on %s: %s", study.name, batch.sample_id[0], error)
+                logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], error)
                 return [Outcome(batch.sample_id[0], error=str(error))]
             alone = [self._measure(study, _select(batch, [b])) for b in range(len(batch))]
             return [outcome for outcomes in alone for outcome in outcomes]
+
+
+def _with_kind(outcome: Outcome, kind: str) -> Outcome:
+    """Say in every record what kind of study made it."""
+    return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
 
 
 def _select(batch: Batch, index: Sequence[int]) -> Batch:

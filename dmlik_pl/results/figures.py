@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dmlik_pl.results.frames import Decisions, attribute_columns, column, data_likelihoods, decisions
+from dmlik_pl.results.frames import Decisions, attribute_columns, column, data_likelihoods, decisions, kind_of
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.summaries import BASELINES, accuracy_summary, confusion_matrix, sweep_summary
 
@@ -32,15 +32,15 @@ _METHODS = {"accuracy": ("likelihood", BLUE), "clip": ("CLIP", ORANGE), "elbo": 
 _MOST_CLASSES = 12
 
 
-def register_figures(study: str) -> Callable[[FigureMaker], FigureMaker]:
-    """Name the function that makes the figures of a study.
+def register_figures(kind: str) -> Callable[[FigureMaker], FigureMaker]:
+    """Name the function that makes the figures of a kind of study.
 
     Args:
-        study: The study's name, as in its records.
+        kind: The study's kind, as in its records.
     """
 
     def register(maker: FigureMaker) -> FigureMaker:
-        _MAKERS[study] = maker
+        _MAKERS[kind] = maker
         return maker
 
     return register
@@ -58,8 +58,8 @@ def make_figures(records: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for study, frame in records.items():
         if study != FAILURES and len(frame):
-            if study in _MAKERS:
-                figures |= _MAKERS[study](study, frame)
+            if (kind := kind_of(study, frame)) in _MAKERS:
+                figures |= _MAKERS[kind](study, frame)
             figures |= _histograms(study, frame)
     return figures
 

@@ -18,10 +18,13 @@ __all__ = [
     "describe",
     "failure_count",
     "feature_matrix",
+    "kind_of",
 ]
 
 # Text columns that say how a number was made; any other text column of a sweep is an attribute of the sample.
-_SETTINGS = {"sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior"}
+_SETTINGS = {"sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior"} | {
+    "kind"
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Decisions:
         """Whether each decision is right after each candidate's mean over all samples was taken off, [N]."""
         centred = self.scores - self.scores.mean(0)
         return centred.argmax(1) == self.truth
+
+
+def kind_of(study: str, frame: pd.DataFrame) -> str:
+    """What kind of study made the records: their column `kind`, or the study's name where there is none.
+
+    Args:
+        study: Name of the study.
+        frame: Its records.
+    """
+    return str(frame["kind"].iloc[0]) if "kind" in frame and len(frame) else study
 
 
 def decisions(frame: pd.DataFrame) -> list[Decisions]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import rich.console
 
 from dmlik_pl.results.figures import make_figures
+from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.pictures import contact_sheet
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.table import Table
@@ -38,8 +39,9 @@ def write_report(folder: str | Path) -> list[Table]:
     store = RecordStore(folder)
     records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(folder)
     tables, figures = make_tables(records), make_figures(records)
-    if "time_sweep" in records and (sheet := contact_sheet(folder / "pictures", records["time_sweep"])) is not None:
-        figures["time_sweep_pictures"] = sheet
+    for study, frame in records.items():
+        if kind_of(study, frame) == "time_sweep" and (sheet := contact_sheet(folder / "pictures" / study, frame)):
+            figures[f"{study}_pictures"] = sheet
     _clear(folder / "tables", ("md", "csv", "tex"))
     _clear(folder / "figures", ("png",))
     for table in tables:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.frames import Decisions, decisions, describe, failure_count
+from dmlik_pl.results.frames import Decisions, decisions, describe, failure_count, kind_of
 from dmlik_pl.results.significance import Interval
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.summaries import (
@@ -28,15 +28,15 @@ TableMaker = Callable[[str, pd.DataFrame, int], list[Table]]
 _MAKERS: dict[str, TableMaker] = {}
 
 
-def register_tables(study: str) -> Callable[[TableMaker], TableMaker]:
-    """Name the function that makes the tables of a study.
+def register_tables(kind: str) -> Callable[[TableMaker], TableMaker]:
+    """Name the function that makes the tables of a kind of study.
 
     Args:
-        study: The study's name, as in its records.
+        kind: The study's kind, as in its records.
     """
 
     def register(maker: TableMaker) -> TableMaker:
-        _MAKERS[study] = maker
+        _MAKERS[kind] = maker
         return maker
 
     return register
@@ -56,8 +56,8 @@ def make_tables(records: Mapping[str, pd.DataFrame]) -> list[Table]:
     studies = {name: frame for name, frame in records.items() if name != FAILURES and len(frame)}
     tables = []
     for study, frame in studies.items():
-        if study in _MAKERS:
-            tables += _MAKERS[study](study, frame, failure_count(failures, study))
+        if (kind := kind_of(study, frame)) in _MAKERS:
+            tables += _MAKERS[kind](study, frame, failure_count(failures, study))
     tables += _bits_per_dim_table(studies, failures)
     if len(failures):
         shown = failures.set_index("sample_id")[["study", "error"]].astype(str)

@@ -134,10 +134,10 @@ class Study(nn.Module, ABC):
     """One experiment: what is asked of a batch and which records it yields.
 
     Attributes:
-        name: Names its records, tables and figures.
+        kind: What experiment it is; decides which tables and figures are made of its records.
     """
 
-    name: str
+    kind: str
 
     @abstractmethod
     def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:

@@ -35,7 +35,7 @@ class PromptAccuracy(Study):
         local_files_only: Never download the CLIP model.
     """
 
-    name = "prompt_accuracy"
+    kind = "prompt_accuracy"
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ class TimeSweep(Study):
         local_files_only: Never download the CLIP model.
     """
 
-    name = "time_sweep"
+    kind = "time_sweep"
 
     def __init__(
         self,
