@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMPipeline
 from tiny_models import make_tiny_ddpm
 
-from dmlik_pl.flow import Multistep, log_likelihood
+from dmlik_pl.flow import Exact, Hutchinson, Multistep, log_likelihood
 from dmlik_pl.models import PixelDiffusion
 
 NAMES = ["zero", "one", "two"]
@@ -127,3 +127,15 @@ def test_precision_of_the_network_on_trained_weights(dtype, tolerance):
         results.append(log_likelihood(model.flow(), images, condition, sample_ids=names).bpd)
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=tolerance)
     assert not results[0].equal(results[1])
+
+
+def test_several_probes_and_the_exact_trace_work_where_attention_has_no_vectorised_backward() -> None:
+    model = PixelDiffusion("digits")
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    condition, solver = model.condition(["1", "7"]), Multistep(9)
+    exact = log_likelihood(model.flow(), x, condition, solver=solver, divergence=Exact())
+    both = log_likelihood(model.flow(), x, condition, solver=solver, divergence=Hutchinson(probes=8))
+    assert both.nfe.vjp == 9 * 8 and exact.nfe.vjp == 9 * 64
+    assert bool(((both.log_p - exact.log_p).abs() < 3 * both.standard_error).all())
+    with pytest.raises(RuntimeError, match="use method='vjp' or 'fd'"):
+        log_likelihood(model.flow(), x, condition, solver=solver, divergence=Hutchinson(method="jvp"))

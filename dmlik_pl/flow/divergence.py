@@ -62,16 +62,34 @@ def _quadratic_form(probes: Tensor, products: Tensor) -> Tensor:
     return (probes.double() * products.double()).flatten(2).sum(2)
 
 
+def _vectorised(together: Callable[[], Tensor], apart: Callable[[], Tensor]) -> Tensor:
+    """All products in one pass, or one after another where an operation of the network has no vectorised form."""
+    try:
+        return together()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return apart()
+
+
+def _pull_back(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
+    """Products of k vectors [k, B, ...] with the Jacobian of a value by its leaf; the graph is kept."""
+    if len(vectors) == 1:
+        return torch.autograd.grad(value, leaf, vectors[0], retain_graph=True)[0][None]
+    return _vectorised(
+        lambda: torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)[0],
+        lambda: torch.stack([torch.autograd.grad(value, leaf, v, retain_graph=True)[0] for v in vectors]),
+    )
+
+
 def _vjp(field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """F and the products of k vectors [k, B, ...] with its Jacobian: one forward pass, one vectorised backward pass."""
     with torch.enable_grad():
         leaf = u.detach().requires_grad_()
         value = field(leaf)
-        if len(vectors) == 1:
-            (product,) = torch.autograd.grad(value, leaf, vectors[0])
-            products = product[None]
-        else:
-            (products,) = torch.autograd.grad(value, leaf, vectors, is_grads_batched=True)
+        products = _pull_back(value, leaf, vectors)
     return value.detach(), products
 
 
@@ -99,7 +117,7 @@ class Exact:
                 basis = torch.zeros(len(index), size, dtype=u.dtype, device=u.device)
                 basis[torch.arange(len(index)), index] = 1
                 vectors = basis.reshape(len(index), 1, *u.shape[1:]).expand(-1, len(u), *u.shape[1:])
-                (rows,) = torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)
+                rows = _pull_back(value, leaf, vectors)
                 trace += _quadratic_form(vectors, rows).sum(0)
         nfe.forward += 1
         nfe.vjp += size
@@ -175,9 +193,14 @@ class Hutchinson:
             result = torch.func.jvp(field, (u,), (vector,))
             return result[0], result[1]
 
-        # One value for all vectors; the fused attention kernels have no forward derivative.
-        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-            value, products = torch.func.vmap(push, out_dims=(None, 0))(vectors)  # type: ignore[arg-type]
+        try:
+            # One value for all vectors; the fused attention kernels have no forward derivative.
+            with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+                value, products = torch.func.vmap(push, out_dims=(None, 0))(vectors)  # type: ignore[arg-type]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(f"this network has no forward derivative, use method='vjp' or 'fd' ({error})") from error
         return value, products
 
     def _difference(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
