@@ -213,7 +213,7 @@ class TestPromptAccuracy:
         shown = tables["prompt_accuracy"].shown
         assert list(shown.index) == ["colour", "shape"]
         assert list(shown.columns) == [
-            "n", "likelihood %", "undecided", "decided %", "CLIP %", "ELBO %", "chance %",
+            "n", "log p %", "undecided", "decided %", "CLIP %", "ELBO %", "chance %",
         ]  # fmt: skip
         assert shown["chance %"].tolist() == ["12.5", "33.3"]
         assert "p (ELBO)" in tables["prompt_accuracy_tests"].shown

@@ -1,4 +1,4 @@
-"""From records to figures. A new study registers its own maker with `register_figures("name")`.
+"""From records to figures. A new study registers its own maker with `register_figures("kind")`.
 
 Figures are made without matplotlib's global state, so any thread or callback may draw.
 """

@@ -1,4 +1,4 @@
-"""From records to tables. A new study registers its own maker with `register_tables("name")`."""
+"""From records to tables. A new study registers its own maker with `register_tables("kind")`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> lis
     shares, tests = [], []
     for row in raw.to_dict("records"):
         undecided = MISSING if not row["n"] else f"{row['undecided']} ({100 * row['undecided_share']:.0f} %)"
-        share = {"n": str(row["n"]), "likelihood %": _shown_share(row, "accuracy"), "undecided": undecided}
+        share = {"n": str(row["n"]), "log p %": _shown_share(row, "accuracy"), "undecided": undecided}
         share["decided %"] = _shown_share(row, "accuracy_decided")
         share |= {f"{name.upper()} %": _shown_share(row, name) for name in baselines}
         shares.append(share | {"chance %": percent(row["chance"])})
