@@ -177,6 +177,12 @@ def test_a_solver_that_does_not_converge_says_what_to_do(tmp_path: Path) -> None
     assert "max_nfe=20" in error and "Multistep" in error
 
 
+def test_a_setting_that_no_sample_can_meet_stops_the_run(tmp_path: Path) -> None:
+    template = ["--model.studies.prompt_accuracy.template", "{tone} and {size}"]
+    with pytest.raises(ValueError, match="could not measure the first 3 samples: unknown prompt"):
+        evaluate.cli_main(["--config", TOY, "--runs", str(tmp_path), *template])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -95,7 +95,9 @@ def test_rectified_flow_in_time_is_its_velocity(mixture, generator):
     torch.testing.assert_close(rate, flow.network(x, time, condition.inputs), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("schedule", [LinearVP(), DiscreteVP.scaled_linear(), VE(), Cosine(t_max=0.99)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [LinearVP(), DiscreteVP.scaled_linear(), VE(), Cosine(t_max=0.99)], ids=lambda s: type(s).__name__
+)
 @pytest.mark.parametrize("reverting", [False, True])
 def test_every_prediction_gives_the_same_likelihood(mixture, generator, schedule, reverting):
     shift, mean = torch.randn(2, 3, 8, dtype=torch.float64, generator=generator)

@@ -1,6 +1,7 @@
 """The evaluation as a LightningModule: a model, the studies made of it, and how its likelihoods are taken."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -15,6 +16,8 @@ from dmlik_pl.models import DiffusionModel
 from dmlik_pl.studies import Estimator, Outcome, Study
 
 __all__ = ["Evaluation"]
+
+PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ class Evaluation(LightningModule):
             dequantisation_bits=dequantisation_bits,
         )
         self.done: Mapping[str, AbstractSet[str]] = {}
+        self._measured: set[str] = set()  # kinds of study that have measured a sample
+        self._refused: Counter[str] = Counter()
 
     def test_step(  # type: ignore[override]  # outcomes go to callbacks, not to Lightning's own reductions
         self, batch: Batch, batch_idx: int
@@ -79,7 +84,9 @@ class Evaluation(LightningModule):
         if not len(batch):
             return []
         try:
-            return study.measure(self.diffusion, batch, self.estimator)
+            outcomes = study.measure(self.diffusion, batch, self.estimator)
+            self._measured.add(study.kind)
+            return outcomes
         except torch.OutOfMemoryError as error:
             raise RuntimeError(
                 f"out of memory with max_batch={self.estimator.max_batch}: lower --model.max_batch (no result changes) "
@@ -87,6 +94,9 @@ class Evaluation(LightningModule):
             ) from error
         except (ValueError, SolverError) as error:
             if len(batch) == 1:
+                self._refused[study.kind] += 1
+                if study.kind not in self._measured and self._refused[study.kind] == PATIENCE:
+                    raise ValueError(f"{study.kind} could not measure the first {PATIENCE} samples: {error}") from error
                 logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], error)
                 return [Outcome(batch.sample_id[0], error=str(error))]
             alone = [self._measure(study, _select(batch, [b])) for b in range(len(batch))]
