@@ -17,14 +17,15 @@ __all__ = ["run_folder", "write_settings"]
 
 # What may change between two starts of one run: it changes no result.
 IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
+_NUMBERS = ("flow", "models", "studies", "metrics")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 
 def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: its name and a digest of every setting that a result depends on.
 
-    Folders of weights that the settings name count with their files' names, sizes and times: a model that was trained
-    again starts a new run.
+    Folders of weights that the settings name count with their files' names, sizes and times, and the package with the
+    source that numbers are made by: a model that was trained again, or another solver, starts a new run.
 
     Args:
         root: Folder of all runs.
@@ -33,7 +34,7 @@ def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path
     """
     relevant = _relevant(settings)
     fingerprints = {text: _fingerprint(text) for text in _texts(relevant.get("model", {}))}
-    content = json.dumps([dmlik_pl.__version__, relevant, fingerprints], sort_keys=True, default=str)
+    content = json.dumps([_source_digest(), relevant, fingerprints], sort_keys=True, default=str)
     return Path(root) / f"{name}-{hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}"
 
 
@@ -49,6 +50,13 @@ def write_settings(folder: Path, config: str) -> None:
     versions = {"dmlik_pl": dmlik_pl.__version__, "python": platform.python_version(), "platform": platform.platform()}
     versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
     (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+
+
+def _source_digest() -> str:
+    """Digest of the modules that results depend on."""
+    package = Path(dmlik_pl.__file__).parent
+    files = sorted(path for room in _NUMBERS for path in (package / room).rglob("*.py"))
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()
 
 
 def _relevant(settings: Any) -> Any:
