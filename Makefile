@@ -33,6 +33,7 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
 	$(BIN)/python -m benchmarks.probes $(ARGS)
+	$(BIN)/python -m benchmarks.precision $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

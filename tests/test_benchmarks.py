@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import probes, solvers
+from benchmarks import precision, probes, solvers
 from benchmarks.methods import METHODS, default, dopri5, flow_matching
 from benchmarks.problems import mixture
 from dmlik_pl.flow import Exact, log_likelihood
@@ -80,3 +80,11 @@ def test_the_command_writes_its_tables(tmp_path, capsys):
     text = (tmp_path / "solvers.md").read_text()
     assert "differ by" in text and "| multistep (our default)" in text
     assert (tmp_path / "solvers.csv").exists() and (tmp_path / "solver_errors.md").exists()
+
+
+def test_the_networks_precision_moves_a_likelihood_as_little_as_it_should(tmp_path):
+    frame = precision.main(["--quick", "--output", str(tmp_path)]).set_index("network")
+    assert frame.loc["float32, one by one", "largest"] < 1e-6
+    assert frame.loc["float64", "largest"] < 1e-5
+    assert 1e-5 < frame.loc["bfloat16", "largest"] < 0.05
+    assert (tmp_path / "precision.md").is_file()
