@@ -32,6 +32,7 @@ def cli_main(args: list[str] | None = None) -> int:
     from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.strategies import DDPStrategy
     from rich.console import Console
+    from transformers.utils.logging import disable_progress_bar
 
     from callbacks import RecordWriter, ReportLogger
     from dmlik_pl.data.base import EvaluationData
@@ -40,6 +41,7 @@ def cli_main(args: list[str] | None = None) -> int:
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
+    disable_progress_bar()  # of each component's weights: the run has a bar of its own
 
     class EvaluationCLI(LightningCLI):
         """Lightning's command line with a run folder."""

@@ -75,6 +75,22 @@ def test_fixed_steps_have_their_order(gaussian, generator, method, order, clock)
     assert measured_order(gaussian, x, coarse, fine) > order - 0.35
 
 
+def test_every_torchdiffeq_method_reaches_the_closed_form(mixture, generator):
+    """All that torchdiffeq registers, with the trace in the state."""
+    from torchdiffeq._impl.odeint import SOLVERS
+
+    shift = torch.zeros(2, 8, dtype=torch.float64)
+    x = mixture.sample(2, generator)
+    exact = mixture.log_prob(x, r=float(SDXL.at(SDXL.t_min).r))
+    for method in SOLVERS:
+        solver = TorchDiffEq(method, "angle", steps=512 if method != "euler" else 2048, rtol=1e-6, atol=1e-7)
+        result = log_likelihood(
+            mixture.flow(SDXL, shift=shift), x, mixture.condition(shift), solver=solver, divergence=Exact()
+        )
+        tolerance = 3e-2 if method == "euler" else 3e-4
+        assert float((result.log_p - exact).abs().max()) < tolerance * BITS, method
+
+
 @pytest.mark.parametrize(
     "schedule", [LinearVP(), SDXL, VE(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__
 )

@@ -30,8 +30,17 @@ __all__ = ["Clock", "TorchDiffEq"]
 
 Clock = Literal["t", "r", "log_snr", "angle"]
 
-_ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4, "implicit_adams": 4}
-_ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
+_ORDERS = {
+    "euler": 1,
+    "midpoint": 2,
+    "heun2": 2,
+    "heun3": 3,
+    "rk4": 4,
+    "explicit_adams": 4,
+    "implicit_adams": 4,
+    "fixed_adams": 4,
+}
+_ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun", "scipy_solver")
 
 
 class _Chart(NamedTuple):
@@ -97,7 +106,8 @@ class TorchDiffEq:
     log-density's, per dimension: the log-density can only tighten the steps.
 
     Attributes:
-        method: A torchdiffeq method: euler, midpoint, rk4, explicit_adams, ..., dopri5, dopri8, bosh3, ...
+        method: A torchdiffeq method: euler, midpoint, rk4, explicit_adams, ..., dopri5, dopri8, bosh3, ... With
+            scipy_solver (LSODA, on the CPU) the error norm is scipy's own.
         clock: Independent variable: t (state x_t), r (state z), log_snr or angle (state u of unit scale).
         steps: Number of equal steps of a fixed-step method.
         rtol: Relative tolerance of an adaptive method.
@@ -222,6 +232,8 @@ class TorchDiffEq:
         if not self.adaptive:
             # Order four, as of its start with Runge-Kutta: the twelfth, torchdiffeq's default, is hardly ever stable.
             return {"max_order": 5} if "adams" in self.method else None
+        if self.method == "scipy_solver":  # keeps within its span, and has its own norm
+            return {"solver": "LSODA"}
 
         def norm(error: tuple[Tensor, Tensor]) -> Tensor:
             state = (error[0] ** 2).sum().div(size).sqrt()
