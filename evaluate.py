@@ -10,6 +10,7 @@ from dmlik_pl.cli import find_config, keep_freed_memory
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
+MOST_FAILURES = 20  # shown in the terminal; all are in the report
 PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
 
@@ -93,7 +94,10 @@ def cli_main(args: list[str] | None = None) -> int:
         return 0
     console = Console()
     for table in writer.tables:
-        console.print(table.rich())
+        if table.name != "failures" or len(table.shown) <= MOST_FAILURES:
+            console.print(table.rich())
+        else:
+            console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
     console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
     return 0 if writer.succeeded else 1
 
