@@ -3,15 +3,12 @@
 import logging
 import sys
 import warnings
-from datetime import timedelta
-from pathlib import Path
 
 from dmlik_pl.cli import find_config, keep_freed_memory
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
 MOST_FAILURES = 20  # shown in the terminal; all are in the report
-PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
 
 def cli_main(args: list[str] | None = None) -> int:
@@ -29,64 +26,17 @@ def cli_main(args: list[str] | None = None) -> int:
         args = find_config(args)
     keep_freed_memory()
     # Seconds of imports that an unknown configuration need not wait for.
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-    from lightning.pytorch.loggers import CSVLogger
-    from lightning.pytorch.strategies import DDPStrategy
     from rich.console import Console
     from transformers.utils.logging import disable_progress_bar
 
     from callbacks import RecordWriter, ReportLogger
-    from dmlik_pl.data.base import EvaluationData
-    from dmlik_pl.modules.evaluation import Evaluation
-    from dmlik_pl.results.run import run_folder, write_settings
+    from dmlik_pl.modules.evaluation_cli import EvaluationCLI
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     disable_progress_bar()  # of each component's weights: the run has a bar of its own
 
-    class EvaluationCLI(LightningCLI):
-        """Lightning's command line with a run folder."""
-
-        folder: Path
-
-        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
-            parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
-
-        def before_instantiate_classes(self) -> None:
-            settings = self.parser.dump(self.config, skip_validation=True)
-            configs = self.config.get("config") or []
-            name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
-            self.folder = run_folder(self.config.runs, name, self.config.as_dict())
-            write_settings(self.folder, settings)
-            loggers = self.config.trainer.logger
-            for logger in loggers if isinstance(loggers, list) else [loggers]:
-                if getattr(logger, "class_path", "").endswith("WandbLogger"):  # a resumed run is one run there too
-                    logger.init_args["save_dir"] = str(self.folder)
-                    logger.init_args["id"] = logger.init_args["name"] = self.folder.name
-
-        def instantiate_trainer(self, **options: object) -> object:
-            options["default_root_dir"] = self.folder
-            trainer = self.config.trainer
-            if trainer.logger in (None, True):
-                options["logger"] = CSVLogger(self.folder, name="", version="log")
-            if trainer.strategy == "ddp":
-                options["strategy"] = DDPStrategy(timeout=PATIENCE)
-            return super().instantiate_trainer(**options)
-
-    cli = EvaluationCLI(
-        Evaluation,
-        EvaluationData,
-        subclass_mode_data=True,
-        run=False,
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        # Traces are derivatives of the network, which inference mode forbids.
-        trainer_defaults={"enable_model_summary": False, "inference_mode": False},
-        seed_everything_default=0,
-        args=args,
-    )
+    cli = EvaluationCLI(args)
     writer = RecordWriter(cli.folder)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from benchmarks.problems import Problem, digits, shapes
-from benchmarks.tables import RESULTS, save, show
+from benchmarks.tables import RESULTS, publish
 from dmlik_pl.flow import Condition, log_likelihood
 from dmlik_pl.models import DiffusionModel, PixelDiffusion, StableDiffusionXL
 
@@ -69,10 +68,7 @@ def main(args: Sequence[str] | None = None) -> pd.DataFrame:
                 }
             )
     frame = pd.DataFrame(rows)
-    title, console = f"Precision of the network, {count} samples", Console()
-    for problem_name, group in frame.groupby("problem", sort=False):
-        show(console, f"{problem_name}: {title.lower()}", group.drop(columns="problem"), FORMATS)
-    save(options.output, "precision", frame, FORMATS, title, NOTES)
+    publish(options.output, "precision", frame, FORMATS, f"Precision of the network, {count} samples", NOTES)
     return frame
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from benchmarks.methods import FixedProbeMultistep
 from benchmarks.problems import PROBLEMS, Problem
-from benchmarks.tables import RESULTS, save, show
+from benchmarks.tables import RESULTS, publish
 from dmlik_pl.flow import Condition, Hutchinson, Multistep, log_likelihood
 
 __all__ = ["ESTIMATORS", "Estimator", "deviation", "main", "measure"]
@@ -141,10 +140,7 @@ def main(args: Sequence[str] | None = None) -> pd.DataFrame:
     names = ["mixture"] if options.quick else options.problems
     rows = [row for name in names for row in measure(PROBLEMS[name](), options.nodes, options.draws)]
     frame = with_gains(pd.DataFrame(rows))
-    title, console = f"Probe noise, {options.nodes} nodes", Console()
-    for problem, group in frame.groupby("problem", sort=False):
-        show(console, f"{problem}: {title.lower()}", group.drop(columns="problem"), FORMATS)
-    save(options.output, "probes", frame, FORMATS, title, NOTES)
+    publish(options.output, "probes", frame, FORMATS, f"Probe noise, {options.nodes} nodes", NOTES)
     return frame
 
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["RESULTS", "machine", "save", "show"]
+__all__ = ["RESULTS", "machine", "publish", "save", "show"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -57,3 +57,13 @@ def save(
         lines += [f"## {problem}", "", shown.to_markdown(index=False, disable_numparse=True), ""]
     lines += [f"- {note}" for note in notes]
     (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def publish(
+    folder: Path, name: str, frame: pd.DataFrame, formats: Mapping[str, str], title: str, notes: Sequence[str]
+) -> None:
+    """Print one table a problem, and save them all."""
+    console = Console()
+    for problem, group in frame.groupby("problem", sort=False):
+        show(console, f"{problem}: {title.lower()}", group.drop(columns="problem"), formats)
+    save(folder, name, frame, formats, title, notes)

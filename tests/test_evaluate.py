@@ -85,6 +85,15 @@ def test_batch_size_changes_no_record(finished: Path, tmp_path: Path) -> None:
     assert_same_records(finished, only_run(tmp_path), 1e-6)
 
 
+def test_no_more_samples_than_allowed_go_through_the_network_at_once(tmp_path: Path) -> None:
+    """The sweep's trajectories too, whatever the batch of the data."""
+    journal = tmp_path / "journal"
+    model = ["--model.diffusion", "toy.SlowToyModel", "--model.diffusion.init_args.journal", str(journal)]
+    sizes = ["--data.batch_size", "7", "--model.max_batch", "3"]
+    assert evaluate.cli_main(["--config", TOY, "--runs", str(tmp_path / "runs"), *model, *sizes]) == 0
+    assert max(map(int, Path(f"{journal}.network").read_text().split())) == 3
+
+
 def test_a_killed_run_finishes_what_is_left_and_computes_nothing_twice(finished: Path, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     slow = command(

@@ -43,7 +43,7 @@ def images():
     return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
-def same(found, wanted):
+def assert_same(found, wanted):
     """Equal up to what rounding makes of batches of another size."""
     torch.testing.assert_close(found, wanted, rtol=0, atol=5e-6)
 
@@ -52,8 +52,8 @@ def test_sdxl_is_conditioned_as_its_pipeline_does(sdxl, sdxl_folder):
     pipeline = StableDiffusionXLPipeline.from_pretrained(sdxl_folder)
     text, null_text, pooled, null_pooled = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=True)
     condition = sdxl.condition(PROMPTS)
-    same(condition.inputs["text"], text)
-    same(condition.inputs["pooled"], pooled)
+    assert_same(condition.inputs["text"], text)
+    assert_same(condition.inputs["pooled"], pooled)
     assert not condition.inputs["text"][0].equal(condition.inputs["text"][1])
     assert null_text.count_nonzero() == 0
     assert condition.null["text"].equal(null_text)
@@ -71,16 +71,16 @@ def test_null_branch_without_forced_zeros_or_with_a_negative_prompt(tmp_path, ne
         PROMPTS, do_classifier_free_guidance=True, negative_prompt=negative_prompt
     )
     assert null_text.count_nonzero() > 0
-    same(model.condition(PROMPTS).null["text"], null_text)
-    same(model.condition(PROMPTS).null["pooled"], null_pooled)
+    assert_same(model.condition(PROMPTS).null["text"], null_text)
+    assert_same(model.condition(PROMPTS).null["pooled"], null_pooled)
 
 
 def test_sd_is_conditioned_as_its_pipeline_does(sd_folder):
     pipeline = StableDiffusionPipeline.from_pretrained(sd_folder, safety_checker=None)
     text, null = pipeline.encode_prompt(PROMPTS, "cpu", 1, True)
     condition = StableDiffusion(str(sd_folder)).condition(PROMPTS)
-    same(condition.inputs["text"], text)
-    same(condition.null["text"], null)
+    assert_same(condition.inputs["text"], text)
+    assert_same(condition.null["text"], null)
 
 
 def test_network_is_the_pipelines_unet(sdxl, sdxl_folder, images):
@@ -92,7 +92,7 @@ def test_network_is_the_pipelines_unet(sdxl, sdxl_folder, images):
         added = {"text_embeds": pooled, "time_ids": sizes}
         wanted = pipeline.unet(x, step, encoder_hidden_states=text, added_cond_kwargs=added).sample
         found = sdxl.network(x, step, sdxl.condition(PROMPTS).inputs)
-    same(found, wanted)
+    assert_same(found, wanted)
     assert wanted.std() > 0.1
 
 
@@ -134,7 +134,7 @@ def test_vae_mode_is_the_default_and_scaled(sdxl, images):
     latents = sdxl.to_latent(images, IDS)
     with torch.no_grad():
         wanted = sdxl.vae.encode(images).latent_dist.mode() * 0.7
-    same(latents, wanted)
+    assert_same(latents, wanted)
     assert latents.equal(sdxl.to_latent(images, ["x", "y", "z"]))
     assert latents.shape == (3, 4, 8, 8)
     assert sdxl.space == "VAE latents times 0.7"
@@ -148,7 +148,7 @@ def test_vae_samples_belong_to_the_sample(sdxl_folder, images):
     with torch.no_grad():
         posterior = model.vae.encode(images).latent_dist
     random = noise(posterior.mean, IDS, seed=3, purpose=Purpose.ENCODER)
-    same(latents, (posterior.mean + posterior.std * random) * 0.7)
+    assert_same(latents, (posterior.mean + posterior.std * random) * 0.7)
 
 
 def test_images_come_back_through_the_vae(sdxl, images):
@@ -156,7 +156,7 @@ def test_images_come_back_through_the_vae(sdxl, images):
     with torch.no_grad():
         wanted = sdxl.vae.decode(sdxl.vae.encode(images).latent_dist.mode()).sample
     assert decoded.shape == images.shape
-    same(decoded, ((wanted + 1) / 2).clamp(0, 1))
+    assert_same(decoded, ((wanted + 1) / 2).clamp(0, 1))
     assert 0.2 < decoded.mean() < 0.8
 
 
@@ -176,8 +176,8 @@ def test_shifted_latents(sdxl_folder, images, settings, shift, scale):
     model.vae.register_to_config(**settings)
     raw = plain.to_latent(images, IDS) / 0.7
     shift, scale = (torch.tensor(value)[:, None, None] for value in (shift, scale))
-    same(model.to_latent(images, IDS), (raw - shift) * scale)
-    same(model.to_image(model.to_latent(images, IDS)), plain.to_image(plain.to_latent(images, IDS)))
+    assert_same(model.to_latent(images, IDS), (raw - shift) * scale)
+    assert_same(model.to_image(model.to_latent(images, IDS)), plain.to_image(plain.to_latent(images, IDS)))
 
 
 def test_derivatives_forward_backward_and_by_differences_agree(sdxl_folder, images):

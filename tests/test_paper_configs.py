@@ -134,6 +134,7 @@ def test_missing_weights_say_where_they_go_and_how_to_get_them(
     assert stop.value.code == 1 or str(stop.value.code).startswith("error:")
     assert "stabilityai/stable-diffusion-xl-base-1.0" in message and "hf download" in message
     assert "Traceback" not in message
+    assert not (tmp_path / "runs").exists()  # a run that could not begin leaves no folder
 
 
 @pytest.mark.parametrize("config", EVALUATIONS)

@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from scipy.stats import binom
 
-import dmlik_pl
 from dmlik_pl.cli import CONFIGS, find_config
 from dmlik_pl.data.base import collate
 from dmlik_pl.data.shapes import COLOURS, PROMPTS, SHAPES, ShapeImages
@@ -18,9 +17,9 @@ from dmlik_pl.metrics.clip import CLIPEncoder
 from dmlik_pl.modules.training.diffusion import SDXLTraining
 from dmlik_pl.modules.training.tokens import small_tokenizer
 from dmlik_pl.modules.training.vae import object_weight, reconstruction_error
+from dmlik_pl.shipped import ASSETS
 from train import cli_main
 
-ASSETS = Path(dmlik_pl.__file__).parent / "assets"
 TINY_UNET = '{"block_out_channels": [16, 16], "norm_num_groups": 4}'
 TINY_VAE = '{"block_out_channels": [8, 8, 8], "norm_num_groups": 4}'
 

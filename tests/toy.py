@@ -103,3 +103,8 @@ class SlowToyModel(ToyModel):
         with open(self.journal, "a") as file:
             file.writelines(f"{name}\n" for name in sample_ids)
         return super().to_latent(images, sample_ids)
+
+    def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        with open(self.journal + ".network", "a") as file:
+            file.write(f"{len(x)}\n")
+        return super().network(x, time, inputs)

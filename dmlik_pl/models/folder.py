@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-__all__ = ["ASSETS", "Dtype", "PipelineFolder", "find_pipeline"]
+from dmlik_pl.shipped import ASSETS, locate
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+__all__ = ["Dtype", "PipelineFolder", "find_pipeline"]
+
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
@@ -99,15 +100,13 @@ def find_pipeline(
         FileNotFoundError: If there is none, with how to get it.
         ValueError: If what is found is of another kind.
     """
-    for folder in (Path(path).expanduser(), ASSETS / path):
-        if folder.is_dir():
-            break
-        if folder.is_file():
-            raise ValueError(
-                f"{folder} is a single file, and a folder in diffusers' layout is wanted: convert it once with "
-                "`Pipeline.from_single_file(...).save_pretrained(folder)` of diffusers"
-            )
-    else:
+    folder = Path(locate(Path(path).expanduser()))
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a single file, and a folder in diffusers' layout is wanted: convert it once with "
+            "`Pipeline.from_single_file(...).save_pretrained(folder)` of diffusers"
+        )
+    if not folder.is_dir():
         folder = _from_hub(path, example, revision, variant, local_files_only)
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline: it has no model_index.json")

@@ -74,15 +74,16 @@ class Evaluation(LightningModule):
         for name, study in self.studies.items():
             assert isinstance(study, Study)
             finished = self.done.get(name, frozenset())
-            left = _select(batch, [b for b, sample in enumerate(batch.sample_id) if sample not in finished])
+            left = [b for b, sample in enumerate(batch.sample_id) if sample not in finished]
             outcomes += [(name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
-            outcomes += [(name, _with_kind(outcome, study.kind)) for outcome in self._measure(study, left)]
+            size = self.estimator.max_batch
+            for start in range(0, len(left), size):
+                piece = _select(batch, left[start : start + size])
+                outcomes += [(name, _with_kind(outcome, study.kind)) for outcome in self._measure(study, piece)]
         return outcomes
 
     def _measure(self, study: Study, batch: Batch) -> Sequence[Outcome]:
         """One study on one batch; a sample that cannot be measured fails alone, not with its batch."""
-        if not len(batch):
-            return []
         try:
             outcomes = study.measure(self.diffusion, batch, self.estimator)
             self._measured.add(study.kind)

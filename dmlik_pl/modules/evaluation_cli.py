@@ -1,0 +1,74 @@
+"""Lightning's command line for evaluations: it gives every run a folder that the same settings find again."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from dmlik_pl.data.base import EvaluationData
+from dmlik_pl.modules.evaluation import Evaluation
+from dmlik_pl.results.run import run_folder, write_settings
+
+__all__ = ["EvaluationCLI"]
+
+PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
+
+
+class EvaluationCLI(LightningCLI):
+    """Builds trainer, module and data of an evaluation; the folder is written once all of them could be made.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    folder: Path
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            Evaluation,
+            EvaluationData,
+            subclass_mode_data=True,
+            run=False,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            # Traces are derivatives of the network, which inference mode forbids.
+            trainer_defaults={"enable_model_summary": False, "inference_mode": False},
+            seed_everything_default=0,
+            args=args,
+        )
+        if self.trainer.is_global_zero:
+            write_settings(self.folder, self._settings)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run folder is called and where it goes."""
+        parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
+        parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run folder, and let a resumed run be one run for W&B too."""
+        self._settings = self.parser.dump(self.config, skip_validation=True)
+        configs = self.config.get("config") or []
+        name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
+        self.folder = run_folder(self.config.runs, name, self.config.as_dict())
+        loggers = self.config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if getattr(logger, "class_path", "").endswith("WandbLogger"):
+                logger.init_args["save_dir"] = str(self.folder)
+                logger.init_args["id"] = logger.init_args["name"] = self.folder.name
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """Keep everything in the run folder, and let processes wait for one another."""
+        options["default_root_dir"] = self.folder
+        if self.config.trainer.logger in (None, True):
+            options["logger"] = CSVLogger(self.folder, name="", version="log")
+        if self.config.trainer.strategy == "ddp":
+            options["strategy"] = DDPStrategy(timeout=PATIENCE)
+        return super().instantiate_trainer(**options)
