@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from dmlik_pl.speech.audio import write
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 from rich.console import Console
@@ -24,7 +25,7 @@ class RecordWriter(Callback):
 
     Args:
         folder: The run folder.
-        pictures: How many samples' pictures are kept.
+        pictures: How many samples' pictures and sounds are kept.
     """
 
     def __init__(self, folder: str | Path, pictures: int = 24) -> None:
@@ -67,6 +68,11 @@ class RecordWriter(Callback):
                 continue
             if outcome.picture is not None and outcome.sample_id in self._shown:
                 _save(outcome.picture, self.folder / "pictures" / study / f"{outcome.sample_id.replace('/', '_')}.png")
+            if outcome.sound and outcome.sample_id in self._shown:
+                folder = self.folder / "sound" / study
+                folder.mkdir(parents=True, exist_ok=True)
+                for name, wave in outcome.sound.items():
+                    write(folder / f"{outcome.sample_id.replace('/', '_')}-{name}.wav", wave, outcome.rate)
             self._store.append(study, outcome.sample_id, outcome.rows)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -60,6 +60,8 @@ def log_to_wandb(logger: WandbLogger, tables: list[Table], records: dict[str, pd
         panels[f"tables/{table.name}"] = wandb.Table(dataframe=table.shown.reset_index().astype(str))
     for path in sorted([*folder.glob("figures/*.png"), *folder.glob("pictures/*/*.png")]):
         panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Image(str(path))
+    for path in sorted(folder.glob("sound/*/*.wav")):
+        panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Audio(str(path))
     for study, frame in records.items():
         if kind_of(study, frame) != "time_sweep":
             continue

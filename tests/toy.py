@@ -8,13 +8,13 @@ from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
 from dmlik_pl.flow import Condition, GaussianPrior, LinearVP
-from dmlik_pl.models.base import DiffusionModel
+from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.closed_form import GaussianMixture
 
 SHIFTS = {"dark small": -0.8, "dark large": -0.3, "light small": 0.3, "light large": 0.8}
 
 
-class ToyModel(DiffusionModel):
+class ToyModel(ImageModel):
     """Images of 1 x 2 x 2 pixels: a mixture of two Gaussians, shifted by what the prompt says."""
 
     space = "toy pixels"

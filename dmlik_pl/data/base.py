@@ -73,8 +73,17 @@ class Batch:
         """Return the batch with its images on `device`; further `options` go to `torch.Tensor.to`."""
         return replace(self, image=self.image.to(device, **options))
 
+    def select(self, index: Sequence[int]) -> "Batch":
+        """Return some samples of the batch, without its failures."""
+        return Batch(
+            sample_id=[self.sample_id[b] for b in index],
+            image=self.image[list(index)],
+            prompt=[self.prompt[b] for b in index],
+            attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
+        )
 
-class EvaluationSet(Dataset["Sample | Failure"], ABC):
+
+class EvaluationSet(Dataset[Any], ABC):
     """A map-style data set whose samples have stable names.
 
     Attributes:
@@ -92,8 +101,8 @@ class EvaluationSet(Dataset["Sample | Failure"], ABC):
         return len(self.sample_ids)
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Sample | Failure:
-        """Return the sample at a position, or the reason why it cannot be read."""
+    def __getitem__(self, index: int) -> Any:
+        """Return the sample at a position, or as a :class:`Failure` the reason why it cannot be read."""
 
 
 def collate(items: Sequence[Sample | Failure | None]) -> Batch:
@@ -163,7 +172,7 @@ class RankShare(DistributedSampler[int]):
         return len(self.share)
 
 
-class Served(Dataset["Sample | Failure | None"]):
+class Served(Dataset[Any]):
     """A data set that has None at the position `NOTHING`.
 
     Args:
@@ -176,7 +185,7 @@ class Served(Dataset["Sample | Failure | None"]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, position: int) -> Sample | Failure | None:
+    def __getitem__(self, position: int) -> Any:
         """Return what the data set has at the position."""
         return None if position == NOTHING else self.data[position]
 
@@ -184,9 +193,10 @@ class Served(Dataset["Sample | Failure | None"]):
 class EvaluationData(LightningDataModule, ABC):
     """Serves each sample that is left to do once, on one process of many; one empty batch where none is left.
 
-    A subclass says what is tested in `test_set`; one that trains adds Lightning's `train_dataloader` and
-    `val_dataloader`. Set `skip` before the loader is made, and on all processes alike, since each takes its share of
-    what is left.
+    A subclass says what is tested in `test_set`, and in `collate` how samples other than images become a batch, which
+    has `sample_id`, `failures`, `len`, `select` and `to` as :class:`Batch` has them; one that trains adds Lightning's
+    `train_dataloader` and `val_dataloader`. Set `skip` before the loader is made, and on all processes alike, since
+    each takes its share of what is left.
 
     Args:
         batch_size: Samples per batch.
@@ -210,12 +220,16 @@ class EvaluationData(LightningDataModule, ABC):
     def test_set(self) -> EvaluationSet:
         """Return the data set that is evaluated."""
 
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Join what the data set returned to a batch; None stands for "nothing to do" and is dropped."""
+        return collate(items)
+
     def sample_ids(self) -> list[str]:
         """Return the names of all samples of the evaluation, within `limit` and done or not, in order."""
         names = self._tested().sample_ids
         return [names[position] for position in self._selected()]
 
-    def test_dataloader(self) -> DataLoader[Sample | Failure | None]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process's share of the samples that are left to do."""
         data = self._tested()
         todo = [position for position in self._selected() if data.sample_ids[position] not in self.skip]
@@ -225,7 +239,7 @@ class EvaluationData(LightningDataModule, ABC):
             batch_size=self.batch_size,
             sampler=RankShare(todo, rank, replicas),
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=self.collate,
         )
 
     def _tested(self) -> EvaluationSet:

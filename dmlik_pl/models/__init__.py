@@ -1,9 +1,9 @@
 """Score networks and what they need; each model gives a :class:`~dmlik_pl.flow.ProbabilityFlow`."""
 
-from dmlik_pl.models.base import DiffusionModel
+from dmlik_pl.models.base import DiffusionModel, ImageModel
 from dmlik_pl.models.closed_form import GaussianMixture
 from dmlik_pl.models.pixel import PixelDiffusion
 from dmlik_pl.models.sdxl import StableDiffusionXL
 from dmlik_pl.models.stable_diffusion import StableDiffusion
 
-__all__ = ["DiffusionModel", "GaussianMixture", "PixelDiffusion", "StableDiffusion", "StableDiffusionXL"]
+__all__ = ["DiffusionModel", "GaussianMixture", "ImageModel", "PixelDiffusion", "StableDiffusion", "StableDiffusionXL"]

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, Prediction, Prior, ProbabilityFlow, Schedule
 
-__all__ = ["DiffusionModel"]
+__all__ = ["DiffusionModel", "ImageModel"]
 
 
 class DiffusionModel(nn.Module, ABC):
-    """A network with its noise schedule, and the ways from images and prompts to what it models and back.
+    """A network with its noise schedule.
 
     Attributes:
         space: What p is a density of, in words; repeated in every table.
@@ -34,6 +34,15 @@ class DiffusionModel(nn.Module, ABC):
     def network(self, x: Tensor, time: Tensor, inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times [B], of the shape and dtype of x."""
 
+    def freeze(self) -> None:
+        """Put the model into evaluation mode and keep its weights from asking for gradients."""
+        self.requires_grad_(False)
+        self.eval()
+
+
+class ImageModel(DiffusionModel):
+    """A model of images, with the ways from images and prompts to what it models and back."""
+
     @abstractmethod
     def condition(self, prompts: Sequence[str]) -> Condition:
         """The condition of a batch of prompts, with the null branch if the model has one."""
@@ -45,8 +54,3 @@ class DiffusionModel(nn.Module, ABC):
     @abstractmethod
     def to_image(self, latents: Tensor) -> Tensor:
         """What p is a density of to images [B, C, H, W] in [0, 1]."""
-
-    def freeze(self) -> None:
-        """Put the model into evaluation mode and keep its weights from asking for gradients."""
-        self.requires_grad_(False)
-        self.eval()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, GaussianPrior, Purpose, noise
-from dmlik_pl.models.base import DiffusionModel
+from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
@@ -19,7 +19,7 @@ __all__ = ["LatentDiffusion"]
 _REMEMBERED = 256  # prompts whose embeddings are kept; SDXL's take 0.6 MB each
 
 
-class LatentDiffusion(DiffusionModel):
+class LatentDiffusion(ImageModel):
     """A U-Net over the latents of a VAE, conditioned on prompts.
 
     The U-Net runs in any dtype; VAE and text encoders, which run once a sample and once a prompt, in float32. Images

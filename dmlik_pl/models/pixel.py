@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.flow import Condition, GaussianPrior
-from dmlik_pl.models.base import DiffusionModel
+from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.schedules import read_schedule
 
@@ -17,7 +17,7 @@ __all__ = ["PixelDiffusion"]
 CLASSES_FILE = "classes.json"
 
 
-class PixelDiffusion(DiffusionModel):
+class PixelDiffusion(ImageModel):
     """A `UNet2DModel` over pixels in [-1, 1]; where it knows classes, a prompt is the name of a class.
 
     A network that also predicts its variance is read for its mean.

@@ -52,6 +52,10 @@ class Evaluation(LightningModule):
         super().__init__()
         if not studies:
             raise ValueError("there is nothing to do: give at least one study in model.studies")
+        for name, study in studies.items():
+            if not isinstance(diffusion, study.asks):
+                models = f"{type(study).__name__} cannot measure {type(diffusion).__name__}"
+                raise ValueError(f"model.studies.{name}: {models}. {study.asks.__doc__}")
         self.diffusion = diffusion
         self.studies = nn.ModuleDict(studies)
         self.estimator = Estimator(
@@ -78,7 +82,7 @@ class Evaluation(LightningModule):
             outcomes += [(name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
             size = self.estimator.max_batch
             for start in range(0, len(left), size):
-                piece = _select(batch, left[start : start + size])
+                piece = batch.select(left[start : start + size])
                 outcomes += [(name, _with_kind(outcome, study.kind)) for outcome in self._measure(study, piece)]
         return outcomes
 
@@ -100,20 +104,10 @@ class Evaluation(LightningModule):
                     raise ValueError(f"{study.kind} could not measure the first {PATIENCE} samples: {error}") from error
                 logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], error)
                 return [Outcome(batch.sample_id[0], error=str(error))]
-            alone = [self._measure(study, _select(batch, [b])) for b in range(len(batch))]
+            alone = [self._measure(study, batch.select([b])) for b in range(len(batch))]
             return [outcome for outcomes in alone for outcome in outcomes]
 
 
 def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     """Say in every record what kind of study made it."""
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
-
-
-def _select(batch: Batch, index: Sequence[int]) -> Batch:
-    """Some samples of a batch, without its failures."""
-    return Batch(
-        sample_id=[batch.sample_id[b] for b in index],
-        image=batch.image[list(index)],
-        prompt=[batch.prompt[b] for b in index],
-        attributes={name: [values[b] for b in index] for name, values in batch.attributes.items()},
-    )

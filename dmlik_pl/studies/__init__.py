@@ -1,7 +1,7 @@
 """The experiments: each says what to ask of a flow and how the answers become records."""
 
-from dmlik_pl.studies.base import Estimator, Model, Outcome, Samples, Study
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
 from dmlik_pl.studies.time_sweep import TimeSweep
 
-__all__ = ["Estimator", "Model", "Outcome", "PromptAccuracy", "Samples", "Study", "TimeSweep"]
+__all__ = ["Estimator", "ImageModel", "Images", "Model", "Outcome", "PromptAccuracy", "Study", "TimeSweep"]

@@ -1,9 +1,9 @@
 """What every study shares: what it needs of a model and of a batch, and how its likelihoods are taken."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from dmlik_pl.flow import (
     log_likelihood,
 )
 
-__all__ = ["Estimator", "Model", "Outcome", "Samples", "Study", "likelihood_columns"]
+__all__ = ["Estimator", "ImageModel", "Images", "Model", "Outcome", "Study", "likelihood_columns"]
 
 
+@runtime_checkable
 class Model(Protocol):
     """A conditional diffusion model as studies see it.
 
@@ -35,6 +36,11 @@ class Model(Protocol):
     def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
         """The model's probability flow at a guidance weight."""
         ...
+
+
+@runtime_checkable
+class ImageModel(Model, Protocol):
+    """It needs a model of images, with the methods condition, to_latent and to_image."""
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """What a prompt is to the network."""
@@ -49,7 +55,7 @@ class Model(Protocol):
         ...
 
 
-class Samples(Protocol):
+class Images(Protocol):
     """A batch of images with their true prompts and attributes."""
 
     sample_id: list[str]
@@ -122,12 +128,16 @@ class Outcome:
         rows: Its records; empty if it failed.
         error: Why it failed.
         picture: An image [C, H, W] in [0, 1] worth a look.
+        sound: Waveforms [N] in [-1, 1] worth hearing, by name.
+        rate: Their sample rate, Hz.
     """
 
     sample_id: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     picture: Tensor | None = None
+    sound: Mapping[str, Tensor] = field(default_factory=dict)
+    rate: int = 0
 
 
 class Study(nn.Module, ABC):
@@ -135,13 +145,22 @@ class Study(nn.Module, ABC):
 
     Attributes:
         kind: What experiment it is; decides which tables and figures are made of its records.
+        asks: The protocol of the models that it can measure; its docstring completes the message to whoever gives
+            another model.
     """
 
     kind: str
+    asks: type = ImageModel
 
     @abstractmethod
-    def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:
-        """One outcome for each sample of the batch."""
+    def measure(self, model: Any, batch: Any, estimator: Estimator) -> list[Outcome]:
+        """One outcome for each sample of the batch.
+
+        Args:
+            model: A model of the protocol `asks`.
+            batch: Samples of the kind that the model is of, e.g. :class:`Images`.
+            estimator: How likelihoods are taken.
+        """
 
 
 def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: ProbabilityFlow) -> list[dict[str, Any]]:

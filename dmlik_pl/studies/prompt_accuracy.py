@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dmlik_pl.flow import LogLikelihood, elbo, reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
-from dmlik_pl.studies.base import Estimator, Model, Outcome, Samples, Study, likelihood_columns, tile
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Outcome, Study, likelihood_columns, tile
 
 __all__ = ["PromptAccuracy"]
 
@@ -63,7 +63,7 @@ class PromptAccuracy(Study):
         self.reconstruct = reconstruct
 
     @torch.no_grad()
-    def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:  # noqa: D102
+    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:  # noqa: D102
         flow, ids, count = model.flow(self.guidance), list(batch.sample_id), len(batch.sample_id)
         truths = [{name: batch.attributes[name][b] for name in batch.attributes} for b in range(count)]
         # Prompt 0 of a sample is the true one; every other changes one attribute. The same number for every sample.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, noise, reconstruct, trajectory
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
-from dmlik_pl.studies.base import Estimator, Model, Outcome, Samples, Study, likelihood_columns
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Outcome, Study, likelihood_columns
 
 __all__ = ["TimeSweep"]
 
@@ -50,7 +50,7 @@ class TimeSweep(Study):
         self.reconstruct = reconstruct
 
     @torch.no_grad()
-    def measure(self, model: Model, batch: Samples, estimator: Estimator) -> list[Outcome]:  # noqa: D102
+    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:  # noqa: D102
         flow, ids, count = model.flow(self.guidance), batch.sample_id, len(batch.sample_id)
         condition = model.condition(batch.prompt)
         data = estimator.state(model.to_latent(batch.image, ids))
@@ -93,7 +93,7 @@ class TimeSweep(Study):
         estimator: Estimator,
         marginals: Sequence[LogLikelihood | None],
         images: Sequence[Tensor],
-        batch: Samples,
+        batch: Images,
     ) -> list[dict[str, object]]:
         """Records in the order stage, sample."""
         count = len(batch.sample_id)
