@@ -2,8 +2,17 @@
 
 from dmlik_pl.models.base import DiffusionModel, ImageModel
 from dmlik_pl.models.closed_form import GaussianMixture
+from dmlik_pl.models.grad_tts import GradTTS
 from dmlik_pl.models.pixel import PixelDiffusion
 from dmlik_pl.models.sdxl import StableDiffusionXL
 from dmlik_pl.models.stable_diffusion import StableDiffusion
 
-__all__ = ["DiffusionModel", "GaussianMixture", "ImageModel", "PixelDiffusion", "StableDiffusion", "StableDiffusionXL"]
+__all__ = [
+    "DiffusionModel",
+    "GaussianMixture",
+    "GradTTS",
+    "ImageModel",
+    "PixelDiffusion",
+    "StableDiffusion",
+    "StableDiffusionXL",
+]
