@@ -147,11 +147,11 @@ def _kl(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Conditio
     The cross-entropy is taken from two points one deviation from the mean, which is exact for a Gaussian prior.
     """
     sin = math.sin(float(level.angle))
-    mean = x.double() * math.cos(float(level.angle))
+    centre = x.double() * math.cos(float(level.angle))
     mask = condition.mask
-    shift = torch.full_like(mean, sin)
-    # A Gaussian's log-density at mean +- sin averages to its expectation over that spread.
-    spread = 0.5 * (flow.prior.log_prob(mean + shift, level, mask) + flow.prior.log_prob(mean - shift, level, mask))
-    dims = mean[0].numel() if mask is None else mask.expand_as(mean).flatten(1).sum(1)
+    # A Gaussian's log-density at its centre +- sin averages to its expectation over that spread.
+    above, below = (flow.prior.log_prob(centre + shift, level, mask, condition.mean) for shift in (sin, -sin))
+    spread = 0.5 * (above + below)
+    dims = centre[0].numel() if mask is None else mask.expand_as(centre).flatten(1).sum(1)
     entropy = dims * (0.5 * math.log(2 * math.pi * math.e) + math.log(sin))
     return -entropy - spread

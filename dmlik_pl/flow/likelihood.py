@@ -320,7 +320,7 @@ def _densities(
     assert solution.integrals is not None
     end = max(range(len(levels)), key=lambda i: float(levels[i].t))
     noise, mask = levels[end], condition.mask
-    prior = flow.prior.log_prob(solution.states[end], noise, mask)
+    prior = flow.prior.log_prob(solution.states[end], noise, mask, condition.mean)
     size = u[0].numel()
     dims = torch.full_like(prior, size) if mask is None else mask.expand_as(u).flatten(1).sum(1).to(prior)
     calls = flow.evaluations_per_call

@@ -24,7 +24,7 @@ class _MarginalPrior:
     mixture: "GaussianMixture"
     shift: Tensor
 
-    def log_prob(self, u: Tensor, level: NoiseLevel, mask: Tensor | None) -> Tensor:
+    def log_prob(self, u: Tensor, level: NoiseLevel, mask: Tensor | None, mean: Tensor | None = None) -> Tensor:
         angle = float(level.angle)
         return self.mixture.log_prob(u.double(), self.shift, math.sin(angle), mask, scale=math.cos(angle))
 
