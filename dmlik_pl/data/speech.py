@@ -1,0 +1,400 @@
+"""Utterances with their texts: what every speech data set hands over, and how they are batched."""
+
+import random
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
+from dmlik_pl.speech.audio import RATE
+from dmlik_pl.speech.mel import LogMel
+from dmlik_pl.speech.text import EnglishFrontEnd
+
+__all__ = [
+    "Audio",
+    "Recording",
+    "SpeechData",
+    "SpeechSet",
+    "Split",
+    "TrainingBatch",
+    "Utterance",
+    "UtteranceBatch",
+    "collate_training",
+    "collate_utterances",
+]
+
+Split = Literal["train", "validation", "test"]
+
+FRAME_MULTIPLE = 4  # the decoder halves the time axis twice
+NAMED_FAILURES = 10  # a warning names so many, and counts the others
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where an utterance comes from, before anything of it is read.
+
+    Attributes:
+        sample_id: A stable name.
+        text: What is said.
+        speaker: The speaker's number; 0 for one speaker.
+        attributes: True values by attribute name, e.g. ``{"voice": "en-us"}``.
+        path: Its audio file, where it has one.
+        start: Where it begins in the file, in seconds.
+        stop: Where it ends, in seconds; None is the file's end.
+    """
+
+    sample_id: str
+    text: str
+    speaker: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    start: float = 0.0
+    stop: float | None = None
+
+
+class Audio(Protocol):
+    """A source of waves at 22 050 Hz."""
+
+    def samples(self, recording: Recording) -> int:
+        """Return the number of samples of a recording, as cheaply as the source can."""
+
+    def wave(self, recording: Recording) -> Tensor:
+        """Return the wave of a recording, [N]."""
+
+
+@dataclass
+class Utterance:
+    """One utterance with what is true of it.
+
+    Attributes:
+        sample_id: A stable name such as ``"LJ001-0001"``, never a position.
+        text: What is said.
+        tokens: Ids of the text, [L].
+        audio: The wave at 22 050 Hz in [-1, 1], [N].
+        mel: Its log-mel spectrogram (natural log), [80, T].
+        speaker: The speaker's number; 0 for one speaker.
+        attributes: True values by attribute name, e.g. ``{"voice": "en-us"}``.
+    """
+
+    sample_id: str
+    text: str
+    tokens: Tensor
+    audio: Tensor
+    mel: Tensor
+    speaker: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class UtteranceBatch:
+    """Utterances side by side, none padded: no number of an evaluation may depend on its neighbours.
+
+    Attributes:
+        sample_id: Stable names, B of them.
+        text: What is said in each.
+        tokens: Ids of each text, [L_b].
+        audio: Waves at 22 050 Hz, [N_b].
+        mel: Log-mel spectrograms, [80, T_b].
+        speaker: The speaker's number of each.
+        attributes: True values by attribute name, B of each.
+        failures: Utterances that could not be read; they are not counted in B.
+    """
+
+    sample_id: list[str]
+    text: list[str]
+    tokens: list[Tensor]
+    audio: list[Tensor]
+    mel: list[Tensor]
+    speaker: list[int]
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def to(self, device: torch.device | str, **options: Any) -> "UtteranceBatch":
+        """Return the batch with its tensors on `device`; further `options` go to `torch.Tensor.to`."""
+        return replace(
+            self,
+            tokens=[tokens.to(device, **options) for tokens in self.tokens],
+            audio=[audio.to(device, **options) for audio in self.audio],
+            mel=[mel.to(device, **options) for mel in self.mel],
+        )
+
+    def select(self, index: Sequence[int]) -> "UtteranceBatch":
+        """Return some utterances of the batch, without its failures."""
+        return UtteranceBatch(
+            sample_id=[self.sample_id[b] for b in index],
+            text=[self.text[b] for b in index],
+            tokens=[self.tokens[b] for b in index],
+            audio=[self.audio[b] for b in index],
+            mel=[self.mel[b] for b in index],
+            speaker=[self.speaker[b] for b in index],
+            attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
+        )
+
+
+@dataclass
+class TrainingBatch:
+    """Padded utterances, as Grad-TTS is trained on.
+
+    Attributes:
+        sample_id: Stable names, B of them.
+        tokens: Ids, [B, L], 0 behind the end of a text.
+        token_lengths: Real tokens, [B].
+        mel: Log-mel spectrograms, [B, 80, T], 0 behind the end; T is a multiple of 4.
+        mel_lengths: Real frames, [B].
+        speaker: Speakers' numbers, [B].
+    """
+
+    sample_id: list[str]
+    tokens: Tensor
+    token_lengths: Tensor
+    mel: Tensor
+    mel_lengths: Tensor
+    speaker: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def to(self, device: torch.device | str, **options: Any) -> "TrainingBatch":
+        """Return the batch with its tensors on `device`; further `options` go to `torch.Tensor.to`."""
+        return replace(
+            self,
+            tokens=self.tokens.to(device, **options),
+            token_lengths=self.token_lengths.to(device, **options),
+            mel=self.mel.to(device, **options),
+            mel_lengths=self.mel_lengths.to(device, **options),
+            speaker=self.speaker.to(device, **options),
+        )
+
+
+def collate_utterances(items: Sequence[Utterance | Failure | None]) -> UtteranceBatch:
+    """Join utterances to a batch and set failures apart; None, "nothing to do", is dropped."""
+    found = [item for item in items if isinstance(item, Utterance)]
+    names = found[0].attributes.keys() if found else ()
+    return UtteranceBatch(
+        sample_id=[item.sample_id for item in found],
+        text=[item.text for item in found],
+        tokens=[item.tokens for item in found],
+        audio=[item.audio for item in found],
+        mel=[item.mel for item in found],
+        speaker=[item.speaker for item in found],
+        attributes={name: [item.attributes[name] for item in found] for name in names},
+        failures=[item for item in items if isinstance(item, Failure)],
+    )
+
+
+def collate_training(items: Sequence[Utterance | Failure]) -> TrainingBatch:
+    """Pad utterances to a training batch; those that cannot be read are left out with a warning.
+
+    Raises:
+        ValueError: If none of them can be read.
+    """
+    failures = [item for item in items if isinstance(item, Failure)]
+    if failures:
+        warnings.warn(f"left out of a training batch: {describe(failures)}", stacklevel=2)
+    found = [item for item in items if isinstance(item, Utterance)]
+    if not found:
+        raise ValueError(f"no utterance of a training batch can be read: {describe(failures)}")
+    tokens = torch.zeros(len(found), max(len(item.tokens) for item in found), dtype=torch.long)
+    longest = max(item.mel.shape[-1] for item in found)
+    frames = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
+    mel = torch.zeros(len(found), found[0].mel.shape[0], frames)
+    for row, item in enumerate(found):
+        tokens[row, : len(item.tokens)] = item.tokens
+        mel[row, :, : item.mel.shape[-1]] = item.mel
+    return TrainingBatch(
+        sample_id=[item.sample_id for item in found],
+        tokens=tokens,
+        token_lengths=torch.tensor([len(item.tokens) for item in found]),
+        mel=mel,
+        mel_lengths=torch.tensor([item.mel.shape[-1] for item in found]),
+        speaker=torch.tensor([item.speaker for item in found]),
+    )
+
+
+def describe(failures: Sequence[Failure]) -> str:
+    """Name failures with their reasons, the first few of many."""
+    named = "; ".join(f"{failure.sample_id}: {failure.error}" for failure in failures[:NAMED_FAILURES])
+    more = len(failures) - NAMED_FAILURES
+    return f"{named}; and {more} more" if more > 0 else named
+
+
+class SpeechSet(EvaluationSet):
+    """Recordings read, analysed and turned into tokens; one that cannot be is a `Failure` with the reason.
+
+    Args:
+        recordings: What there is.
+        audio: Gives their waves.
+        source: Where they come from, for messages.
+        front_end: Turns text into ids; None takes `EnglishFrontEnd` with its dictionary and blanks.
+        max_seconds: A longer utterance is a failure; one that is too long for memory would take the others with it.
+        keep: Keep utterances in memory once they are read (0.1 MB a second of speech).
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        audio: Audio,
+        source: str,
+        front_end: EnglishFrontEnd | None = None,
+        max_seconds: float = 30.0,
+        keep: bool = False,
+    ) -> None:
+        self.recordings = list(recordings)
+        self.audio = audio
+        self.source = source
+        self.front_end = front_end or EnglishFrontEnd()
+        self.max_seconds = max_seconds
+        self.sample_ids = [recording.sample_id for recording in self.recordings]
+        self.groups = [str(recording.speaker) for recording in self.recordings]
+        self.log_mel = LogMel()
+        self._kept: dict[int, Utterance | Failure] | None = {} if keep else None
+
+    def __getitem__(self, index: int) -> Utterance | Failure:
+        """Return the utterance at a position, or the reason why it cannot be used."""
+        if self._kept is None:
+            return self._load(index)
+        if index not in self._kept:
+            self._kept[index] = self._load(index)
+        return self._kept[index]
+
+    def flaw(self, index: int) -> Failure | None:
+        """Return the reason why a recording cannot be used, from its text and length alone, or None.
+
+        A file that is damaged inside is not found out.
+        """
+        if self._kept is not None:
+            item = self[index]
+            return item if isinstance(item, Failure) else None
+        recording = self.recordings[index]
+        try:
+            self._check_length(len(self.front_end(recording.text)), self.audio.samples(recording))
+        except (ValueError, OSError) as error:
+            return Failure(recording.sample_id, str(error))
+        return None
+
+    def usable(self) -> list[int]:
+        """Return the positions of the recordings without a flaw; one warning names the others.
+
+        Raises:
+            ValueError: If none is left.
+        """
+        flaws = {index: flaw for index in range(len(self)) if (flaw := self.flaw(index)) is not None}
+        if len(flaws) == len(self):
+            reason = f": {describe(list(flaws.values()))}" if flaws else ""
+            raise ValueError(f"no utterance in {self.source} can be used{reason}")
+        if flaws:
+            left_out = f"{len(flaws)} of {len(self)} utterances in {self.source} are left out"
+            warnings.warn(f"{left_out}: {describe(list(flaws.values()))}", stacklevel=2)
+        return [index for index in range(len(self)) if index not in flaws]
+
+    def _load(self, index: int) -> Utterance | Failure:
+        """Read one recording."""
+        recording = self.recordings[index]
+        try:
+            tokens = self.front_end(recording.text)
+            self._check_length(len(tokens), self.audio.samples(recording))
+            wave = self.audio.wave(recording)
+            mel = self.log_mel(wave)
+        except (ValueError, OSError) as error:
+            return Failure(recording.sample_id, str(error))
+        return Utterance(
+            recording.sample_id, recording.text, tokens, wave, mel, recording.speaker, dict(recording.attributes)
+        )
+
+    def _check_length(self, tokens: int, samples: int) -> None:
+        """Refuse what is too long for memory or too short for its text."""
+        if samples > self.max_seconds * RATE:
+            raise ValueError(f"{samples / RATE:.1f} s of speech are longer than max_seconds, {self.max_seconds:g}")
+        frames = self.log_mel.frames(samples)
+        if frames < tokens:
+            raise ValueError(f"alignment impossible: {tokens} tokens of text, {frames} frames of speech")
+
+
+class SpeechData(EvaluationData):
+    """Serves utterances to evaluate, unpadded, and padded batches to train on.
+
+    A subclass says in `speech_set` what its splits are. The defaults are those of the official training of one
+    speaker: the list is shuffled once, and a last batch that is not full is left out.
+
+    Args:
+        batch_size: Utterances per evaluated batch.
+        num_workers: Processes that load utterances; 0 loads in the main process.
+        limit: Evaluate at most this many utterances, taken evenly from all speakers; None evaluates all.
+        split: The part that is evaluated.
+        train_batch_size: Utterances per training and validation batch.
+        drop_last: Leave out a last training batch that is not full.
+        reshuffle: Shuffle before every epoch (the official training of several speakers) instead of once.
+        seed: Seed of the one shuffle.
+        dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
+        max_seconds: Longer utterances are left out, as failures.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+        split: Split = "test",
+        train_batch_size: int = 16,
+        drop_last: bool = True,
+        reshuffle: bool = False,
+        seed: int = 37,
+        dictionary: bool | str = True,
+        max_seconds: float = 30.0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, limit)
+        if train_batch_size < 1:
+            raise ValueError(f"train_batch_size must be at least 1, got {train_batch_size}")
+        self.split: Split = split
+        self.train_batch_size = train_batch_size
+        self.drop_last = drop_last
+        self.reshuffle = reshuffle
+        self.seed = seed
+        self.max_seconds = max_seconds
+        self.front_end = EnglishFrontEnd(dictionary)
+
+    @abstractmethod
+    def speech_set(self, split: Split) -> SpeechSet:
+        """Return one part of the data."""
+
+    def test_set(self) -> SpeechSet:
+        """Return the split that is evaluated."""
+        return self.speech_set(self.split)
+
+    def collate(self, items: Sequence[Any]) -> UtteranceBatch:
+        """Join utterances without padding; None stands for "nothing to do" and is dropped."""
+        return collate_utterances(items)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training split in padded batches."""
+        data = self.speech_set("train")
+        positions = data.usable()
+        random.Random(self.seed).shuffle(positions)
+        full = len(positions) >= self.train_batch_size  # a set smaller than one batch is still trained on
+        return self._padded(Subset(data, positions), shuffle=self.reshuffle, drop_last=self.drop_last and full)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation split in padded batches, in order."""
+        data = self.speech_set("validation")
+        return self._padded(Subset(data, data.usable()), shuffle=False, drop_last=False)
+
+    def _padded(self, data: Subset[Any], shuffle: bool, drop_last: bool) -> DataLoader[Any]:
+        return DataLoader(
+            data,
+            batch_size=self.train_batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,  # they keep what they have read
+            collate_fn=collate_training,
+        )

@@ -1,0 +1,26 @@
+"""Libraries of the extra ``speech``, imported where they are used."""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["load"]
+
+
+def load(module: str, purpose: str) -> ModuleType:
+    """Import an optional library.
+
+    Args:
+        module: Its name, e.g. ``"soundfile"``.
+        purpose: What it is needed for, for the message.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; the message says which extra installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise  # the library is there, and one that it needs is not
+        raise ModuleNotFoundError(
+            f"{purpose} needs {module}, which is not installed: pip install 'dmlik-pl[speech]'", name=module
+        ) from error
