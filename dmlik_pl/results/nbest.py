@@ -1,0 +1,310 @@
+"""N-best lists with stored scores: reading them, counting their errors, and naming every row that cannot be used.
+
+Rows are checked in this order, and the first rule that a row breaks is its reason in the column `excluded`:
+
+1. a row without utterance id, reference or hypothesis (also: nothing left of it after normalisation) is left out;
+2. a row with a score that is missing, not a number or not finite is left out for every score, so that all are compared
+   on the same hypotheses;
+3. a list whose rows name different references is left out as a whole;
+4. a copy of an earlier row of its list (equal text, equal scores) is left out. Equal text with other scores is a
+   repeated scoring: it is kept and counted (`duplicates="copies"`), or left out too (`duplicates="texts"`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dmlik_pl.metrics.word_error import english_normaliser
+from dmlik_pl.speech.extra import load
+
+__all__ = ["Duplicates", "NBestColumns", "NBestLists", "Normalisation", "check", "count_word_errors", "read"]
+
+Normalisation = Literal["none", "whisper"]
+Duplicates = Literal["copies", "texts"]
+
+_READERS = ".csv, .csv.gz, .parquet, .jsonl or .jsonl.gz"
+
+
+@dataclass(frozen=True)
+class NBestColumns:
+    """What the columns of a file of n-best lists are called.
+
+    Attributes:
+        utterance: Id of the utterance; rows with the same id are one list.
+        reference: What was said.
+        hypothesis: What was recognised.
+        scores: Column of each score by the score's name; a higher score is better. Some names have a meaning:
+            `acoustic` is the recogniser's own score, `likelihood` log p(audio | text), `unconditional` log p(audio) of
+            the same audio and `duration` the log-probability of the alignment's durations, all in nats.
+        standard_errors: Column of the standard error over probes of a score, by the score's name.
+        repeats: Column with the same score from other, independent probes, by the score's name.
+    """
+
+    utterance: str = "utterance_id"
+    reference: str = "reference"
+    hypothesis: str = "hypothesis"
+    scores: dict[str, str] = field(default_factory=lambda: {"acoustic": "am_score", "likelihood": "gtts_ll"})
+    standard_errors: dict[str, str] = field(default_factory=dict)
+    repeats: dict[str, str] = field(default_factory=dict)
+
+    def texts(self) -> dict[str, str]:
+        """Columns of text, by their names in the records."""
+        return {"sample_id": self.utterance, "reference": self.reference, "hypothesis": self.hypothesis}
+
+    def numbers(self) -> dict[str, str]:
+        """Columns of numbers, by their names in the records."""
+        kinds = {"score": self.scores, "standard_error": self.standard_errors, "repeat": self.repeats}
+        return {f"{kind}_{name}": column for kind, columns in kinds.items() for name, column in columns.items()}
+
+
+@dataclass(frozen=True)
+class NBestLists:
+    """The usable hypotheses of N lists, M in all, the rows of a list side by side.
+
+    Attributes:
+        utterances: Ids of the N utterances, sorted.
+        words: Words of each reference, [N].
+        member: The list that each hypothesis belongs to, [M], ascending.
+        texts: The hypotheses, M texts.
+        errors: Word errors of each hypothesis, [M].
+        scores: Scores by name, each [M].
+        standard_errors: Standard errors of some scores over probes, each [M].
+        repeats: Some scores again from independent probes, each [M].
+        probes: Number of probes that each score is the mean of.
+    """
+
+    utterances: list[str]
+    words: np.ndarray
+    member: np.ndarray
+    texts: list[str]
+    errors: np.ndarray
+    scores: dict[str, np.ndarray]
+    standard_errors: dict[str, np.ndarray]
+    repeats: dict[str, np.ndarray]
+    probes: int = 1
+
+    @classmethod
+    def from_records(cls, frame: pd.DataFrame) -> NBestLists:
+        """Take the usable rows of records.
+
+        Args:
+            frame: Rows as `read` returns them, or a study's records with the same columns, in any order of lists.
+
+        Raises:
+            ValueError: If no row is usable.
+        """
+        usable = frame[frame["excluded"] == ""].sort_values("sample_id", kind="stable")
+        if usable.empty:
+            raise ValueError(f"none of {len(frame)} hypotheses is usable: {_counted(frame['excluded'])}")
+        member, utterances = pd.factorize(usable["sample_id"], sort=True)
+        first = np.flatnonzero(np.diff(member, prepend=-1))
+
+        def values(kind: str) -> dict[str, np.ndarray]:
+            names = [str(name) for name in usable.columns if str(name).startswith(f"{kind}_")]
+            return {name.removeprefix(f"{kind}_"): usable[name].to_numpy(np.float64) for name in names}
+
+        return cls(
+            utterances=[str(name) for name in utterances],
+            words=usable["words"].to_numpy(np.int64)[first],
+            member=member,
+            texts=usable["hypothesis"].tolist(),
+            errors=usable["errors"].to_numpy(np.int64),
+            scores=values("score"),
+            standard_errors=values("standard_error"),
+            repeats=values("repeat"),
+            probes=int(usable["probe_count"].iloc[0]) if "probe_count" in usable else 1,
+        )
+
+    @property
+    def starts(self) -> np.ndarray:
+        """First hypothesis of each list, [N]."""
+        return np.flatnonzero(np.diff(self.member, prepend=-1))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of hypotheses of each list, [N]."""
+        return np.bincount(self.member, minlength=len(self.utterances))
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Sum over each list, [M] to [N]."""
+        return np.bincount(self.member, weights=values, minlength=len(self.utterances))
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean over each list, [M] to [N]."""
+        return self.total(values) / self.sizes
+
+    def centred(self, values: np.ndarray) -> np.ndarray:
+        """Values minus their list's mean, [M]: all that a choice within the list can depend on."""
+        return values - self.mean(values)[self.member]
+
+
+def read(
+    path: str | Path,
+    columns: NBestColumns | None = None,
+    normalisation: Normalisation = "none",
+    duplicates: Duplicates = "copies",
+    probes: int = 1,
+) -> pd.DataFrame:
+    """Read n-best lists and check every row.
+
+    Args:
+        path: A file of lists: .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz, one hypothesis a row.
+        columns: What its columns are called.
+        normalisation: How both texts are made comparable before errors are counted: "none" splits them at spaces as
+            they are; "whisper" applies Whisper's English normaliser.
+        duplicates: Which repeated texts of a list are left out: "copies" (the scores are equal too) or all "texts" but
+            the first.
+        probes: Number of probes that each stored score is the mean of.
+
+    Returns:
+        One row a hypothesis, unusable ones too, in the order of the file: sample_id, row (counted from 1, without the
+        header), reference, hypothesis, `score_*`, `standard_error_*`, `repeat_*`, words (of the reference), errors (in
+        words; both NaN for excluded rows), excluded ("" or the reason), normalisation, duplicates and probe_count.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the kind of file is not known, it holds no row, or a column is missing.
+    """
+    path, columns = Path(path), columns or NBestColumns()
+    stored = _stored(path)
+    names = columns.texts() | columns.numbers()
+    if missing := sorted(set(names.values()) - set(stored.columns)):
+        raise ValueError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, stored.columns))}. "
+            "Say which column holds what in `columns`."
+        )
+    if not columns.scores:
+        raise ValueError("name at least one column of scores")
+    if stored.empty:
+        raise ValueError(f"{path} holds no hypothesis")
+    frame = pd.DataFrame({name: stored[column].map(_text) for name, column in columns.texts().items()})
+    frame.insert(1, "row", np.arange(1, len(frame) + 1))
+    for name, column in columns.numbers().items():
+        frame[name] = pd.to_numeric(stored[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return check(frame, normalisation, duplicates).assign(probe_count=probes)
+
+
+def check(
+    frame: pd.DataFrame, normalisation: Normalisation = "none", duplicates: Duplicates = "copies"
+) -> pd.DataFrame:
+    """Count the errors of every hypothesis and name the rows that cannot be used; see the module for the rules.
+
+    Args:
+        frame: Rows with sample_id, row, reference, hypothesis and `score_*`; reasons that a column `excluded` holds
+            already come first.
+        normalisation: "none" or "whisper", see `read`.
+        duplicates: "copies" or "texts", see `read`.
+
+    Returns:
+        A copy with the columns words, errors, excluded, normalisation and duplicates.
+    """
+    normalise = _normaliser(normalisation)
+    known = {text: normalise(text) for text in {*frame["reference"], *frame["hypothesis"]}}
+    spoken, recognised = frame["reference"].map(known), frame["hypothesis"].map(known)
+    scores = [str(name) for name in frame.columns if str(name).startswith("score_")]
+    excluded = frame["excluded"].copy() if "excluded" in frame else pd.Series("", frame.index, dtype=object)
+
+    def exclude(broken: pd.Series, reason: str | pd.Series) -> None:
+        chosen = broken & (excluded == "")
+        excluded[chosen] = reason if isinstance(reason, str) else reason[chosen]
+
+    exclude(frame["sample_id"].str.strip() == "", "no utterance id")
+    exclude(spoken == "", "no reference")
+    exclude(recognised == "", "empty hypothesis")
+    for name in scores:
+        exclude(~np.isfinite(frame[name]), f"{name.removeprefix('score_')} score is not a finite number")
+    usable = excluded == ""
+    references = spoken[usable].groupby(frame["sample_id"][usable]).nunique()
+    exclude(frame["sample_id"].isin(references.index[references > 1]), "the list's rows name different references")
+    key = ["sample_id", "hypothesis", *(scores if duplicates == "copies" else [])]
+    usable = excluded == ""
+    first = frame[usable].groupby(key)["row"].transform("min").reindex(frame.index)
+    wording = "copy of row " if duplicates == "copies" else "same text as row "
+    exclude(usable & (first != frame["row"]), wording + first.fillna(0).astype(int).astype(str))
+
+    usable = (excluded == "").to_numpy()
+    errors, words = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    errors[usable], words[usable] = count_word_errors(spoken[usable].tolist(), recognised[usable].tolist())
+    return frame.assign(
+        words=words, errors=errors, excluded=excluded, normalisation=normalisation, duplicates=duplicates
+    )
+
+
+def count_word_errors(references: list[str], hypotheses: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Fewest substitutions, deletions and insertions between pairs of texts, words being what spaces separate.
+
+    Args:
+        references: M texts, none empty.
+        hypotheses: M texts.
+
+    Returns:
+        Errors and reference words of each pair, both [M].
+    """
+    if not references:
+        return np.zeros(0), np.zeros(0)
+    aligned = load("jiwer", "counting word errors").process_words(references, hypotheses)
+    errors = [
+        sum(
+            max(part.ref_end_idx - part.ref_start_idx, part.hyp_end_idx - part.hyp_start_idx)
+            for part in parts
+            if part.type != "equal"
+        )
+        for parts in aligned.alignments
+    ]
+    return np.array(errors, dtype=np.float64), np.array([len(words) for words in aligned.references], np.float64)
+
+
+def _normaliser(normalisation: Normalisation) -> Callable[[str], str]:
+    normalisers: Mapping[str, Callable[[], Callable[[str], str]]] = {
+        "none": lambda: str.strip,
+        "whisper": english_normaliser,
+    }
+    if normalisation not in normalisers:
+        raise ValueError(f"text normalisation {normalisation!r} is not known: {' or '.join(normalisers)}")
+    return normalisers[normalisation]()
+
+
+def _stored(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"no n-best lists at {str(path)!r}: give a {_READERS} file with one hypothesis a row")
+    name = path.name.lower()
+    if name.endswith((".csv", ".csv.gz")):
+        # As text: a hypothesis "null" is a word, and the utterance "007" is not 7.
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    if name.endswith(".parquet"):
+        return pd.read_parquet(path)
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        return pd.DataFrame(_json_lines(path))
+    raise ValueError(f"{path} is of no known kind: {_READERS} is expected")
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rows = []
+    for number, line in enumerate(content.decode().split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} holds no JSON object")
+        rows.append(row)
+    return rows
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _counted(reasons: pd.Series) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in reasons[reasons != ""].value_counts().items())

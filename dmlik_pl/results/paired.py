@@ -1,0 +1,145 @@
+"""Tests of two ways to recognise the same utterances, from the word errors that each makes in each utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import signal, stats
+
+__all__ = [
+    "MatchedPairs",
+    "choice_distributions",
+    "matched_pairs",
+    "permutation_p_value",
+    "random_choice_p_value",
+    "sum_distribution",
+]
+
+
+class MatchedPairs(NamedTuple):
+    """The matched-pairs test of two recognisers.
+
+    Attributes:
+        difference: Mean over segments of the first one's errors minus the second one's, in words.
+        standard_error: Its standard error, in words.
+        z: The quotient of the two; 0 if the recognisers never differ.
+        p_value: Two-sided p-value under the normal distribution; NaN for fewer than 2 segments.
+        n: Number of segments.
+    """
+
+    difference: float
+    standard_error: float
+    z: float
+    p_value: float
+    n: int
+
+
+def matched_pairs(errors_a: ArrayLike, errors_b: ArrayLike) -> MatchedPairs:
+    """Gillick and Cox's matched-pairs test with an utterance as the segment.
+
+    Utterances are taken as independent, and as many enough (some 50) for a normal mean.
+
+    Args:
+        errors_a: Word errors of the first recogniser in each utterance, [N]; expected values may be given.
+        errors_b: The same for the second recogniser, in the same order.
+
+    References:
+        Gillick and Cox, "Some statistical issues in the comparison of speech recognition algorithms", 1989.
+    """
+    differences = _differences(errors_a, errors_b)
+    n = differences.size
+    if n < 2:
+        mean = float(differences.mean()) if n else float("nan")
+        return MatchedPairs(mean, float("nan"), float("nan"), float("nan"), n)
+    mean, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(n))
+    z = 0.0 if mean == 0 else mean / error if error > 0 else float(np.copysign(np.inf, mean))
+    return MatchedPairs(mean, error, z, float(2 * stats.norm.sf(abs(z))), n)
+
+
+def permutation_p_value(errors_a: ArrayLike, errors_b: ArrayLike, resamples: int = 99_999, seed: int = 0) -> float:
+    """Paired permutation test: which recogniser made which errors is exchanged utterance by utterance.
+
+    Whole errors are tested exactly, over all 2^N exchanges; others (expected errors) over random exchanges.
+
+    Args:
+        errors_a: Word errors of the first recogniser in each utterance, [N].
+        errors_b: The same for the second recogniser, in the same order.
+        resamples: Number of random exchanges where the test is not exact.
+        seed: Seed of the random exchanges.
+
+    Returns:
+        The two-sided p-value of "both make equally many errors".
+    """
+    differences = _differences(errors_a, errors_b)
+    differences = differences[differences != 0]
+    if not differences.size:
+        return 1.0
+    if not np.all(differences == np.round(differences)):
+        result = stats.permutation_test(
+            (differences, np.zeros_like(differences)),
+            lambda a, b, axis: (a - b).sum(axis),
+            permutation_type="samples",
+            n_resamples=resamples,
+            batch=max(1, 4_000_000 // differences.size),
+            rng=np.random.default_rng(seed),
+        )
+        return float(result.pvalue)
+    # The number of the first one's surplus errors, out of both ones' together, decides.
+    coins = [np.bincount([0, size], minlength=size + 1) / 2 for size in np.abs(differences).astype(int)]
+    surplus = int(differences[differences > 0].sum())
+    return _two_sided(sum_distribution(coins), surplus)
+
+
+def random_choice_p_value(choices: Sequence[ArrayLike], total: float) -> float:
+    """Exact test of a selection against one that draws a hypothesis of each list with equal chances.
+
+    Args:
+        choices: For each list the word errors of its hypotheses, whole numbers.
+        total: Word errors of the tested selection, summed over the lists.
+
+    Returns:
+        The two-sided p-value (twice the smaller tail) of "the selection knows nothing of the errors".
+    """
+    return _two_sided(sum_distribution(choice_distributions(choices)), total)
+
+
+def choice_distributions(choices: Sequence[ArrayLike]) -> list[np.ndarray]:
+    """For each list the probabilities of 0, 1, ... errors when a hypothesis is drawn with equal chances.
+
+    Args:
+        choices: For each list the word errors of its hypotheses, whole numbers.
+    """
+    counts = [np.bincount(np.asarray(errors, dtype=int)) for errors in choices]
+    return [count / count.sum() for count in counts]
+
+
+def sum_distribution(distributions: Sequence[np.ndarray]) -> np.ndarray:
+    """Distribution of the sum of independent whole numbers.
+
+    Args:
+        distributions: Of each number the probabilities of 0, 1, 2, ...
+
+    Returns:
+        The probabilities of 0, 1, 2, ... for the sum.
+    """
+    layer = list(distributions) or [np.ones(1)]
+    while len(layer) > 1:  # neighbours first, so that long sequences meet only at the end
+        pairs = [signal.convolve(a, b) for a, b in zip(layer[::2], layer[1::2], strict=False)]
+        layer = pairs + ([layer[-1]] if len(layer) % 2 else [])
+    return np.clip(layer[0], 0, None)  # the Fourier transform leaves rounding errors of either sign
+
+
+def _two_sided(probabilities: np.ndarray, observed: float) -> float:
+    values = np.arange(len(probabilities))
+    tails = (probabilities[values <= observed + 1e-9].sum(), probabilities[values >= observed - 1e-9].sum())
+    return float(min(1.0, 2 * min(tails)))
+
+
+def _differences(errors_a: ArrayLike, errors_b: ArrayLike) -> np.ndarray:
+    a, b = np.asarray(errors_a, dtype=np.float64), np.asarray(errors_b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"a paired test needs the same utterances: {a.shape} against {b.shape}")
+    return a - b
