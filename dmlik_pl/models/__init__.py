@@ -2,17 +2,24 @@
 
 from dmlik_pl.models.base import DiffusionModel, ImageModel
 from dmlik_pl.models.closed_form import GaussianMixture
-from dmlik_pl.models.grad_tts import GradTTS
+from dmlik_pl.models.grad_tts import GradTTS, TextToSpeech
+from dmlik_pl.models.griffin_lim import GriffinLim
+from dmlik_pl.models.hifigan import HiFiGAN
 from dmlik_pl.models.pixel import PixelDiffusion
 from dmlik_pl.models.sdxl import StableDiffusionXL
 from dmlik_pl.models.stable_diffusion import StableDiffusion
+from dmlik_pl.models.vocoder import Vocoder
 
 __all__ = [
     "DiffusionModel",
     "GaussianMixture",
     "GradTTS",
+    "GriffinLim",
+    "HiFiGAN",
     "ImageModel",
     "PixelDiffusion",
     "StableDiffusion",
     "StableDiffusionXL",
+    "TextToSpeech",
+    "Vocoder",
 ]
