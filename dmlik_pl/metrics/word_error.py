@@ -22,6 +22,7 @@ __all__ = ["WordErrorRate", "english_normaliser", "word_errors"]
 def english_normaliser(spellings: str | Path | None = None) -> Callable[[str], str]:
     """Whisper's English text normaliser: lower case, no punctuation, spelt-out contractions, numbers as digits.
 
+    A run of number words becomes one word ("one two three" is "123"), so speech of digits alone has few words.
     Its last step maps British to American spellings ("colour" to "color"). The table belongs to Whisper's checkpoints
     (`normalizer.json`) and not to transformers; without it that step does nothing and a transcript in the other
     spelling counts as an error. Give the table where references and recogniser may differ in spelling.
