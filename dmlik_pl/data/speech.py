@@ -1,24 +1,32 @@
-"""Utterances with their texts: what every speech data set hands over, and how they are batched."""
+"""Speech data sets: recordings with their texts, read, analysed and served."""
 
 import random
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
-from dmlik_pl.speech.audio import RATE
+from dmlik_pl.data.utterance import (
+    TrainingBatch,
+    Utterance,
+    UtteranceBatch,
+    collate_training,
+    collate_utterances,
+    describe,
+)
+from dmlik_pl.speech.audio import RATE, length, read
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.text import EnglishFrontEnd
 
 __all__ = [
     "Audio",
+    "AudioFiles",
     "Recording",
     "SpeechData",
     "SpeechSet",
@@ -31,9 +39,6 @@ __all__ = [
 ]
 
 Split = Literal["train", "validation", "test"]
-
-FRAME_MULTIPLE = 4  # the decoder halves the time axis twice
-NAMED_FAILURES = 10  # a warning names so many, and counts the others
 
 
 @dataclass(frozen=True)
@@ -69,163 +74,29 @@ class Audio(Protocol):
         """Return the wave of a recording, [N]."""
 
 
-@dataclass
-class Utterance:
-    """One utterance with what is true of it.
+class AudioFiles:
+    """Waves from the recordings' files.
 
-    Attributes:
-        sample_id: A stable name such as ``"LJ001-0001"``, never a position.
-        text: What is said.
-        tokens: Ids of the text, [L].
-        audio: The wave at 22 050 Hz in [-1, 1], [N].
-        mel: Its log-mel spectrogram (natural log), [80, T].
-        speaker: The speaker's number; 0 for one speaker.
-        attributes: True values by attribute name, e.g. ``{"voice": "en-us"}``.
+    Args:
+        resample: Change the rate of files that have another one than 22 050 Hz; otherwise they are an error.
     """
 
-    sample_id: str
-    text: str
-    tokens: Tensor
-    audio: Tensor
-    mel: Tensor
-    speaker: int = 0
-    attributes: dict[str, str] = field(default_factory=dict)
+    def __init__(self, resample: bool = False) -> None:
+        self.resample = resample
 
+    def samples(self, recording: Recording) -> int:
+        """Return the number of samples of a recording, from the file's header."""
+        return length(self._path(recording), resample=self.resample, start=recording.start, stop=recording.stop)
 
-@dataclass
-class UtteranceBatch:
-    """Utterances side by side, none padded: no number of an evaluation may depend on its neighbours.
+    def wave(self, recording: Recording) -> Tensor:
+        """Return the wave of a recording, [N]."""
+        return read(self._path(recording), resample=self.resample, start=recording.start, stop=recording.stop)
 
-    Attributes:
-        sample_id: Stable names, B of them.
-        text: What is said in each.
-        tokens: Ids of each text, [L_b].
-        audio: Waves at 22 050 Hz, [N_b].
-        mel: Log-mel spectrograms, [80, T_b].
-        speaker: The speaker's number of each.
-        attributes: True values by attribute name, B of each.
-        failures: Utterances that could not be read; they are not counted in B.
-    """
-
-    sample_id: list[str]
-    text: list[str]
-    tokens: list[Tensor]
-    audio: list[Tensor]
-    mel: list[Tensor]
-    speaker: list[int]
-    attributes: dict[str, list[str]] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.sample_id)
-
-    def to(self, device: torch.device | str, **options: Any) -> "UtteranceBatch":
-        """Return the batch with its tensors on `device`; further `options` go to `torch.Tensor.to`."""
-        return replace(
-            self,
-            tokens=[tokens.to(device, **options) for tokens in self.tokens],
-            audio=[audio.to(device, **options) for audio in self.audio],
-            mel=[mel.to(device, **options) for mel in self.mel],
-        )
-
-    def select(self, index: Sequence[int]) -> "UtteranceBatch":
-        """Return some utterances of the batch, without its failures."""
-        return UtteranceBatch(
-            sample_id=[self.sample_id[b] for b in index],
-            text=[self.text[b] for b in index],
-            tokens=[self.tokens[b] for b in index],
-            audio=[self.audio[b] for b in index],
-            mel=[self.mel[b] for b in index],
-            speaker=[self.speaker[b] for b in index],
-            attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
-        )
-
-
-@dataclass
-class TrainingBatch:
-    """Padded utterances, as Grad-TTS is trained on.
-
-    Attributes:
-        sample_id: Stable names, B of them.
-        tokens: Ids, [B, L], 0 behind the end of a text.
-        token_lengths: Real tokens, [B].
-        mel: Log-mel spectrograms, [B, 80, T], 0 behind the end; T is a multiple of 4.
-        mel_lengths: Real frames, [B].
-        speaker: Speakers' numbers, [B].
-    """
-
-    sample_id: list[str]
-    tokens: Tensor
-    token_lengths: Tensor
-    mel: Tensor
-    mel_lengths: Tensor
-    speaker: Tensor
-
-    def __len__(self) -> int:
-        return len(self.sample_id)
-
-    def to(self, device: torch.device | str, **options: Any) -> "TrainingBatch":
-        """Return the batch with its tensors on `device`; further `options` go to `torch.Tensor.to`."""
-        return replace(
-            self,
-            tokens=self.tokens.to(device, **options),
-            token_lengths=self.token_lengths.to(device, **options),
-            mel=self.mel.to(device, **options),
-            mel_lengths=self.mel_lengths.to(device, **options),
-            speaker=self.speaker.to(device, **options),
-        )
-
-
-def collate_utterances(items: Sequence[Utterance | Failure | None]) -> UtteranceBatch:
-    """Join utterances to a batch and set failures apart; None, "nothing to do", is dropped."""
-    found = [item for item in items if isinstance(item, Utterance)]
-    names = found[0].attributes.keys() if found else ()
-    return UtteranceBatch(
-        sample_id=[item.sample_id for item in found],
-        text=[item.text for item in found],
-        tokens=[item.tokens for item in found],
-        audio=[item.audio for item in found],
-        mel=[item.mel for item in found],
-        speaker=[item.speaker for item in found],
-        attributes={name: [item.attributes[name] for item in found] for name in names},
-        failures=[item for item in items if isinstance(item, Failure)],
-    )
-
-
-def collate_training(items: Sequence[Utterance | Failure]) -> TrainingBatch:
-    """Pad utterances to a training batch; those that cannot be read are left out with a warning.
-
-    Raises:
-        ValueError: If none of them can be read.
-    """
-    failures = [item for item in items if isinstance(item, Failure)]
-    if failures:
-        warnings.warn(f"left out of a training batch: {describe(failures)}", stacklevel=2)
-    found = [item for item in items if isinstance(item, Utterance)]
-    if not found:
-        raise ValueError(f"no utterance of a training batch can be read: {describe(failures)}")
-    tokens = torch.zeros(len(found), max(len(item.tokens) for item in found), dtype=torch.long)
-    longest = max(item.mel.shape[-1] for item in found)
-    frames = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
-    mel = torch.zeros(len(found), found[0].mel.shape[0], frames)
-    for row, item in enumerate(found):
-        tokens[row, : len(item.tokens)] = item.tokens
-        mel[row, :, : item.mel.shape[-1]] = item.mel
-    return TrainingBatch(
-        sample_id=[item.sample_id for item in found],
-        tokens=tokens,
-        token_lengths=torch.tensor([len(item.tokens) for item in found]),
-        mel=mel,
-        mel_lengths=torch.tensor([item.mel.shape[-1] for item in found]),
-        speaker=torch.tensor([item.speaker for item in found]),
-    )
-
-
-def describe(failures: Sequence[Failure]) -> str:
-    """Name failures with their reasons, the first few of many."""
-    named = "; ".join(f"{failure.sample_id}: {failure.error}" for failure in failures[:NAMED_FAILURES])
-    more = len(failures) - NAMED_FAILURES
-    return f"{named}; and {more} more" if more > 0 else named
+    @staticmethod
+    def _path(recording: Recording) -> Path:
+        if recording.path is None:
+            raise ValueError(f"{recording.sample_id} has no audio file")
+        return recording.path
 
 
 class SpeechSet(EvaluationSet):
@@ -238,6 +109,7 @@ class SpeechSet(EvaluationSet):
         front_end: Turns text into ids; None takes `EnglishFrontEnd` with its dictionary and blanks.
         max_seconds: A longer utterance is a failure; one that is too long for memory would take the others with it.
         keep: Keep utterances in memory once they are read (0.1 MB a second of speech).
+        left_out: How many recordings the source has beside these, by the reason why they are not used.
     """
 
     def __init__(
@@ -248,14 +120,16 @@ class SpeechSet(EvaluationSet):
         front_end: EnglishFrontEnd | None = None,
         max_seconds: float = 30.0,
         keep: bool = False,
+        left_out: Mapping[str, int] | None = None,
     ) -> None:
         self.recordings = list(recordings)
         self.audio = audio
         self.source = source
         self.front_end = front_end or EnglishFrontEnd()
         self.max_seconds = max_seconds
+        self.left_out = dict(left_out or {})
         self.sample_ids = [recording.sample_id for recording in self.recordings]
-        self.groups = [str(recording.speaker) for recording in self.recordings]
+        self.groups = [recording.attributes.get("speaker", str(recording.speaker)) for recording in self.recordings]
         self.log_mel = LogMel()
         self._kept: dict[int, Utterance | Failure] | None = {} if keep else None
 

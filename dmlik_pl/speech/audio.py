@@ -1,6 +1,9 @@
 """Waves in files, and the one place where a sample rate is changed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,9 +11,45 @@ from torch import Tensor
 
 from dmlik_pl.speech.extra import load
 
-__all__ = ["RATE", "read", "resample", "write"]
+__all__ = ["RATE", "length", "read", "resample", "write"]
 
 RATE = 22_050  # Hz, what Grad-TTS and HiFi-GAN were trained at
+
+
+@contextmanager
+def _opened(path: str | Path, rate: int, resample: bool) -> Iterator[Any]:
+    """Open a file of one channel whose rate is right or may be changed."""
+    soundfile = load("soundfile", "reading audio files")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no audio file {path}")
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.channels != 1:
+                raise ValueError(f"{path} has {file.channels} channels, 1 expected")
+            if file.samplerate != rate and not resample:
+                found = f"{path} has {file.samplerate} Hz, {rate} Hz expected"
+                raise ValueError(f"{found}: convert it, or ask for the change of rate with resample: true")
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path} cannot be read as audio: {error}") from error
+
+
+def _bounds(file: Any, path: str | Path, start: float, stop: float | None) -> tuple[int, int]:
+    """Return the first sample of a stretch and the one behind its last, at the file's own rate."""
+    first = min(round(start * file.samplerate), file.frames)
+    last = file.frames if stop is None else min(round(stop * file.samplerate), file.frames)
+    if last <= first:
+        raise ValueError(f"{path} has no samples from {start:g} s to {'its end' if stop is None else f'{stop:g} s'}")
+    return first, last
+
+
+def length(
+    path: str | Path, rate: int = RATE, *, resample: bool = False, start: float = 0.0, stop: float | None = None
+) -> int:
+    """Return how many samples `read` with the same arguments gives, to one or two, from the file's header alone."""
+    with _opened(path, rate, resample) as file:
+        first, last = _bounds(file, path, start, stop)
+        return round((last - first) * rate / file.samplerate)
 
 
 def read(
@@ -23,7 +62,7 @@ def read(
         rate: The sample rate wanted, in Hz.
         resample: Change the rate of a file that has another one; otherwise such a file is an error.
         start: Where the stretch begins, in seconds.
-        stop: Where it ends, in seconds; None reads to the end.
+        stop: Where it ends, in seconds; None reads to the end, and so does a time beyond it.
 
     Returns:
         The wave, float32 [N]; full scale is [-1, 1].
@@ -32,29 +71,11 @@ def read(
         FileNotFoundError: If there is no such file.
         ValueError: If it is no audio, has several channels, another rate, or no sample in the stretch.
     """
-    soundfile = load("soundfile", "reading audio files")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no audio file {path}")
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.channels != 1:
-                raise ValueError(f"{path} has {file.channels} channels, 1 expected")
-            if file.samplerate != rate and not resample:
-                found = f"{path} has {file.samplerate} Hz, {rate} Hz expected"
-                raise ValueError(f"{found}: convert it, or ask for the change of rate with resample: true")
-            first = min(round(start * file.samplerate), file.frames)
-            last = file.frames if stop is None else min(round(stop * file.samplerate), file.frames)
-            file.seek(first)
-            samples = file.read(max(last - first, 0), dtype="float32")
-            source_rate = file.samplerate
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path} cannot be read as audio: {error}") from error
-    if len(samples) == 0:
-        stretch = (
-            "" if stop is None and not start else f" between {start:g} s and {stop if stop is not None else 'end'}"
-        )
-        raise ValueError(f"{path} has no samples{stretch}")
-    return change_rate(torch.from_numpy(samples), source_rate, rate)
+    with _opened(path, rate, resample) as file:
+        first, last = _bounds(file, path, start, stop)
+        file.seek(first)
+        samples = torch.from_numpy(file.read(last - first, dtype="float32"))
+        return change_rate(samples, file.samplerate, rate)
 
 
 def resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:

@@ -1,0 +1,119 @@
+"""LJSpeech: 24 hours of one speaker, 22 050 Hz."""
+
+from hashlib import blake2b
+from pathlib import Path
+
+from dmlik_pl.data.filelists import read_filelist
+from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
+
+__all__ = ["LJSpeech"]
+
+HOME = "https://keithito.com/LJ-Speech-Dataset/"
+
+
+class LJSpeech(SpeechData):
+    """LJSpeech 1.1, split by filelists, such as the official ones of Grad-TTS, or by the names of the files.
+
+    Args:
+        root: The unpacked folder, which holds ``metadata.csv`` and ``wavs/``.
+        train_list: Filelist of the training split, lines ``path|text``; of a path only the file's name counts, which is
+            looked for in ``wavs/``. None takes what `validation_size` and `test_size` leave of ``metadata.csv``.
+        validation_list: Filelist of the validation split. Give all three lists or none.
+        test_list: Filelist of the test split.
+        validation_size: Without lists, utterances of the validation split, always the same ones.
+        test_size: Without lists, utterances of the test split, always the same ones.
+        resample: Change the rate of files that have another one than 22 050 Hz; otherwise they are failures.
+        batch_size: Utterances per evaluated batch.
+        num_workers: Processes that load utterances; 0 loads in the main process.
+        limit: Evaluate at most this many utterances; None evaluates all.
+        split: The part that is evaluated.
+        train_batch_size: Utterances per training and validation batch.
+        drop_last: Leave out a last training batch that is not full.
+        reshuffle: Shuffle before every epoch instead of once.
+        seed: Seed of the one shuffle.
+        dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
+        max_seconds: Longer utterances are left out, as failures.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train_list: str | None = None,
+        validation_list: str | None = None,
+        test_list: str | None = None,
+        validation_size: int = 100,
+        test_size: int = 500,
+        resample: bool = False,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+        split: Split = "test",
+        train_batch_size: int = 16,
+        drop_last: bool = True,
+        reshuffle: bool = False,
+        seed: int = 37,
+        dictionary: bool | str = True,
+        max_seconds: float = 30.0,
+    ) -> None:
+        super().__init__(
+            batch_size,
+            num_workers,
+            limit,
+            split,
+            train_batch_size,
+            drop_last,
+            reshuffle,
+            seed,
+            dictionary,
+            max_seconds,
+        )
+        lists: dict[Split, str | None] = {"train": train_list, "validation": validation_list, "test": test_list}
+        given = {name: path for name, path in lists.items() if path is not None}
+        if 0 < len(given) < len(lists):
+            raise ValueError(f"give the filelists of all three splits or none, got {', '.join(given)} only")
+        self.root = Path(root)
+        self.lists = given
+        self.sizes: dict[Split, int] = {"validation": validation_size, "test": test_size}
+        self.audio = AudioFiles(resample)
+
+    def speech_set(self, split: Split) -> SpeechSet:
+        """Return one part of the data.
+
+        Raises:
+            FileNotFoundError: If the data set or a filelist is missing.
+        """
+        if not (self.root / "wavs").is_dir():
+            raise FileNotFoundError(
+                f"no LJSpeech in {self.root} (no folder {self.root / 'wavs'}): download LJSpeech-1.1.tar.bz2 from "
+                f"{HOME}, unpack it, and give the folder with metadata.csv and wavs/ as root"
+            )
+        if self.lists:
+            texts = {Path(line.path).name: line.text for line in read_filelist(self.lists[split], speakers=False)}
+            source = self.lists[split]
+        else:
+            texts = self._part(split)
+            source = f"{self.root / 'metadata.csv'}, {split} split by name"
+        recordings = [Recording(Path(name).stem, text, path=self.root / "wavs" / name) for name, text in texts.items()]
+        return SpeechSet(recordings, self.audio, source, self.front_end, self.max_seconds)
+
+    def _part(self, split: Split) -> dict[str, str]:
+        """Return the files and texts of a split of the metadata; a file's place depends on its name alone."""
+        metadata = self.root / "metadata.csv"
+        if not metadata.is_file():
+            raise FileNotFoundError(f"no {metadata}: it is part of LJSpeech-1.1.tar.bz2 from {HOME}")
+        texts = {}
+        for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
+            name, *fields = line.split("|")
+            if not fields:
+                raise ValueError(f"{metadata}, line {number}: expected name|text|normalised text, got {line!r}")
+            texts[f"{name}.wav"] = fields[-1] or fields[0]  # normalised, where it is given
+        order = sorted(texts, key=lambda name: blake2b(name.encode()).digest())
+        held_out = self.sizes["validation"] + self.sizes["test"]
+        if len(order) <= held_out:
+            raise ValueError(f"{metadata} has {len(order)} utterances, too few to hold out {held_out}")
+        parts: dict[Split, list[str]] = {
+            "test": order[: self.sizes["test"]],
+            "validation": order[self.sizes["test"] : held_out],
+            "train": order[held_out:],
+        }
+        return {name: texts[name] for name in sorted(parts[split])}
