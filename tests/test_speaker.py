@@ -1,0 +1,145 @@
+"""Speaker encoders on synthesised voices, and their similarity."""
+
+import math
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForAudioXVector, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+from dmlik_pl.metrics import Resemblyzer, SpeakerSimilarity, TitaNet, XVector, speaker_similarity
+from dmlik_pl.speech.audio import resample
+from dmlik_pl.speech.espeak import Espeak
+
+
+def noise(samples: int, seed: int) -> Tensor:
+    return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
+class TestSimilarity:
+    def test_is_the_cosine_from_minus_one_to_one(self) -> None:
+        first = torch.tensor([[1.0, 0.0], [1.0, 0.0], [3.0, 0.0], [1.0, 1.0]])
+        second = torch.tensor([[0.0, 2.0], [-5.0, 0.0], [0.1, 0.0], [1.0, 0.0]])
+        assert speaker_similarity(first, second).tolist() == pytest.approx([0, -1, 1, math.sqrt(0.5)])
+
+    def test_never_leaves_its_range(self) -> None:
+        vectors = torch.randn(1000, 192, generator=torch.Generator().manual_seed(0))
+        assert speaker_similarity(vectors, vectors).max() <= 1
+        assert speaker_similarity(vectors, -vectors).min() >= -1
+
+    def test_of_no_voice_is_undefined(self) -> None:
+        vectors = torch.tensor([[0.0, 0.0], [math.nan, math.nan]])
+        assert speaker_similarity(vectors, torch.ones(2, 2)).isnan().all()
+
+
+class TestResemblyzer:
+    @pytest.fixture(scope="class")
+    def encoder(self) -> Resemblyzer:
+        return Resemblyzer()
+
+    @pytest.fixture(scope="class")
+    def speech(self) -> list[Tensor]:
+        speaker = Espeak()
+        sentences = ("elephant guitar dolphin", "horse person kangaroo", "crocodile butterfly house")
+        return [speaker.speak(sentence, voice) for voice in ("en-us", "en-us+f2") for sentence in sentences]
+
+    def test_tells_voices_apart(self, encoder, speech) -> None:
+        vectors = encoder.embed(speech, Espeak.rate)
+        assert (vectors.shape, vectors.dtype) == ((6, 256), torch.float32)
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(6), atol=1e-6)
+        cosines = vectors @ vectors.T
+        same = torch.tensor([voice == other for voice in (0, 0, 0, 1, 1, 1) for other in (0, 0, 0, 1, 1, 1)]).view(6, 6)
+        assert cosines[same & ~torch.eye(6, dtype=torch.bool)].mean() > 0.77
+        assert cosines[~same].mean() < 0.70
+
+    def test_order_does_not_matter_and_the_rate_does(self, encoder, speech) -> None:
+        vectors = encoder.embed(speech[:2], Espeak.rate)
+        assert torch.equal(encoder.embed(speech[1::-1], Espeak.rate).flip(0), vectors)
+        assert torch.equal(encoder.embed([resample(speech[0], 22050, 16000)], 16000)[0], vectors[0])
+        mistaken = encoder.embed([resample(speech[0], 22050, 16000)], 22050)[0]
+        assert mistaken @ vectors[0] < 0.9
+
+    def test_loudness_beyond_full_scale_does_not_wrap_around(self, encoder, speech) -> None:
+        loud, full = (encoder.embed([factor * speech[0] / speech[0].abs().max()], Espeak.rate)[0] for factor in (30, 1))
+        assert loud @ full > 0.999
+
+    def test_noise_has_a_vector_and_silence_has_none(self, encoder) -> None:
+        vectors = encoder.embed([noise(24000, 0), torch.zeros(24000)], 16000)
+        assert float(vectors[0].norm()) == pytest.approx(1, abs=1e-5)
+        assert vectors[1].isnan().all()
+
+    def test_metric_is_the_mean_over_pairs(self, encoder, speech) -> None:
+        metric = SpeakerSimilarity(encoder)
+        metric.update(speech[:1], speech[1:2], Espeak.rate)
+        metric.update([*speech[:1], speech[0]], [speech[3], torch.zeros(9000)], Espeak.rate)
+        vectors = encoder.embed(speech, Espeak.rate).double()
+        cosines = torch.stack([vectors[0] @ vectors[1], vectors[0] @ vectors[3]])
+        result = metric.compute()
+        assert float(result["mean"]) == pytest.approx(float(cosines.mean()), abs=1e-6)
+        assert float(result["standard_error"]) == pytest.approx(float(cosines.std() / math.sqrt(2)), abs=1e-6)
+        assert (float(result["count"]), float(result["undefined"])) == (2, 1)
+
+    def test_counts_must_match(self, encoder, speech) -> None:
+        with pytest.raises(ValueError, match="2 recordings need as many others, got 1"):
+            SpeakerSimilarity(encoder).update(speech[:2], speech[:1], Espeak.rate)
+
+    def test_missing_package_names_the_extra(self, monkeypatch) -> None:
+        monkeypatch.setitem(sys.modules, "resemblyzer", None)
+        with pytest.raises(ModuleNotFoundError, match=r"resemblyzer.*dmlik-pl\[speech\]"):
+            Resemblyzer()
+
+
+class TestXVector:
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        """A WavLM of random weights with an x-vector head."""
+        folder = tmp_path_factory.mktemp("xvector")
+        torch.manual_seed(0)
+        WavLMForXVector(
+            WavLMConfig(
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                conv_dim=(8, 8),
+                conv_kernel=(10, 8),
+                conv_stride=(10, 8),
+                num_conv_pos_embeddings=4,
+                num_conv_pos_embedding_groups=2,
+                tdnn_dim=(16, 16),
+                tdnn_kernel=(3, 1),
+                tdnn_dilation=(1, 1),
+                xvector_output_dim=12,
+            )
+        ).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+        return folder
+
+    def test_is_the_model_s_embedding_of_each_resampled_wave(self, folder) -> None:
+        encoder = XVector(folder)
+        waves = [noise(4000, 0), noise(7000, 1)]
+        vectors = encoder.embed(waves, 8000)
+        assert (vectors.shape, encoder.rate) == ((2, 12), 16000)
+        model = AutoModelForAudioXVector.from_pretrained(folder).eval()
+        for vector, wave in zip(vectors, waves, strict=True):
+            expected = model(resample(wave, 8000, 16000)[None]).embeddings[0].detach()
+            assert torch.allclose(vector, expected / expected.norm(), atol=1e-6)
+        assert torch.equal(encoder.embed(waves[::-1], 8000).flip(0), vectors)
+        assert vectors[0] @ vectors[1] < 0.9999
+
+    def test_missing_model_says_where_to_get_one(self, tmp_path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"no x-vector model at .*absent.*hf download microsoft/wavlm"):
+            XVector(tmp_path / "absent")
+
+
+class TestTitaNet:
+    def test_missing_file_says_where_to_get_it(self, tmp_path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"no TitaNet at .*absent\.nemo.*hf download nvidia"):
+            TitaNet(tmp_path / "absent.nemo")
+
+    def test_missing_nemo_is_explained(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setitem(sys.modules, "nemo", None)
+        (tmp_path / "titanet.nemo").write_bytes(b"")
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'nemo_toolkit\[asr\]'.*lightning"):
+            TitaNet(tmp_path / "titanet.nemo")
