@@ -11,11 +11,11 @@ from scipy import signal, stats
 
 __all__ = [
     "MatchedPairs",
-    "choice_distributions",
     "matched_pairs",
     "permutation_p_value",
-    "random_choice_p_value",
+    "random_choice_distribution",
     "sum_distribution",
+    "tail_p_value",
 ]
 
 
@@ -90,30 +90,34 @@ def permutation_p_value(errors_a: ArrayLike, errors_b: ArrayLike, resamples: int
     # The number of the first one's surplus errors, out of both ones' together, decides.
     coins = [np.bincount([0, size], minlength=size + 1) / 2 for size in np.abs(differences).astype(int)]
     surplus = int(differences[differences > 0].sum())
-    return _two_sided(sum_distribution(coins), surplus)
+    return tail_p_value(sum_distribution(coins), surplus)
 
 
-def random_choice_p_value(choices: Sequence[ArrayLike], total: float) -> float:
-    """Exact test of a selection against one that draws a hypothesis of each list with equal chances.
+def random_choice_distribution(choices: Sequence[ArrayLike]) -> np.ndarray:
+    """Distribution of the total errors when one hypothesis of each list is drawn with equal chances.
+
+    With `tail_p_value` this tests a selection against "it knows nothing of the errors", exactly.
 
     Args:
         choices: For each list the word errors of its hypotheses, whole numbers.
-        total: Word errors of the tested selection, summed over the lists.
 
     Returns:
-        The two-sided p-value (twice the smaller tail) of "the selection knows nothing of the errors".
-    """
-    return _two_sided(sum_distribution(choice_distributions(choices)), total)
-
-
-def choice_distributions(choices: Sequence[ArrayLike]) -> list[np.ndarray]:
-    """For each list the probabilities of 0, 1, ... errors when a hypothesis is drawn with equal chances.
-
-    Args:
-        choices: For each list the word errors of its hypotheses, whole numbers.
+        The probabilities of 0, 1, 2, ... errors.
     """
     counts = [np.bincount(np.asarray(errors, dtype=int)) for errors in choices]
-    return [count / count.sum() for count in counts]
+    return sum_distribution([count / count.sum() for count in counts])
+
+
+def tail_p_value(probabilities: np.ndarray, observed: float) -> float:
+    """Two-sided p-value of an observation: twice the smaller tail, at most 1.
+
+    Args:
+        probabilities: Those of 0, 1, 2, ... if nothing is behind the observation.
+        observed: The observation; expected values in between are allowed.
+    """
+    values = np.arange(len(probabilities))
+    tails = (probabilities[values <= observed + 1e-9].sum(), probabilities[values >= observed - 1e-9].sum())
+    return float(min(1.0, 2 * min(tails)))
 
 
 def sum_distribution(distributions: Sequence[np.ndarray]) -> np.ndarray:
@@ -130,12 +134,6 @@ def sum_distribution(distributions: Sequence[np.ndarray]) -> np.ndarray:
         pairs = [signal.convolve(a, b) for a, b in zip(layer[::2], layer[1::2], strict=False)]
         layer = pairs + ([layer[-1]] if len(layer) % 2 else [])
     return np.clip(layer[0], 0, None)  # the Fourier transform leaves rounding errors of either sign
-
-
-def _two_sided(probabilities: np.ndarray, observed: float) -> float:
-    values = np.arange(len(probabilities))
-    tails = (probabilities[values <= observed + 1e-9].sum(), probabilities[values >= observed - 1e-9].sum())
-    return float(min(1.0, 2 * min(tails)))
 
 
 def _differences(errors_a: ArrayLike, errors_b: ArrayLike) -> np.ndarray:
