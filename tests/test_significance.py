@@ -8,6 +8,7 @@ import pytest
 from dmlik_pl.results.significance import (
     binomial_p_value,
     bootstrap_mean_interval,
+    corpus_rate,
     holm,
     mcnemar,
     mean_with_error,
@@ -86,3 +87,31 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
     assert bootstrap_mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
     with pytest.raises(ValueError, match="at least 2"):
         bootstrap_mean_interval([1.0])
+
+
+def test_corpus_rate_by_hand() -> None:
+    # rate 4/16; residuals -1, 2, 0, -1 and so a standard error of sqrt(4/3 * 6) / 16
+    rate = corpus_rate([0, 3, 1, 0], [4, 4, 4, 4])
+    assert rate.value == pytest.approx(0.25)
+    assert rate.standard_error == pytest.approx(math.sqrt(8) / 16)
+    assert 0 <= rate.interval.low < 0.25 < rate.interval.high <= 0.75
+    assert rate == corpus_rate([0, 3, 1, 0], [4, 4, 4, 4])
+
+
+def test_corpus_rate_weighs_words_and_covers_the_truth() -> None:
+    assert corpus_rate([1, 0], [1, 9]).value == pytest.approx(0.1)  # the mean of the two rates would be 0.5
+    generator = np.random.default_rng(0)
+    covered = 0
+    for repeat in range(100):
+        words = generator.integers(4, 12, 40)
+        interval = corpus_rate(generator.binomial(words, 0.2), words, resamples=499, seed=repeat).interval
+        covered += interval.low <= 0.2 <= interval.high
+    assert 88 <= covered <= 99
+
+
+def test_corpus_rate_without_errors_or_words() -> None:
+    assert corpus_rate([0, 0], [10, 10]).interval == pytest.approx(wilson_interval(0, 20))
+    assert corpus_rate([2, 1], [4, 2]).interval == (0.5, 0.5)
+    assert math.isnan(corpus_rate([1, 0], [0, 0]).value)
+    one = corpus_rate([1], [4])
+    assert one.value == 0.25 and math.isnan(one.standard_error) and math.isnan(one.interval.low)

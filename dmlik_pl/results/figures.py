@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, curve, open_axes, time_axis
 from dmlik_pl.results.frames import Decisions, attribute_columns, column, data_likelihoods, decisions, kind_of
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.summaries import BASELINES, accuracy_summary, confusion_matrix, sweep_summary
@@ -25,9 +26,6 @@ FigureMaker = Callable[[str, pd.DataFrame], dict[str, Figure]]
 
 _MAKERS: dict[str, FigureMaker] = {}
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-GREY = "#999999"
 _METHODS = {"accuracy": ("likelihood", BLUE), "clip": ("CLIP", ORANGE), "elbo": ("ELBO", GREEN)}
 _MOST_CLASSES = 12
 
@@ -80,38 +78,19 @@ def _time_sweep_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     figure = Figure(figsize=(1.2 + 3.4 * len(panels), 3.6), layout="constrained")
     for axes, (label, curves) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for name, meaning, colour in curves:
-            _curve(axes, samples, name, meaning, colour)
+            curve(axes, samples, name, meaning, colour)
         name = curves[0][0]
         if name != "fid" and len(data) and np.isfinite(data[name].iloc[0]):
             value, error = data[name].iloc[0], 1.96 * np.nan_to_num(data[f"{name}_standard_error"].iloc[0])
             axes.axhline(value, color=GREY, linestyle="--", linewidth=1.2, label="data")
             axes.axhspan(value - error, value + error, color=GREY, alpha=0.2, linewidth=0)
-        _time_axis(axes, samples)
+        time_axis(axes, samples)
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(
         f"From noise to data, {int(summary['n'].min())} samples, bands: 95 % interval of the mean", fontsize=10
     )
     return {study: figure}
-
-
-def _curve(axes: Axes, samples: pd.DataFrame, name: str, meaning: str, colour: str) -> None:
-    known = samples[samples[name].notna()]
-    band = 1.96 * known[f"{name}_standard_error"].fillna(0)
-    axes.fill_between(known["time"], known[name] - band, known[name] + band, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(known["time"], known[name], color=colour, marker="o", markersize=4, label=meaning)
-
-
-def _time_axis(axes: Axes, samples: pd.DataFrame) -> None:
-    """Time from noise (left) to data (right), with the noise-to-signal ratio under each time if there is room."""
-    axes.set_xlim(samples["time"].max() + 0.04, samples["time"].min() - 0.04)
-    axes.set_xlabel("t   (1 noise, 0 data)")
-    if len(samples) <= 6 and samples["sigma"].notna().all():
-        axes.set_xticks(
-            samples["time"], [f"{row.time:.2f}\nσ {row.sigma:.2g}" for row in samples.itertuples()], fontsize=8
-        )
-    axes.grid(axis="y", alpha=0.3)
-    _open(axes)
 
 
 @register_figures("prompt_accuracy")
@@ -160,7 +139,7 @@ def _accuracy_figure(summary: pd.DataFrame) -> Figure:
     labels += ["right, but undecided", "chance"]
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=3)
     axes.set_title("bars: Wilson 95 % interval", fontsize=8, loc="left", color="dimgrey")
-    _open(axes)
+    open_axes(axes)
     return figure
 
 
@@ -189,7 +168,7 @@ def _margin_figure(split: list[Decisions]) -> Figure:
         axes.set_title(f"{decision.attribute} (n = {len(rows)}), bars ±1 s.e.", fontsize=10)
         axes.set_xlabel("samples, sorted by margin")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
-        _open(axes)
+        open_axes(axes)
     figure.axes[0].set_ylabel("log p(true) − log p(best other)   (nats)")
     return figure
 
@@ -255,7 +234,7 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         above.hist(data["bpd_"], bins="auto", color=SKY, linewidth=0)
         above.set_ylabel("samples")
         above.set_title(f"{title} (n = {len(data)})".strip(), fontsize=10)
-        _open(above)
+        open_axes(above)
         _draw_classes(below, data, attribute)
         below.set_xlabel("bits per dimension of the data")
     figure.supxlabel("ticks: samples; points: means of the classes, 95 % intervals", fontsize=8, color="dimgrey")
@@ -272,8 +251,4 @@ def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
         axes.errorbar(values.mean(), i, xerr=error, fmt="o", color=BLUE, markersize=4, capsize=2)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    _open(axes)
-
-
-def _open(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes)

@@ -22,9 +22,11 @@ __all__ = [
 ]
 
 # Text columns that say how a number was made; any other text column of a sweep is an attribute of the sample.
-_SETTINGS = {"sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior"} | {
-    "kind"
+_SETTINGS = {
+    *("sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior", "kind"),
+    *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
 }
+_MOST_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
         return None
     if "stage" in frame:
         frame = frame[frame["stage"] == "data"]
+    elif (
+        "alternative" in frame
+    ):  # a record for each text that was compared: the own text's likelihood is in all of them
+        frame = frame[frame["alignment"] == frame["alignment"].iloc[0]].drop_duplicates("sample_id")
     return frame.assign(standard_error=column(frame, "standard_error")).reset_index(drop=True)
 
 
@@ -185,8 +191,12 @@ def _guidance(frame: pd.DataFrame) -> str:
 
 
 def _values(frame: pd.DataFrame, name: str) -> str:
-    values = frame[name].dropna().unique()
-    return " / ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in sorted(values))
+    """The values of a column, or from where to where they go if they are many numbers."""
+    values = sorted(frame[name].dropna().unique())
+    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    if len(shown) > _MOST_LISTED and pd.api.types.is_numeric_dtype(frame[name]):
+        return f"{shown[0]} to {shown[-1]}"
+    return " / ".join(shown)
 
 
 def _score_matrix(rows: pd.DataFrame, name: str, candidates: Sequence[str]) -> np.ndarray:

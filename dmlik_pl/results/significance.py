@@ -19,8 +19,10 @@ __all__ = [
     "Interval",
     "Mean",
     "PairedComparison",
+    "Rate",
     "binomial_p_value",
     "bootstrap_mean_interval",
+    "corpus_rate",
     "holm",
     "mcnemar",
     "mean_with_error",
@@ -49,6 +51,20 @@ class Mean(NamedTuple):
     standard_error: float
     probe_error: float
     n: int
+
+
+class Rate(NamedTuple):
+    """A rate over a corpus, such as word errors per word, with its errors over the units that were drawn.
+
+    Attributes:
+        value: Sum of counts over sum of totals.
+        standard_error: Its standard error over units, of a ratio of sums.
+        interval: Its confidence interval.
+    """
+
+    value: float
+    standard_error: float
+    interval: Interval
 
 
 class PairedComparison(NamedTuple):
@@ -158,6 +174,50 @@ def bootstrap_mean_interval(
         random_state=np.random.default_rng(seed),
     )
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def corpus_rate(
+    counts: ArrayLike, totals: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> Rate:
+    """A rate over a corpus of utterances with its bootstrap interval (bias-corrected, accelerated).
+
+    Utterances are drawn, not words: errors of one utterance are not independent. Where there is no error at all the
+    bootstrap knows no spread, and the interval is Wilson's for that many words.
+
+    Args:
+        counts: Events in each utterance, for instance word errors, [N].
+        totals: What could have been events, for instance words, [N].
+        confidence: Coverage wanted.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling; the same seed gives the same interval.
+
+    Returns:
+        The rate; NaN without any total, and without errors of its own for fewer than 2 utterances.
+    """
+    counts, totals = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
+    n, unknown = counts.size, float("nan")
+    if not totals.sum() > 0:
+        return Rate(unknown, unknown, Interval(unknown, unknown))
+    value = float(counts.sum() / totals.sum())
+    if n < 2:
+        return Rate(value, unknown, Interval(unknown, unknown))
+    residual = counts - value * totals
+    error = float(np.sqrt(n / (n - 1) * np.square(residual).sum()) / totals.sum())
+    if counts.sum() == 0:
+        return Rate(value, error, wilson_interval(0, int(totals.sum()), confidence))
+    if np.allclose(residual, 0):
+        return Rate(value, error, Interval(value, value))
+    result = stats.bootstrap(
+        (counts, totals),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        confidence_level=confidence,
+        n_resamples=resamples,
+        method="BCa",
+        paired=True,
+        batch=1000,
+        random_state=np.random.default_rng(seed),
+    )
+    return Rate(value, error, Interval(float(result.confidence_interval.low), float(result.confidence_interval.high)))
 
 
 def mean_with_error(values: ArrayLike, probe_errors: ArrayLike | None = None) -> Mean:

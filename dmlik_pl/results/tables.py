@@ -177,7 +177,7 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
     densities = dict.fromkeys(f"{row.density} of {row.space}" for row in raw.itertuples() if row.density)
     meaning = f" ({'; '.join(densities)})" if densities else ""
     caption = (
-        f"Bits per dimension of the data under their own prompts{meaning}, weighted by dimensions, ± standard error "
+        f"Bits per dimension of the data under their own conditions{meaning}, weighted by dimensions, ± standard error "
         "over samples. Probe error: the part of it that more probes would remove. Grid error: mean estimate of the "
         "solver's error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can "
         "exceed 1, so its BPD can be negative."
