@@ -1,6 +1,8 @@
-"""Thin Lightning callbacks: they write, draw and log what the modules found, and compute no likelihood."""
+"""Thin Lightning callbacks: they write, draw, log and watch what the modules do."""
 
+from callbacks.likelihood_monitor import LikelihoodMonitor
 from callbacks.records import RecordWriter
 from callbacks.report import ReportLogger
+from callbacks.synthesis import Synthesis
 
-__all__ = ["RecordWriter", "ReportLogger"]
+__all__ = ["LikelihoodMonitor", "RecordWriter", "ReportLogger", "Synthesis"]

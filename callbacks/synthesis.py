@@ -1,0 +1,144 @@
+"""What a training sounds like: audio, spectrograms and alignments of validation utterances, every few epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, WandbLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
+from dmlik_pl.speech.audio import write
+
+__all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
+
+
+class Synthesis(Callback):
+    """Speaks the first validation utterances every few epochs and shows them.
+
+    Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to every logger that can show
+    them (W&B, TensorBoard), and where none can into the trainer's log folder: ``synthesis/epoch-0004/NAME.wav`` and two
+    ``.png``. It speaks while batches are validated, with averaged weights where a callback keeps them, and with the same
+    noise every time.
+
+    Args:
+        every_n_epochs: Epochs from one time to the next; the first is at the first validation.
+        samples: Number of utterances.
+        seed: Seed of the noise they start from.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, samples: int = 2, seed: int = 0) -> None:
+        if every_n_epochs < 1 or samples < 1:
+            raise ValueError(f"every_n_epochs={every_n_epochs} and samples={samples} must be at least 1")
+        self.every_n_epochs = every_n_epochs
+        self.samples = samples
+        self.seed = seed
+        self._last_epoch: int | None = None
+        self._left = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make sure that there is something to hear.
+
+        Raises:
+            TypeError: If the training cannot speak.
+        """
+        if not isinstance(pl_module, OffersSpeech):
+            raise TypeError(f"{type(pl_module).__name__} has no `speech_examples(batch, limit, seed)`: it cannot speak")
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide whether this validation is heard; the first process speaks for all."""
+        due = self._last_epoch is None or trainer.current_epoch >= self._last_epoch + self.every_n_epochs
+        self._left = 0
+        if due and not trainer.sanity_checking:
+            self._last_epoch = trainer.current_epoch
+            self._left = self.samples if trainer.is_global_zero else 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Speak the first utterances."""
+        if self._left == 0 or dataloader_idx > 0:
+            return
+        assert isinstance(pl_module, OffersSpeech)
+        for example in pl_module.speech_examples(batch, self._left, self.seed):
+            shown = [show(logger, example, trainer.global_step) for logger in trainer.loggers]
+            if not any(shown):
+                root = Path(trainer.log_dir or trainer.default_root_dir)
+                keep(root / "synthesis" / f"epoch-{trainer.current_epoch:04d}", example)
+            self._left -= 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return when it last spoke."""
+        return {"last_epoch": self._last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up when an earlier fit last spoke."""
+        self._last_epoch = state_dict["last_epoch"]
+
+
+def show(logger: Logger, example: SpokenExample, step: int) -> bool:
+    """Send an utterance to a logger, if it takes sound and figures; whether it does."""
+    name, wave = f"speech/{example.sample_id}", example.wave.cpu().numpy()
+    figures = {"spectrograms": draw_spectrograms(example), "alignment": draw_alignment(example)}
+    if isinstance(logger, WandbLogger):
+        logger.log_audio(f"{name}/audio", [wave], step, sample_rate=[example.rate])
+        for title, figure in figures.items():
+            logger.log_image(f"{name}/{title}", [pixels(figure)], step)
+        return True
+    board: Any = getattr(logger, "experiment", None)  # a SummaryWriter, if the logger is TensorBoard's
+    if not hasattr(board, "add_audio") or not hasattr(board, "add_figure"):
+        return False
+    board.add_audio(f"{name}/audio", wave, step, sample_rate=example.rate)
+    for title, figure in figures.items():
+        board.add_figure(f"{name}/{title}", figure, step)
+    return True
+
+
+def keep(folder: Path, example: SpokenExample) -> None:
+    """Write an utterance into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = example.sample_id.replace("/", "_")
+    write(folder / f"{name}.wav", example.wave, example.rate)
+    draw_spectrograms(example).savefig(folder / f"{name}-spectrograms.png")
+    draw_alignment(example).savefig(folder / f"{name}-alignment.png")
+
+
+def draw_spectrograms(example: SpokenExample) -> Figure:
+    """Reference, encoder and decoder below each other, on one colour scale."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True)
+    parts = {"reference": example.reference, "encoder": example.encoder, "decoder": example.decoder}
+    low, high = float(example.reference.min()), float(example.reference.max())
+    for ax, (title, mel) in zip(axes, parts.items(), strict=True):
+        image = ax.imshow(mel.cpu().numpy(), origin="lower", aspect="auto", vmin=low, vmax=high)
+        ax.set(title=title, ylabel="mel band")
+    axes[-1].set_xlabel("frame")
+    figure.colorbar(image, ax=list(axes), label="natural log")
+    return figure
+
+
+def draw_alignment(example: SpokenExample) -> Figure:
+    """Which frames belong to which token."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    ax = figure.subplots()
+    ends = example.durations.cumsum(0).cpu().numpy()
+    frames = np.arange(ends[-1])
+    path = (frames < ends[:, None]) & (frames >= ends[:, None] - example.durations.cpu().numpy()[:, None])
+    ax.imshow(path, origin="lower", aspect="auto", interpolation="nearest", cmap="gray_r")
+    ax.set(xlabel="frame", ylabel="token")
+    return figure
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """A figure as an image, [H, W, 4] of bytes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
