@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dmlik_pl.speech.audio import write
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 from rich.console import Console
@@ -16,6 +15,7 @@ from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.report import write_report
 from dmlik_pl.results.store import FAILURES, RecordStore
 from dmlik_pl.results.table import Table
+from dmlik_pl.speech.audio import write
 
 __all__ = ["RecordWriter"]
 

@@ -8,12 +8,20 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.records import RecordWriter
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.summaries import sweep_summary
 from dmlik_pl.results.table import Table
 
 __all__ = ["ReportLogger"]
 
-SERIES = ("bpd", "bpd_marginal", "clip")
+SWEEPS = {
+    "time_sweep": (sweep_summary, ("bpd", "bpd_marginal", "clip")),
+    "speech_sweep": (
+        speech_sweep_summary,
+        ("bpd", "bpd_marginal", "log_f0_rmse", "cepstral_distortion", "wer", "speaker_similarity"),
+    ),
+}
 
 
 class ReportLogger(Callback):
@@ -39,7 +47,7 @@ class ReportLogger(Callback):
 
 
 def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """The numbers by which runs are compared: mean BPD of the data, accuracies, failures."""
+    """The numbers by which runs are compared: BPD of the data, accuracies, what is heard, gains, failures."""
     numbers = {"failures": float(len(records[FAILURES]))}
     for study, frame in records.items():
         if kind_of(study, frame) == "time_sweep":
@@ -48,6 +56,15 @@ def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
             for attribute, rows in frame.groupby("attribute"):
                 numbers[f"{study}/accuracy_{attribute}"] = float(rows["correct"].mean())
                 numbers[f"{study}/undecided_{attribute}"] = float((~rows["decided"].astype(bool)).mean())
+        elif kind_of(study, frame) == "speech_sweep":
+            summary = speech_sweep_summary(frame)
+            for stage, row in (("data", summary.iloc[0]), ("sample", summary.iloc[-1])):
+                known = row[list(SWEEPS["speech_sweep"][1])].dropna()
+                numbers |= {f"{study}/{name}_{stage}": float(value) for name, value in known.items()}
+        elif kind_of(study, frame) == "text_gain":
+            for row in text_gain_summary(frame).itertuples():
+                numbers[f"{study}/nats_a_frame_{row.alignment}_{row.alternative}"] = row.gain_per_frame
+                numbers[f"{study}/helps_{row.alignment}_{row.alternative}"] = row.helps
     return numbers
 
 
@@ -63,11 +80,17 @@ def log_to_wandb(logger: WandbLogger, tables: list[Table], records: dict[str, pd
     for path in sorted(folder.glob("sound/*/*.wav")):
         panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Audio(str(path))
     for study, frame in records.items():
-        if kind_of(study, frame) != "time_sweep":
+        if kind_of(study, frame) not in SWEEPS or not len(frame):
             continue
-        means = frame[frame["stage"] == "sample"].groupby("time")[list(SERIES)].mean(numeric_only=True).dropna(axis=1)
-        for name in means.columns:
+        summarise, names = SWEEPS[kind_of(study, frame)]
+        summary = summarise(frame)
+        samples = summary[summary["stage"] == "sample"].sort_values("time")
+        for name in samples[list(names)].dropna(axis=1).columns:
             panels[f"{study}/{name}"] = wandb.plot.line_series(
-                xs=means.index.tolist(), ys=[means[name].tolist()], keys=[name], title=f"{name} over time", xname="t"
+                xs=samples["time"].tolist(),
+                ys=[samples[name].tolist()],
+                keys=[name],
+                title=f"{name} over time",
+                xname="t",
             )
     logger.experiment.log(panels)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import rich.console
 
+import dmlik_pl.results.speech_tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.pictures import contact_sheet
+from dmlik_pl.results.speech_figures import mel_sheet
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
@@ -19,6 +21,7 @@ from dmlik_pl.results.tables import make_tables
 __all__ = ["main", "write_report"]
 
 _DOTS_PER_INCH = 150
+_SHEETS = {"time_sweep": contact_sheet, "speech_sweep": mel_sheet}
 
 
 def write_report(folder: str | Path) -> list[Table]:
@@ -40,7 +43,8 @@ def write_report(folder: str | Path) -> list[Table]:
     records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(folder)
     tables, figures = make_tables(records), make_figures(records)
     for study, frame in records.items():
-        if kind_of(study, frame) == "time_sweep" and (sheet := contact_sheet(folder / "pictures" / study, frame)):
+        make_sheet = _SHEETS.get(kind_of(study, frame)) if len(frame) else None
+        if make_sheet is not None and (sheet := make_sheet(folder / "pictures" / study, frame)):
             figures[f"{study}_pictures"] = sheet
     _clear(folder / "tables", ("md", "csv", "tex"))
     _clear(folder / "figures", ("png",))

@@ -2,6 +2,22 @@
 
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
+from dmlik_pl.studies.speech import SpeechModel, Utterances
+from dmlik_pl.studies.speech_sweep import SpeechSweep
+from dmlik_pl.studies.text_gain import TextGain
 from dmlik_pl.studies.time_sweep import TimeSweep
 
-__all__ = ["Estimator", "ImageModel", "Images", "Model", "Outcome", "PromptAccuracy", "Study", "TimeSweep"]
+__all__ = [
+    "Estimator",
+    "ImageModel",
+    "Images",
+    "Model",
+    "Outcome",
+    "PromptAccuracy",
+    "SpeechModel",
+    "SpeechSweep",
+    "Study",
+    "TextGain",
+    "TimeSweep",
+    "Utterances",
+]

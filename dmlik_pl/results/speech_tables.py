@@ -1,0 +1,139 @@
+"""Tables of the studies of speech: Table 1 of Cross and Ragni, and what the text adds to the likelihood."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from dmlik_pl.results.frames import describe
+from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.table import MISSING, Table, percent, probability, short, with_error
+from dmlik_pl.results.tables import register_tables
+
+__all__ = ["speech_sweep_tables", "text_gain_tables"]
+
+_ROWS = (
+    ("BPD", "bpd"),
+    ("BPD marginal", "bpd_marginal"),
+    ("log-F0 RMSE", "log_f0_rmse"),
+    ("MCD (dB)", "cepstral_distortion"),
+    ("WER", "wer"),
+    ("ASV", "speaker_similarity"),
+)
+_ALIGNMENTS = {
+    "search": "the best monotonic path for the recording's own mel (search)",
+    "durations": "predicted durations, stretched to the recording's length without a look at its mel (durations)",
+}
+_DURATIONS = {
+    "reference": "Samples have the durations of the recording's alignment (reference) and so its length.",
+    "model": "Samples have the durations that the model predicts (model), so their length is their own.",
+}
+
+
+@register_tables("speech_sweep")
+def speech_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+    """Table 1: likelihood and what is heard of X_t, from noise to data."""
+    raw = speech_sweep_summary(frame)
+    headings = _headings(raw, "{:.2f}")
+    if len(set(headings)) < len(headings):
+        headings = _headings(raw, "{:.6g}")
+    lines = {"σ": [f"{sigma:.3g}" if math.isfinite(sigma) else MISSING for sigma in raw["sigma"]]}
+    for heading, name in _ROWS:
+        if raw[name].notna().any():
+            lines[heading] = [
+                with_error(value, error) for value, error in zip(raw[name], raw[f"{name}_standard_error"], strict=True)
+            ]
+    shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=headings)
+    return [Table(study, _sweep_caption(frame, raw, failed, list(lines)), shown, raw)]
+
+
+def _headings(raw: pd.DataFrame, form: str) -> list[str]:
+    return [form.format(row.time) if row.stage == "sample" else row.stage.capitalize() for row in raw.itertuples()]
+
+
+def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: list[str]) -> str:
+    alignment, durations, vocoder = (str(frame[name].iloc[0]) for name in ("alignment", "durations", "vocoder"))
+    caption = (
+        f"Speech over time, noise (t = 1) to data (t = 0). {describe(frame, failed)} Tokens are aligned by "
+        f"{_ALIGNMENTS.get(alignment, alignment)}. {_DURATIONS.get(durations, durations)} BPD (bits per dimension) "
+        "reads x_t as data at t = 0; BPD marginal is its density at its own time t; both leave out the probability of "
+        "the durations, which the records hold as duration_log_p. σ is the noise-to-signal ratio. Data: the recording. "
+        f"Vocoded: its own mel through {vocoder}, which is what the vocoder alone costs; every x_t goes through it too."
+    )
+    if "log-F0 RMSE" in lines:
+        caption += " log-F0 RMSE: of ln F0, in nats, where both are voiced."
+    if "MCD (dB)" in lines:
+        caption += " MCD: mel-cepstral distortion."
+    if "WER" in lines:
+        errors = f"{int(raw['words'].max())} words"
+        caption += (
+            f" WER: errors per word of {_only(frame, 'recogniser')} over all {errors}, so the data's own is that "
+            "recogniser's error."
+        )
+    if "ASV" in lines:
+        caption += f" ASV: cosine to the recording's voice by {_only(frame, 'speaker_encoder')}."
+    caption += (
+        " All but WER are means over utterances; ± is the standard error over utterances (sampling and probes), 95 % "
+        "intervals are in the CSV."
+    )
+    names = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
+    missing = [
+        f"{int(raw[f'{name}_undefined'].sum())} values of {names[name]}"
+        for name in HEARD
+        if raw[f"{name}_undefined"].any()
+    ]
+    if missing:
+        caption += (
+            f" Not defined and left out, the utterances differing from column to column: {', '.join(missing)} of "
+            f"{int(raw['n'].sum())} waves (columns _undefined of the CSV)."
+        )
+    if raw["non_finite"].any():
+        caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
+    return caption
+
+
+@register_tables("text_gain")
+def text_gain_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+    """Whether the likelihood hears the text: its gain over alternatives, utterance by utterance."""
+    raw = text_gain_summary(frame)
+    lines = [_gain_line(row) for row in raw.to_dict("records")]
+    index = pd.Index([f"{row.alignment}, {row.alternative}" for row in raw.itertuples()], name="alignment, alternative")
+    caption = (
+        "What the text adds to the likelihood: log p(mel | text) minus log p(mel | alternative), on the same probes "
+        f"and grid. {describe(frame, failed)} Alternatives: mean, the text's means averaged over all frames; shuffled, "
+        "the same words in another order, aligned in the same way. Alignments: search, the best path for this mel, "
+        "which flatters a wrong text too; durations, predicted and stretched without a look at the mel. Means over "
+        "utterances ± standard error, bootstrap 95 % interval in brackets. Probe error: the part of the standard error "
+        "of the gain a frame that more probes would remove. helps, hurts: utterances whose own probe error supports a "
+        "gain or a loss, the rest is undecided. p: exact sign test of as many gains as losses, Holm-corrected. "
+        "log p(durations): gain of the durations' own probability, nats an utterance, not part of the other columns."
+    )
+    if raw["non_finite"].any():
+        caption += f" {raw['non_finite'].sum()} gains were not finite and are left out."
+    return [Table(study, caption, pd.DataFrame(lines, index=index), raw)]
+
+
+def _gain_line(row: dict[Any, Any]) -> dict[str, str]:
+    return {
+        "n": str(row["n"]),
+        "nats / frame": _with_interval(row, "gain_per_frame"),
+        "bits / dim": with_error(row["gain_bpd"], row["gain_bpd_standard_error"]),
+        "probe error": short(row["gain_per_frame_probe_error"]),
+        "helps %": percent(row["helps"]),
+        "hurts %": percent(row["hurts"]),
+        "gains": f"{row['positive']} of {row['n']}",
+        "p": probability(row["sign_p_holm"]),
+        "log p(durations)": with_error(row["duration_gain"], row["duration_gain_standard_error"]),
+    }
+
+
+def _with_interval(row: dict[Any, Any], name: str) -> str:
+    shown = with_error(row[name], row[f"{name}_standard_error"])
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{shown} [{low:.3g}, {high:.3g}]" if math.isfinite(low) else shown
+
+
+def _only(frame: pd.DataFrame, name: str) -> str:
+    return " / ".join(sorted(frame[name].dropna().unique()))

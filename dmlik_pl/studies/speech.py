@@ -1,0 +1,164 @@
+"""What studies of speech share: what they need of a model and of a batch, and how speech is listened to."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from dmlik_pl.flow import Condition
+from dmlik_pl.metrics.cepstral import mel_cepstral_distortion
+from dmlik_pl.metrics.pitch import log_f0_rmse
+from dmlik_pl.metrics.recognition import Recogniser
+from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
+from dmlik_pl.metrics.word_error import word_errors
+from dmlik_pl.studies.base import Model
+
+__all__ = ["Aligned", "Listener", "Policy", "SpeechModel", "Utterances", "about"]
+
+Policy = Literal["search", "durations"]
+"""How tokens get their frames: the best path for this mel, or predicted durations, stretched without a look at it."""
+
+
+class Aligned(Protocol):
+    """Which frames belong to which token.
+
+    Attributes:
+        durations: Frames of each token, whole numbers [L].
+        mu: The text encoder's mean of each frame, [bands, T].
+        duration_log_p: Log-probability of the durations, nats.
+    """
+
+    durations: Tensor
+    mu: Tensor
+    duration_log_p: float
+
+
+@runtime_checkable
+class SpeechModel(Model, Protocol):
+    """It needs a model of speech, with the methods align, predict, condition, pad and vocode.
+
+    Attributes:
+        rate: Sample rate of what it speaks, Hz.
+        vocoder: What turns its mels into waves.
+    """
+
+    rate: int
+    vocoder: nn.Module
+
+    def align(self, tokens: Tensor, mel: Tensor, policy: Policy, speaker: int = 0) -> Aligned:
+        """Tokens [L] to the frames of a mel [bands, T]; ValueError if there are fewer frames than tokens."""
+        ...
+
+    def predict(self, tokens: Tensor, speaker: int = 0) -> Aligned:
+        """Tokens [L] with the durations, and so the length, that the model itself gives them."""
+        ...
+
+    def condition(self, mu: Sequence[Tensor], speaker: Sequence[int]) -> Condition:
+        """The condition of means [bands, T_i], with a mask of their real frames."""
+        ...
+
+    def pad(self, mel: Tensor) -> Tensor:
+        """A mel [bands, T] as a state [1, bands, T'] of the network."""
+        ...
+
+    def vocode(self, mel: Tensor) -> Tensor:
+        """A mel [bands, T] to a wave [N] in [-1, 1]."""
+        ...
+
+
+class Utterances(Protocol):
+    """A batch of utterances, unpadded: an evaluation must not depend on who its neighbours are."""
+
+    sample_id: list[str]
+    text: list[str]
+    tokens: list[Tensor]
+    audio: list[Tensor]
+    mel: list[Tensor]
+    speaker: list[int]
+    attributes: dict[str, list[str]]
+
+
+def about(batch: Utterances, b: int) -> dict[str, Any]:
+    """What every record of an utterance says of it: its text, length in frames, and attributes."""
+    attributes = {name: values[b] for name, values in batch.attributes.items()}
+    return {"text": batch.text[b], "frames": batch.mel[b].shape[-1]} | attributes
+
+
+class Listener(nn.Module):
+    """Compares waves with the recording of the same words.
+
+    Args:
+        recogniser: For the word errors; None for none.
+        speaker_encoder: For the similarity of voices; None for none.
+        cepstral_distortion: Whether to take the mel-cepstral distortion.
+        log_f0: Whether to take the error of the logarithmic pitch.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser | None,
+        speaker_encoder: SpeakerEncoder | None,
+        cepstral_distortion: bool,
+        log_f0: bool,
+    ) -> None:
+        super().__init__()
+        self.recogniser = recogniser
+        self.speaker_encoder = speaker_encoder
+        self.cepstral_distortion = cepstral_distortion
+        self.log_f0 = log_f0
+
+    def forward(self, text: str, reference: Tensor, waves: Sequence[Tensor], rate: int) -> list[dict[str, Any]]:
+        """Listen to waves of one utterance.
+
+        Args:
+            text: What was said.
+            reference: The recording, [N].
+            waves: What to listen to, [M] each; where it is the recording itself, distances are zero.
+            rate: Sample rate of all, Hz.
+
+        Returns:
+            For each wave its transcript, word errors and words of the text, cosine of the voice to the recording's,
+            mel-cepstral distortion (dB) and root mean square error of ln F0 (nats). None for what is not asked for, and
+            for what is not defined: the pitch where no frame is voiced in both, the voice of a wave of zeros.
+        """
+        rows: list[dict[str, Any]] = [
+            {
+                "recogniser": _name(self.recogniser),
+                "speaker_encoder": _name(self.speaker_encoder),
+                "transcript": None,
+                "word_errors": None,
+                "words": None,
+                "speaker_similarity": None,
+                "cepstral_distortion": None,
+                "log_f0_rmse": None,
+            }
+            for _ in waves
+        ]
+        if self.recogniser is not None:
+            for row, heard in zip(rows, self.recogniser.transcribe(waves, rate), strict=True):
+                row["transcript"] = heard
+                row["word_errors"], row["words"] = word_errors(text, heard)
+        if self.speaker_encoder is not None:
+            first, *others = self.speaker_encoder.embed([reference, *waves], rate)
+            for row, other in zip(rows, others, strict=True):
+                row["speaker_similarity"] = _known(float(speaker_similarity(first[None], other[None])))
+        for row, wave in zip(rows, waves, strict=True):
+            if self.cepstral_distortion:
+                row["cepstral_distortion"] = mel_cepstral_distortion(reference, wave, rate)
+            if self.log_f0:
+                row["log_f0_rmse"] = _known(log_f0_rmse(reference, wave, rate))
+        return rows
+
+
+def _name(module: nn.Module | None) -> str | None:
+    """What a table calls a recogniser or encoder: its kind, and the weights if they have a name."""
+    if module is None:
+        return None
+    weights = Path(getattr(getattr(module, "model", None), "name_or_path", "")).name
+    return f"{type(module).__name__} ({weights})" if weights else type(module).__name__
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,185 @@
+"""Speech over time: likelihood, and what is heard, of X_t (Table 1 of Cross and Ragni).
+
+All times of an utterance lie on one trajectory from noise keyed by its name. Each X_t is spoken by the vocoder and
+compared with the recording. So are the recording itself and its mel, spoken by the vocoder: what the vocoder alone
+costs. As in the sweep of images, two densities of X_t are recorded: read as data at t = 0, as the paper does, and under
+the model's own marginal at time t.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise, trajectory
+from dmlik_pl.metrics.recognition import Recogniser
+from dmlik_pl.metrics.speaker import SpeakerEncoder
+from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
+from dmlik_pl.studies.speech import Aligned, Listener, Policy, SpeechModel, Utterances, about
+
+__all__ = ["SpeechSweep"]
+
+PAPER_TIMES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+
+# Of a likelihood: empty where a wave was only listened to.
+_LIKELIHOOD = (
+    *("log_p", "standard_error", "discretisation", "bpd", "bpd_standard_error"),
+    *("prior_term", "divergence_term"),
+)
+
+
+class SpeechSweep(Study):
+    """Measure recordings and samples at given times.
+
+    Args:
+        times: Times in [0, 1], falling; 1 is noise, 0 data. The noise level of each is recorded as sigma.
+        durations: Of the samples' tokens: "reference" takes those of the recording's alignment, as the paper does, so
+            that a sample knows how long every phone of the recording lasts; "model" takes the predicted ones.
+        alignment: Of the recording: "search" is the best path for this mel (the paper's), "durations" the predicted
+            durations, stretched to its length without a look at it.
+        recogniser: For the word error rate, one of :mod:`dmlik_pl.metrics.recognition`; none without.
+        speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; none without.
+        cepstral_distortion: Whether to take the mel-cepstral distortion.
+        log_f0: Whether to take the error of the logarithmic pitch.
+    """
+
+    kind = "speech_sweep"
+    asks = SpeechModel
+
+    def __init__(
+        self,
+        times: Sequence[float] = PAPER_TIMES,
+        durations: Literal["reference", "model"] = "reference",
+        alignment: Policy = "search",
+        recogniser: Recogniser | None = None,
+        speaker_encoder: SpeakerEncoder | None = None,
+        cepstral_distortion: bool = True,
+        log_f0: bool = True,
+    ) -> None:
+        super().__init__()
+        if list(times) != sorted(set(times), reverse=True) or not times or not 0 <= times[-1] <= times[0] <= 1:
+            raise ValueError(f"times must fall strictly within [0, 1], got {list(times)}")
+        self.times = list(times)
+        self.durations = durations
+        self.alignment = alignment
+        self.listener = Listener(recogniser, speaker_encoder, cepstral_distortion, log_f0)
+
+    @torch.no_grad()
+    def measure(self, model: SpeechModel, batch: Utterances, estimator: Estimator) -> list[Outcome]:  # noqa: D102
+        # An utterance that cannot be aligned is found here, before any costly work on its neighbours.
+        alignments = [
+            model.align(tokens, mel, self.alignment, speaker)
+            for tokens, mel, speaker in zip(batch.tokens, batch.mel, batch.speaker, strict=True)
+        ]
+        return [self._measure(model, batch, b, aligned, estimator) for b, aligned in enumerate(alignments)]
+
+    def _measure(
+        self, model: SpeechModel, batch: Utterances, b: int, aligned: Aligned, estimator: Estimator
+    ) -> Outcome:
+        """One utterance by itself, its stages side by side: they have one length, so none sees another's padding."""
+        flow, name, speaker, mel = model.flow(), batch.sample_id[b], batch.speaker[b], batch.mel[b]
+        spoken = aligned if self.durations == "reference" else model.predict(batch.tokens[b], speaker)
+        path = self._follow(model, flow, spoken, name, speaker, estimator)
+        if path.failures[0]:
+            return Outcome(name, error=path.failures[0])
+        data = estimator.state(model.pad(mel))
+        groups = [([data], aligned), (path.states, spoken)]
+        if spoken is aligned:
+            groups = [([data, *path.states], aligned)]
+        reads = [
+            estimator.log_likelihood(
+                flow,
+                torch.cat(stages),
+                model.condition([own.mu] * len(stages), [speaker] * len(stages)),
+                [name] * len(stages),
+            )
+            for stages, own in groups
+        ]
+        if failure := next(filter(None, (failure for read in reads for failure in read.failures)), None):
+            return Outcome(name, error=failure)
+        states = [state[0, :, : spoken.mu.shape[-1]] for state in path.states]
+        waves = [batch.audio[b], model.vocode(mel), *(model.vocode(state.to(mel)) for state in states)]
+        heard = self.listener(batch.text[b], batch.audio[b], waves, model.rate)
+        likelihoods = [row for read in reads for row in likelihood_columns(read, estimator, flow)]
+        shared = about(batch, b) | {
+            "alignment": self.alignment,
+            "durations": self.durations,
+            "vocoder": type(model.vocoder).__name__,
+        }
+        rows = self._rows(flow, likelihoods, reads[0], path)
+        log_p = [aligned.duration_log_p] * 2 + [spoken.duration_log_p] * len(states)
+        return Outcome(
+            name,
+            rows=[
+                row | listened | {"duration_log_p": duration} | shared
+                for row, listened, duration in zip(rows, heard, log_p, strict=True)
+            ],
+            picture=side_by_side([spoken.mu, *states, mel]),
+            sound={"source": batch.audio[b], "vocoded": waves[1], f"t{self.times[-1]:g}": waves[-1]},
+            rate=model.rate,
+        )
+
+    def _follow(
+        self,
+        model: SpeechModel,
+        flow: ProbabilityFlow,
+        spoken: Aligned,
+        name: str,
+        speaker: int,
+        estimator: Estimator,
+    ) -> Trajectory:
+        condition = model.condition([spoken.mu], [speaker])
+        centre = estimator.state(model.pad(spoken.mu))
+        start = noise(centre, [name], seed=estimator.seed, purpose=Purpose.LATENT, mask=condition.mask)
+        return trajectory(
+            flow,
+            centre + start,  # N(mu, I)
+            condition,
+            times=self.times,
+            solver=estimator.solver,
+            densities=True,
+            divergence=estimator.divergence,
+            sample_ids=[name],
+            seed=estimator.seed,
+            on_failure="record",
+        )
+
+    def _rows(
+        self, flow: ProbabilityFlow, likelihoods: Sequence[dict[str, Any]], read: LogLikelihood, path: Trajectory
+    ) -> list[dict[str, Any]]:
+        """Records of the recording, of its mel through the vocoder, and of each time."""
+        assert path.marginals is not None
+        schedule = flow.schedule
+        data, *samples = likelihoods
+        rows = [
+            # Data have no time on a trajectory; as data they are read at the smallest noise level, their own marginal.
+            data | {"stage": "data", "time": None, "sigma": read.r} | _marginal(read),
+            data | dict.fromkeys(_LIKELIHOOD) | {"stage": "vocoded", "time": None, "sigma": None},
+        ]
+        for row, time, marginal in zip(samples, self.times, path.marginals, strict=True):
+            level = schedule.at(min(max(time, schedule.t_min), schedule.t_max))
+            rows.append(row | {"stage": "sample", "time": time, "sigma": float(level.r)} | _marginal(marginal))
+        return rows
+
+
+def _marginal(result: LogLikelihood) -> dict[str, float]:
+    """Density of the first sample of a result as that at its own time."""
+    return {
+        "bpd_marginal": float(result.bpd[0]),
+        "bpd_marginal_standard_error": float(result.bpd_standard_error[0]),
+    }
+
+
+def side_by_side(mels: Sequence[Tensor]) -> Tensor:
+    """Mels [bands, T_i] as one coloured image [3, bands, n max T_i] in [0, 1], in the last one's range of values."""
+    from matplotlib import colormaps
+
+    low, high = mels[-1].min(), mels[-1].max()
+    width = max(mel.shape[-1] for mel in mels)
+    panels = []
+    for mel in mels:
+        level = ((mel.to(mels[-1]) - low) / (high - low)).clamp(0, 1).flip(0)
+        colours = torch.from_numpy(colormaps["magma"](level.cpu().numpy())[..., :3]).movedim(-1, 0)
+        panels.append(torch.nn.functional.pad(colours, (0, width - mel.shape[-1]), value=1.0))
+    return torch.cat(panels, -1).float()
