@@ -223,7 +223,7 @@ def _repeated_text_terms(lists: NBestLists, score: np.ndarray) -> Terms | None:
     deviation = score - (np.bincount(group, weights=score) / count)[group]
     noise = lists.total(deviation**2)
     repeats = lists.total(1 - 1 / count[group])
-    if noise.sum() == 0:
+    if noise.sum() <= 1e-24 * np.square(score).sum():  # equal but for the rounding of their mean
         return None
     total = lists.total(lists.centred(score) ** 2)
     # Each list counts by the number of its repeated scorings, as its noise is known by that many degrees of freedom.

@@ -100,8 +100,9 @@ def _test_table(study: str, raw: pd.DataFrame) -> list[Table]:
     caption = (
         "Every pair of choices on the same utterances. A − B: difference of the word error rates in percentage points "
         "with its bootstrap 95 % interval; better: utterances with fewer errors. Matched pairs: Gillick and Cox's test "
-        "of the mean difference of errors, an utterance a segment. Permutation: exact, over all exchanges of A and B "
-        "in each utterance; against random, over all draws of one hypothesis from each list. Two-sided; Holm: "
+        "of the mean difference of errors, an utterance a segment. Permutation: over all exchanges of A and B in "
+        "each utterance (many random ones where equal scores leave fractions of errors); against random, over all "
+        "draws of one hypothesis from each list. Two-sided; Holm: "
         f"corrected over the {len(raw)} pairs. Oracles know the reference and are not tested."
     )
     return [Table(f"{study}_tests", caption, _shown(lines, raw["a"] + " vs " + raw["b"], "A vs B"), raw)]
