@@ -195,6 +195,24 @@ class TextToSpeech(DiffusionModel):
                 durations = stretch_durations(log_durations.exp(), frames)
             case _:
                 raise ValueError(f"unknown alignment policy {policy!r}: there are 'search' and 'durations'")
+        return self._spread(means, log_durations, durations)
+
+    @torch.no_grad()
+    def predict(self, tokens: Tensor, speaker: int = 0) -> Alignment:
+        """Give a text the durations, and so the length, that the official sampler would give it.
+
+        Args:
+            tokens: Token ids, [L].
+            speaker: Who speaks. The official text encoder does not heed it.
+
+        Raises:
+            ValueError: If the model does not know a token or the speaker.
+        """
+        self._known(speaker)
+        means, log_durations = self._encode(tokens)
+        return self._spread(means, log_durations, log_durations.exp().ceil().long().clamp(min=1))
+
+    def _spread(self, means: Tensor, log_durations: Tensor, durations: Tensor) -> Alignment:
         log_p = float(duration_log_prob(durations, log_durations, self.duration_deviation).sum())
         return Alignment(durations, means.repeat_interleave(durations, 1), log_p)
 
