@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,36 +17,19 @@ __all__ = ["WordErrorRate", "english_normaliser", "word_errors"]
 
 
 @cache
-def english_normaliser(spellings: str | Path | None = None) -> Callable[[str], str]:
-    """Whisper's English text normaliser: lower case, no punctuation, spelt-out contractions, numbers as digits.
+def english_normaliser() -> Callable[[str], str]:
+    """Whisper's English text normaliser: lower case, no punctuation, contractions in full, one spelling, digits.
 
     A run of number words becomes one word ("one two three" is "123"), so speech of digits alone has few words.
-    Its last step maps British to American spellings ("colour" to "color"). The table belongs to Whisper's checkpoints
-    (`normalizer.json`) and not to transformers; without it that step does nothing and a transcript in the other
-    spelling counts as an error. Give the table where references and recogniser may differ in spelling.
-
-    Args:
-        spellings: Path of the table, a JSON object of words to words. None: no respelling.
 
     Returns:
         A function from text to normalised text.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
     """
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    if spellings is None:
-        return EnglishTextNormalizer({})
-    if not Path(spellings).is_file():
-        raise FileNotFoundError(
-            f"no table of spellings at {str(spellings)!r}: take normalizer.json from a Whisper checkpoint "
-            "(`hf download openai/whisper-base.en normalizer.json --local-dir FOLDER`)"
-        )
-    return EnglishTextNormalizer(json.loads(Path(spellings).read_text(encoding="utf-8")))
+    normaliser: Callable[[str], str] = load("whisper_normalizer.english", "the word error rate").EnglishTextNormalizer()
+    return normaliser
 
 
-def word_errors(reference: str, hypothesis: str, spellings: str | Path | None = None) -> tuple[int, int]:
+def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Word errors between two texts: the fewest substitutions, deletions and insertions after normalisation.
 
     An empty reference has 0 words, and every word of its hypothesis is an error; an empty hypothesis misses every word
@@ -57,12 +38,11 @@ def word_errors(reference: str, hypothesis: str, spellings: str | Path | None = 
     Args:
         reference: What was said.
         hypothesis: What was recognised.
-        spellings: See `english_normaliser`.
 
     Returns:
         The number of errors, and of words in the normalised reference.
     """
-    normalise = english_normaliser(spellings)
+    normalise = english_normaliser()
     jiwer = load("jiwer", "the word error rate")
     counts = jiwer.process_words(normalise(reference), normalise(hypothesis))
     missed = counts.substitutions + counts.deletions
@@ -81,7 +61,6 @@ class WordErrorRate(Metric):
         words: The number of reference words.
 
     Args:
-        spellings: See `english_normaliser`.
         options: Of `torchmetrics.Metric`.
     """
 
@@ -96,10 +75,9 @@ class WordErrorRate(Metric):
     words_squared: Tensor
     count: Tensor
 
-    def __init__(self, spellings: str | Path | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        english_normaliser(spellings)  # a missing table is an error now, not after the first hours
-        self.spellings = spellings
+        english_normaliser()  # a missing package is an error now, not after the first hours
         for name in ("errors", "words", "errors_squared", "errors_times_words", "words_squared", "count"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -113,7 +91,7 @@ class WordErrorRate(Metric):
         if len(references) != len(hypotheses):
             raise ValueError(f"{len(references)} references need as many hypotheses, got {len(hypotheses)}")
         for reference, hypothesis in zip(references, hypotheses, strict=True):
-            errors, words = word_errors(reference, hypothesis, self.spellings)
+            errors, words = word_errors(reference, hypothesis)
             self.errors += errors
             self.words += words
             self.errors_squared += errors**2
