@@ -25,7 +25,7 @@ def load(module: str, purpose: str) -> ModuleType:
         if error.name != module.partition(".")[0]:
             if error.name == "pkg_resources":
                 raise ModuleNotFoundError(
-                    f"{purpose}: {module} needs pkg_resources, which newer setuptools lack: pip install 'setuptools<81'",
+                    f"{purpose}: {module} needs pkg_resources of an older setuptools: pip install 'setuptools<81'",
                     name=error.name,
                 ) from error
             raise  # the library is there, and one that it needs is not
