@@ -177,7 +177,8 @@ def comparison_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: i
     Returns:
         Columns a, b, difference (of the rates, a minus b, as a share of 1), low, high (bootstrap 95 %), better_a,
         better_b (utterances with fewer errors), z and matched_pairs_p (Gillick and Cox), permutation_p (of exchanges;
-        against the random choice of all draws of one hypothesis a list), and both p-values Holm-corrected over the pairs.
+        against the random choice of all draws of one hypothesis a list), and both p-values
+        Holm-corrected over the pairs.
     """
     pairs = list(itertools.combinations([way for way in ways if not way.oracle], 2))
     if not pairs:
