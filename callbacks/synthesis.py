@@ -18,10 +18,10 @@ __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 class Synthesis(Callback):
     """Speaks the first validation utterances every few epochs and shows them.
 
-    Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to every logger that can show
-    them (W&B, TensorBoard), and where none can into the trainer's log folder: ``synthesis/epoch-0004/NAME.wav`` and two
-    ``.png``. It speaks while batches are validated, with averaged weights where a callback keeps them, and with the same
-    noise every time.
+    Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to every logger that can
+    show them (W&B, TensorBoard), and where none can into the trainer's log folder: ``synthesis/epoch-0004/NAME.wav``
+    and two ``.png``. It speaks while batches are validated, with averaged weights where a callback keeps them, and with
+    the same noise every time.
 
     Args:
         every_n_epochs: Epochs from one time to the next; the first is at the first validation.
