@@ -145,12 +145,12 @@ def collate_training(items: Sequence[Utterance | Failure]) -> TrainingBatch:
     Raises:
         ValueError: If none of them can be read.
     """
-    failures = [item for item in items if isinstance(item, Failure)]
-    if failures:
-        warnings.warn(f"left out of a training batch: {describe(failures)}", stacklevel=2)
     found = [item for item in items if isinstance(item, Utterance)]
+    failures = [item for item in items if isinstance(item, Failure)]
     if not found:
         raise ValueError(f"no utterance of a training batch can be read: {describe(failures)}")
+    if failures:
+        warnings.warn(f"left out of a training batch: {describe(failures)}", stacklevel=2)
     tokens = torch.zeros(len(found), max(len(item.tokens) for item in found), dtype=torch.long)
     longest = max(item.mel.shape[-1] for item in found)
     frames = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE

@@ -59,7 +59,7 @@ class Espeak:
             raise ValueError(f"pitch must be 0 to 100, got {pitch}")
         with _one_at_a_time:
             samples = _synthesise(text, voice, words_per_minute, pitch)
-        if len(samples) == 0:
+        if not samples.any():
             raise ValueError(f"the voice {voice!r} says nothing for {text!r}")
         return torch.from_numpy(samples.astype(np.float32) / 32768)
 

