@@ -78,11 +78,20 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Conv2d(HEADS * HEAD_WIDTH, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image to image."""
-        query, key, value = self.to_qkv(x).flatten(2).unflatten(1, (3, HEADS, HEAD_WIDTH)).unbind(1)
-        context = torch.softmax(key, -1) @ value.transpose(2, 3)
-        attended = context.transpose(2, 3) @ query
-        return self.to_out(attended.flatten(1, 2).unflatten(2, x.shape[2:]))
+        """Image to image.
+
+        Queries and values are linear in x and so is the output in both: their matrices are multiplied with one another
+        before they meet the many places of the image, and only the keys are ever laid out over them.
+        """
+        places = x.flatten(2)
+        query, key, value = self.to_qkv.weight.flatten(1).unflatten(0, (3, HEADS, HEAD_WIDTH))
+        attention = torch.softmax(key.flatten(0, 1) @ places, -1)
+        gathered = (attention @ places.transpose(1, 2)).unflatten(1, (HEADS, HEAD_WIDTH))
+        context = gathered @ value.transpose(1, 2)
+        mixed = self.to_out.weight.flatten(1) @ (context.transpose(2, 3) @ query).flatten(1, 2)
+        bias = self.to_out.bias
+        assert bias is not None
+        return (mixed @ places + bias[:, None]).unflatten(2, x.shape[2:])
 
 
 class ZeroGate(nn.Module):
