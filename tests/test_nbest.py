@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmlik_pl.results.nbest import NBestColumns, NBestLists, check, count_word_errors, read
+from dmlik_pl.speech.nbest import NBestColumns, NBestLists, check, count_word_errors, read
 
 LISTS = Path(__file__).parent / "data" / "nbest"
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dmlik_pl.results.nbest import NBestLists, read
 from dmlik_pl.results.reliability import (
     expected_agreement,
     pairs_ordered_alike,
@@ -18,6 +17,7 @@ from dmlik_pl.results.reliability import (
     reliability_summary,
     reliability_terms,
 )
+from dmlik_pl.speech.nbest import NBestLists, read
 
 LISTS = Path(__file__).parent / "data" / "nbest"
 

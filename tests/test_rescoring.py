@@ -13,7 +13,6 @@ from scipy import stats
 import dmlik_pl.results.rescoring_figures
 import dmlik_pl.results.rescoring_tables  # noqa: F401  (registers the makers)
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.nbest import NBestLists, check, read
 from dmlik_pl.results.paired import (
     matched_pairs,
     permutation_p_value,
@@ -33,6 +32,7 @@ from dmlik_pl.results.rescoring import (
 )
 from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.speech.nbest import NBestLists, check, read
 
 LISTS = Path(__file__).parent / "data" / "nbest"
 NAMES = ("wav2vec2_lm", "whisper_base")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,21 +11,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dmlik_pl.speech.extra import load
+from dmlik_pl.speech.text.normaliser import english_normaliser
 
-__all__ = ["WordErrorRate", "english_normaliser", "word_errors"]
-
-
-@cache
-def english_normaliser() -> Callable[[str], str]:
-    """Whisper's English text normaliser: lower case, no punctuation, contractions in full, one spelling, digits.
-
-    A run of number words becomes one word ("one two three" is "123"), so speech of digits alone has few words.
-
-    Returns:
-        A function from text to normalised text.
-    """
-    normaliser: Callable[[str], str] = load("whisper_normalizer.english", "the word error rate").EnglishTextNormalizer()
-    return normaliser
+__all__ = ["WordErrorRate", "word_errors"]
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:

@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dmlik_pl.results.nbest import NBestLists
 from dmlik_pl.results.resampling import draw_ratios, ratio_intervals
 from dmlik_pl.results.significance import Interval
+from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = [
     "TARGET",

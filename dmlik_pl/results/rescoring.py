@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.nbest import NBestLists
 from dmlik_pl.results.paired import matched_pairs, permutation_p_value, random_choice_distribution, tail_p_value
 from dmlik_pl.results.resampling import ratio_intervals
 from dmlik_pl.results.significance import holm
+from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = [
     "FOLDS",

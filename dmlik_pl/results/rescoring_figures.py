@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_axes
 from dmlik_pl.results.figures import register_figures
-from dmlik_pl.results.nbest import NBestLists
 from dmlik_pl.results.reliability import (
     TARGET,
     rank_correlations,
@@ -17,6 +16,7 @@ from dmlik_pl.results.reliability import (
     reliability_summary,
 )
 from dmlik_pl.results.rescoring import BEST, RANDOM, WORST, strategies, word_error_summary
+from dmlik_pl.speech.nbest import NBestLists
 
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 

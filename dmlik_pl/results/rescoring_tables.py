@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from dmlik_pl.results.frames import describe
-from dmlik_pl.results.nbest import NBestLists
 from dmlik_pl.results.reliability import rank_summary, reliability_summary
 from dmlik_pl.results.rescoring import (
     FOLDS,
@@ -19,6 +18,7 @@ from dmlik_pl.results.rescoring import (
 )
 from dmlik_pl.results.table import MISSING, Table, probability
 from dmlik_pl.results.tables import register_tables
+from dmlik_pl.speech.nbest import NBestLists
 
 _LONGEST_SHOWN = 20
 

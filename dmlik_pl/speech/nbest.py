@@ -22,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.metrics.word_error import english_normaliser
 from dmlik_pl.speech.extra import load
+from dmlik_pl.speech.text.normaliser import english_normaliser
 
 __all__ = ["Duplicates", "NBestColumns", "NBestLists", "Normalisation", "check", "count_word_errors", "read"]
 
