@@ -13,7 +13,15 @@ from torch import Tensor
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
 from dmlik_pl.speech.extra import load
 
-__all__ = ["MelCepstralDistortion", "dtw_path", "mel_cepstral_distortion", "mel_cepstrum", "sixteen_bit", "warping"]
+__all__ = [
+    "MelCepstralDistortion",
+    "cepstral_distance",
+    "dtw_path",
+    "mel_cepstral_distortion",
+    "mel_cepstrum",
+    "sixteen_bit",
+    "warping",
+]
 
 # Order of the cepstrum and its all-pass constant by sampling rate in Hz, ESPnet's table.
 _ORDER_AND_WARPING = {
@@ -150,6 +158,16 @@ def mel_cepstral_distortion(
     first, second = (
         mel_cepstrum(sixteen_bit(signal) * scale, rate, n_fft, hop, order, alpha) for signal in (reference, wave)
     )
+    return cepstral_distance(first, second)
+
+
+def cepstral_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """The distortion in dB between two mel-cepstra [frames, order + 1], of which one may be kept for many comparisons.
+
+    Args:
+        first: Of `mel_cepstrum`, from the signal that `mel_cepstral_distortion` describes.
+        second: The same of the other wave.
+    """
     rows, columns = dtw_path(first, second)
     distances = np.sqrt(2 * np.square(first[rows] - second[columns]).sum(1))
     return float(10 / math.log(10) * distances.mean())

@@ -14,7 +14,7 @@ from dmlik_pl.metrics.cepstral import dtw_path, sixteen_bit, warping
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
 from dmlik_pl.speech.extra import load
 
-__all__ = ["LogF0RMSE", "log_f0_rmse", "pitch_and_cepstrum"]
+__all__ = ["LogF0RMSE", "log_f0_rmse", "pitch_and_cepstrum", "pitch_error"]
 
 
 def pitch_and_cepstrum(
@@ -67,15 +67,23 @@ def log_f0_rmse(
     Raises:
         ValueError: If a wave is shorter than a frame, or the rate has no settings.
     """
-    (pitch, cepstrum), (other_pitch, other_cepstrum) = (
-        pitch_and_cepstrum(signal, rate, f_min, f_max, hop) for signal in (reference, wave)
-    )
-    rows, columns = dtw_path(cepstrum, other_cepstrum)
-    first, second = pitch[rows], other_pitch[columns]
-    voiced = (first > 0) & (second > 0)
+    first, second = (pitch_and_cepstrum(signal, rate, f_min, f_max, hop) for signal in (reference, wave))
+    return pitch_error(first, second)
+
+
+def pitch_error(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """The error in nats between two analyses of `pitch_and_cepstrum`, of which one may be kept for many comparisons.
+
+    Args:
+        first: Pitch and mel-cepstrum of the recording.
+        second: Pitch and mel-cepstrum of the other.
+    """
+    rows, columns = dtw_path(first[1], second[1])
+    pitch, other = first[0][rows], second[0][columns]
+    voiced = (pitch > 0) & (other > 0)
     if not voiced.any():
         return math.nan
-    return float(np.sqrt(np.square(np.log(first[voiced] / second[voiced])).mean()))
+    return float(np.sqrt(np.square(np.log(pitch[voiced] / other[voiced])).mean()))
 
 
 class LogF0RMSE(UtteranceMean):

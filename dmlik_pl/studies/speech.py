@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition
-from dmlik_pl.metrics.cepstral import mel_cepstral_distortion
-from dmlik_pl.metrics.pitch import log_f0_rmse
+from dmlik_pl.metrics.cepstral import cepstral_distance, mel_cepstrum, sixteen_bit
+from dmlik_pl.metrics.pitch import pitch_and_cepstrum, pitch_error
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.metrics.word_error import word_errors
@@ -140,15 +140,24 @@ class Listener(nn.Module):
             for row, heard in zip(rows, self.recogniser.transcribe(waves, rate), strict=True):
                 row["transcript"] = heard
                 row["word_errors"], row["words"] = word_errors(text, heard)
+        # The recording is analysed once for all comparisons, and not again where it is a wave to listen to.
+        others = [place for place, wave in enumerate(waves) if wave is not reference]
+        analysed = [reference, *(waves[place] for place in others)]
+        source = [0] * len(waves)
+        for number, place in enumerate(others, start=1):
+            source[place] = number
         if self.speaker_encoder is not None:
-            first, *others = self.speaker_encoder.embed([reference, *waves], rate)
-            for row, other in zip(rows, others, strict=True):
-                row["speaker_similarity"] = _known(float(speaker_similarity(first[None], other[None])))
-        for row, wave in zip(rows, waves, strict=True):
-            if self.cepstral_distortion:
-                row["cepstral_distortion"] = mel_cepstral_distortion(reference, wave, rate)
-            if self.log_f0:
-                row["log_f0_rmse"] = _known(log_f0_rmse(reference, wave, rate))
+            voices = self.speaker_encoder.embed(analysed, rate)
+            for row, k in zip(rows, source, strict=True):
+                row["speaker_similarity"] = _known(float(speaker_similarity(voices[:1], voices[k : k + 1])))
+        if self.cepstral_distortion:
+            cepstra = [mel_cepstrum(sixteen_bit(wave), rate) for wave in analysed]
+            for row, k in zip(rows, source, strict=True):
+                row["cepstral_distortion"] = cepstral_distance(cepstra[0], cepstra[k])
+        if self.log_f0:
+            pitches = [pitch_and_cepstrum(wave, rate) for wave in analysed]
+            for row, k in zip(rows, source, strict=True):
+                row["log_f0_rmse"] = _known(pitch_error(pitches[0], pitches[k]))
         return rows
 
 
