@@ -23,6 +23,7 @@ from dmlik_pl.modules.training.offers import LikelihoodProblem, SpokenExample
 __all__ = ["GradTTSTraining"]
 
 SPEAKING_STEPS = 50  # of the official sampler, as the official training shows its examples
+LOUDEST = 5.0  # above the log-mel of any wave within full scale: an untrained decoder goes far beyond
 
 
 class BatchAlignment(NamedTuple):
@@ -180,7 +181,7 @@ class GradTTSTraining(Training):
             found = model.align(tokens, mel, "search", speaker)
             start = noise(model.pad(mel), [sample_id], seed=seed, purpose=Purpose.LATENT)[0]
             decoded = model.synthesise(tokens, speaker, found.durations, steps=SPEAKING_STEPS, noise=start)
-            wave = model.vocode(decoded)
+            wave = model.vocode(decoded.nan_to_num().clamp(max=LOUDEST))
             examples.append(SpokenExample(sample_id, mel, found.mu, decoded, found.durations, wave, model.rate))
         return examples
 
@@ -232,9 +233,11 @@ class GradTTSTraining(Training):
     @torch.no_grad()
     def duration_deviation(self) -> float | None:
         """Return the deviation of log-durations around their prediction on the validation data, None without any."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        batches = self.trainer.val_dataloaders if data is None else data.val_dataloader()
         durations, predicted = [], []
         self.eval()
-        for batch in self.trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
+        for batch in batches or ():
             found = self.align(batch.to(self.device))
             real = found.token_mask[:, 0] > 0
             durations.append(found.path.sum(2)[real].cpu())
