@@ -147,16 +147,16 @@ def mel_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
     texts = sweep.drop_duplicates("sample_id").set_index("sample_id")["text"]
     figure = Figure(figsize=(2.3 * len(panels), 0.3 + 1.5 * len(shown)), layout="constrained")
     rows = figure.subplots(len(shown), len(panels), squeeze=False)
+    for axes, (_, title) in zip(rows[0], panels, strict=True):
+        axes.set_title(title, fontsize=9)
     for (name, path), row in zip(shown, rows, strict=True):
         picture = np.asarray(Image.open(path).convert("RGB"))
         width = picture.shape[1] // (len(times) + 2)
-        for axes, (place, title) in zip(row, panels, strict=True):
+        for axes, (place, _) in zip(row, panels, strict=True):
             axes.imshow(picture[:, place * width : (place + 1) * width], aspect="auto")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            if row is rows[0]:
-                axes.set_title(title, fontsize=9)
         text = str(texts[name])
         row[0].set_xlabel(text if len(text) < 40 else text[:38] + "…", fontsize=8, loc="left")
     return figure

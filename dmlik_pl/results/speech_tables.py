@@ -74,9 +74,10 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: l
         )
     if "ASV" in lines:
         caption += f" ASV: cosine to the recording's voice by {_only(frame, 'speaker_encoder')}."
+    values = "All but WER are means" if "WER" in lines else "Values are means"
     caption += (
-        " All but WER are means over utterances; ± is the standard error over utterances (sampling and probes), 95 % "
-        "intervals are in the CSV."
+        f" {values} over utterances; ± is the standard error over utterances (sampling and probes), 95 % intervals are "
+        "in the CSV."
     )
     names = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
     missing = [
