@@ -26,7 +26,7 @@ class Evaluation(LightningModule):
     """Runs studies on a model, batch by batch; the records are what ``test_step`` returns.
 
     Args:
-        diffusion: The model, one of :mod:`dmlik_pl.models`.
+        diffusion: The model, one of :mod:`dmlik_pl.models`; None for studies that need none.
         studies: What is asked of it, of :mod:`dmlik_pl.studies`, each under a name that its records, tables and figures
             carry. One kind of study may appear under several names.
         solver: How the flow is integrated: ``Multistep`` (fast, fixed grid) or ``TorchDiffEq`` (reference).
@@ -40,8 +40,8 @@ class Evaluation(LightningModule):
 
     def __init__(
         self,
-        diffusion: DiffusionModel,
-        studies: dict[str, Study],
+        diffusion: DiffusionModel | None = None,
+        studies: dict[str, Study] | None = None,
         solver: Solver | None = None,
         divergence: Divergence | None = None,
         seed: int = 0,
@@ -54,7 +54,8 @@ class Evaluation(LightningModule):
             raise ValueError("there is nothing to do: give at least one study in model.studies")
         for name, study in studies.items():
             if not isinstance(diffusion, study.asks):
-                models = f"{type(study).__name__} cannot measure {type(diffusion).__name__}"
+                what = "without a model: give one in model.diffusion" if diffusion is None else type(diffusion).__name__
+                models = f"{type(study).__name__} cannot measure {what}"
                 raise ValueError(f"model.studies.{name}: {models}. {study.asks.__doc__}")
         self.diffusion = diffusion
         self.studies = nn.ModuleDict(studies)

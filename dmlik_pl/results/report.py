@@ -9,6 +9,8 @@ from pathlib import Path
 
 import rich.console
 
+import dmlik_pl.results.rescoring_figures
+import dmlik_pl.results.rescoring_tables
 import dmlik_pl.results.speech_tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of

@@ -2,7 +2,8 @@
 
 A choice is scored by its word errors in each utterance. Where several hypotheses of a list share the highest score, the
 choice among them is a fair draw and its errors are the expected ones, so nothing depends on the order of the rows; a
-random choice is the case in which all scores are equal.
+random choice is the case in which all scores are equal. Lists of the "published" protocol are the exception: they are
+chosen from as the paper's code did, to compare with its numbers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ from dmlik_pl.results.significance import holm
 from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = [
+    "BEST",
     "FOLDS",
+    "ONE_DRAW",
     "RANDOM",
+    "WORST",
     "Strategy",
     "comparison_summary",
     "fold_of",
@@ -35,7 +39,8 @@ __all__ = [
 ]
 
 FOLDS = 10
-RANDOM, BEST, WORST = "random (expected)", "oracle best", "oracle worst"
+RANDOM, ONE_DRAW = "random (expected)", "random (one draw)"
+BEST, WORST = "oracle best", "oracle worst"
 
 # Multiples of the weight at which both scores vary equally within the lists.
 _WEIGHTS = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 121)])
@@ -79,8 +84,7 @@ def fold_of(utterances: Sequence[str], folds: int = FOLDS) -> np.ndarray:
         utterances: N ids.
         folds: Number of folds.
     """
-    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in utterances)
-    return np.array([int.from_bytes(digest, "big") % folds for digest in digests])
+    return np.array([_number_of(name) % folds for name in utterances])
 
 
 def tuned_sum(lists: NBestLists, base: np.ndarray, other: np.ndarray, name: str, folds: int = FOLDS) -> Strategy:
@@ -107,7 +111,7 @@ def tuned_sum(lists: NBestLists, base: np.ndarray, other: np.ndarray, name: str,
 
 
 def strategies(lists: NBestLists, folds: int = FOLDS) -> list[Strategy]:
-    """Every choice that the scores allow, then the random one and the two oracles.
+    """Every choice that the scores allow, then the random one and the two oracles; see `_published` for that protocol.
 
     Each score on its own, `likelihood` also minus `unconditional` and plus `duration`; then each of these added to
     `acoustic` with a tuned weight. The unconditional likelihood and the durations do not choose on their own.
@@ -116,6 +120,8 @@ def strategies(lists: NBestLists, folds: int = FOLDS) -> list[Strategy]:
         lists: The lists.
         folds: Number of cross-validation folds.
     """
+    if lists.protocol == "published":
+        return _published(lists)
     candidates = dict(lists.scores)
     base = candidates.pop("acoustic", None)
     unconditional, duration = candidates.pop("unconditional", None), candidates.pop("duration", None)
@@ -135,6 +141,25 @@ def strategies(lists: NBestLists, folds: int = FOLDS) -> list[Strategy]:
         Strategy(RANDOM, lists.mean(lists.errors)),
         Strategy(BEST, np.minimum.reduceat(lists.errors, lists.starts).astype(np.float64), oracle=True),
         Strategy(WORST, np.maximum.reduceat(lists.errors, lists.starts).astype(np.float64), oracle=True),
+    ]
+
+
+def _published(lists: NBestLists) -> list[Strategy]:
+    """The paper's own choices: by one score alone, the first row of equal ones, one random draw, rounded oracles.
+
+    Its oracles went by errors per character of the reference, rounded to two decimals: of rows that round alike the
+    first is taken, whatever its errors.
+    """
+    rate = (lists.errors / lists.characters[lists.member]).round(2)
+    scores = {name: lists.scores[name] for name in ("acoustic", "likelihood") if name in lists.scores}
+    draw = [
+        _number_of(f"draw {name}") % size for name, size in zip(lists.utterances, lists.sizes.tolist(), strict=True)
+    ]
+    return [
+        *(Strategy(name, lists.errors[_first_highest(lists, score)]) for name, score in scores.items()),
+        Strategy(ONE_DRAW, lists.errors[lists.starts + draw]),
+        Strategy(BEST, lists.errors[_first_highest(lists, -rate)], oracle=True),
+        Strategy(WORST, lists.errors[_first_highest(lists, rate)], oracle=True),
     ]
 
 
@@ -161,7 +186,8 @@ def word_error_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: i
         row["utterances"] = len(lists.utterances)
         tuned = np.array([np.nan]) if way.weights is None else way.weights
         row |= {"weight": np.median(tuned), "weight_low": tuned.min(), "weight_high": tuned.max()}
-        draw = np.array(_one_draw(lists)) / words if way.name == RANDOM else (np.nan, np.nan)
+        random = way.name in (RANDOM, ONE_DRAW)
+        draw = np.array(_one_draw(lists)) / words if random else (np.nan, np.nan)
         rows.append(row | {"draw_low": draw[0], "draw_high": draw[1]})
     return pd.DataFrame(rows)
 
@@ -235,6 +261,16 @@ def list_summary(frame: pd.DataFrame, lists: NBestLists) -> dict[str, Any]:
         "lost": len({*frame["sample_id"]} - {*lists.utterances} - {""}),
         "reasons": {str(reason): int(count) for reason, count in reasons.value_counts().items()},
     }
+
+
+def _first_highest(lists: NBestLists, score: np.ndarray) -> np.ndarray:
+    """The first hypothesis of each list that has its highest score, [N]."""
+    return np.array([rows[score[rows].argmax()] for rows in np.split(np.arange(len(score)), lists.starts[1:])])
+
+
+def _number_of(text: str) -> int:
+    """A number that looks random and depends on the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _random_totals(lists: NBestLists) -> np.ndarray:

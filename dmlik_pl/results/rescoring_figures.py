@@ -15,7 +15,7 @@ from dmlik_pl.results.reliability import (
     reliability_of_more,
     reliability_summary,
 )
-from dmlik_pl.results.rescoring import BEST, RANDOM, WORST, strategies, word_error_summary
+from dmlik_pl.results.rescoring import BEST, WORST, strategies, word_error_summary
 from dmlik_pl.speech.nbest import NBestLists
 
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
@@ -47,7 +47,8 @@ def _rate_figure(lists: NBestLists) -> Figure:
     axes, sizes = figure.subplots(1, 2, width_ratios=(3, 1))
     position = np.arange(len(chosen))[::-1]
     rate, low, high = (100 * chosen[name].to_numpy() for name in ("wer", "low", "high"))
-    colours = [GREY if name == RANDOM else BLUE for name in chosen.index]
+    random = chosen["draw_low"].notna()
+    colours = [GREY if blind else BLUE for blind in random]
     axes.hlines(position, low, high, color=colours, linewidth=2)
     axes.scatter(rate, position, color=colours, zorder=3)
     for name, side in ((BEST, "left"), (WORST, "right")):
@@ -57,7 +58,7 @@ def _rate_figure(lists: NBestLists) -> Figure:
         axes.text(
             value, 1, f" {name} {value:.1f} ", transform=axes.get_xaxis_transform(), ha=side, va="top", fontsize=8
         )
-    drawn = summary.loc[RANDOM]
+    drawn = chosen[random].iloc[0]
     axes.axvspan(100 * drawn["draw_low"], 100 * drawn["draw_high"], color=GREY, alpha=0.2, linewidth=0)
     axes.set_yticks(position, chosen.index)
     axes.set_ylim(-0.6, len(chosen) + 0.1)

@@ -28,6 +28,17 @@ _NORMALISATION = {
 }
 
 
+_REPAIRED = (
+    "Equal scores: the expected errors of a fair draw among them. Random: the expectation over the list. Oracle: "
+    "fewest and most word errors in each list."
+)
+_PUBLISHED = (
+    "Protocol: published, which departs from good practice as follows. Of equal scores the first row is taken. Random "
+    "is one draw of each list. Oracles go by errors per character of the reference, rounded to two decimals, and so "
+    "miss the fewest and the most errors. The likelihood chooses alone, without a weight beside the acoustic score."
+)
+
+
 @register_tables("rescoring")
 def rescoring_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
     """All tables of a rescoring study.
@@ -65,12 +76,11 @@ def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.Data
     settings = " / ".join(_NORMALISATION.get(name, name) for name in sorted(set(frame["normalisation"])))
     caption = (
         f"Word error rate of n-best rescoring: {len(lists.utterances)} lists, {(lists.sizes == 1).sum()} of one "
-        f"hypothesis, {lists.words.sum()} words. {settings}. Brackets: bootstrap 95 % interval over utterances. Equal "
-        "scores: the expected errors of a fair draw among them. Random: the expectation over the list; "
+        f"hypothesis, {lists.words.sum()} words. {settings}. Brackets: bootstrap 95 % interval over utterances. "
+        f"{_PUBLISHED if lists.protocol == 'published' else _REPAIRED}"
     )
     drawn = raw[raw["draw_low"].notna()].iloc[0]
-    caption += f"95 % of single draws lie in {_range(drawn['draw_low'], drawn['draw_high'], 100, 1)} %. Oracle: fewest "
-    caption += "and most word errors in each list."
+    caption += f" 95 % of single draws lie in {_range(drawn['draw_low'], drawn['draw_high'], 100, 1)} %."
     if tuned.any():
         caption += (
             f" w: weight of the second score, tuned in {FOLDS}-fold cross-validation over utterances (folds by "

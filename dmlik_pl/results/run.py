@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "
 def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: its name and a digest of every setting that a result depends on.
 
-    Folders of weights that the settings name count with their files' names, sizes and times, and the package with the
-    source that numbers are made by: a model that was trained again, or another solver, starts a new run.
+    Folders of weights that the settings name count with their files' names, sizes and times, single files of weights
+    or data alike, and the package with the source that numbers are made by: a model that was trained again, other
+    lists under the old name, or another solver, starts a new run.
 
     Args:
         root: Folder of all runs.
@@ -34,6 +35,7 @@ def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path
     """
     relevant = _relevant(settings)
     fingerprints = {text: _fingerprint(text) for text in _texts(relevant.get("model", {}))}
+    fingerprints |= {text: _stamps([Path(text)]) for text in _texts(relevant.get("data", {})) if Path(text).is_file()}
     content = json.dumps([_source_digest(), relevant, fingerprints], sort_keys=True, default=str)
     return Path(root) / f"{name}-{hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}"
 
@@ -78,9 +80,16 @@ def _texts(settings: Any) -> Iterator[str]:
 
 
 def _fingerprint(text: str) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of the weights in a folder; None for a text that names no folder."""
-    folder = Path(locate(text))
-    if not text or not folder.is_dir():
+    """Names, sizes and times of the weights in a folder or file; None for a text that names neither."""
+    path = Path(locate(text))
+    if text and path.is_file():
+        return _stamps([path])
+    if not text or not path.is_dir():
         return None
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json"))
-    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return _stamps(sorted(file for file in path.rglob("*") if file.suffix in (".safetensors", ".json")), path)
+
+
+def _stamps(files: Sequence[Path], folder: Path | None = None) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file."""
+    names = [file.name if folder is None else str(file.relative_to(folder)) for file in files]
+    return [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in zip(names, files, strict=True)]

@@ -79,6 +79,8 @@ class NBestLists:
         standard_errors: Standard errors of some scores over probes, each [M].
         repeats: Some scores again from independent probes, each [M].
         probes: Number of probes that each score is the mean of.
+        protocol: "repaired", or "published": choices are made as the paper's code made them.
+        characters: Characters of each reference, [N]; published oracles are chosen by errors per character.
     """
 
     utterances: list[str]
@@ -90,6 +92,8 @@ class NBestLists:
     standard_errors: dict[str, np.ndarray]
     repeats: dict[str, np.ndarray]
     probes: int = 1
+    protocol: str = "repaired"
+    characters: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def from_records(cls, frame: pd.DataFrame) -> NBestLists:
@@ -121,6 +125,8 @@ class NBestLists:
             standard_errors=values("standard_error"),
             repeats=values("repeat"),
             probes=int(usable["probe_count"].iloc[0]) if "probe_count" in usable else 1,
+            protocol=str(usable["protocol"].iloc[0]) if "protocol" in usable else "repaired",
+            characters=usable["reference"].str.len().to_numpy(np.int64)[first],
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
+from dmlik_pl.studies.rescoring import StoredRescoring
 from dmlik_pl.studies.speech import SpeechModel, Utterances
 from dmlik_pl.studies.speech_sweep import SpeechSweep
 from dmlik_pl.studies.text_gain import TextGain
@@ -16,6 +17,7 @@ __all__ = [
     "PromptAccuracy",
     "SpeechModel",
     "SpeechSweep",
+    "StoredRescoring",
     "Study",
     "TextGain",
     "TimeSweep",
