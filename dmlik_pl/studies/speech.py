@@ -15,7 +15,7 @@ from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.metrics.word_error import word_errors
 from dmlik_pl.studies.base import Model
 
-__all__ = ["Aligned", "Listener", "Policy", "SpeechModel", "Utterances", "about"]
+__all__ = ["Aligned", "Listener", "Policy", "SpeechModel", "Utterances", "about", "module_name"]
 
 Policy = Literal["search", "durations"]
 """How tokens get their frames: the best path for this mel, or predicted durations, stretched without a look at it."""
@@ -125,8 +125,8 @@ class Listener(nn.Module):
         """
         rows: list[dict[str, Any]] = [
             {
-                "recogniser": _name(self.recogniser),
-                "speaker_encoder": _name(self.speaker_encoder),
+                "recogniser": module_name(self.recogniser),
+                "speaker_encoder": module_name(self.speaker_encoder),
                 "transcript": None,
                 "word_errors": None,
                 "words": None,
@@ -161,7 +161,7 @@ class Listener(nn.Module):
         return rows
 
 
-def _name(module: nn.Module | None) -> str | None:
+def module_name(module: nn.Module | None) -> str | None:
     """What a table calls a recogniser or encoder: its kind, and the weights if they have a name."""
     if module is None:
         return None
