@@ -16,7 +16,7 @@ from dmlik_pl.results.significance import (
     mean_with_error,
 )
 
-__all__ = ["HEARD", "speech_sweep_summary", "text_gain_summary"]
+__all__ = ["HEARD", "mean_columns", "speech_sweep_summary", "text_gain_summary"]
 
 HEARD = ("log_f0_rmse", "cepstral_distortion", "speaker_similarity")
 """What is measured of each wave and averaged over utterances."""
@@ -46,10 +46,10 @@ def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"stage": stage, "time": time, "sigma": column(level, "sigma").mean(), "n": len(level)}
         row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum()) if stage != "vocoded" else 0
         for name in ("bpd", "bpd_marginal"):
-            row |= _mean(name, column(level, name), column(level, f"{name}_standard_error"))
+            row |= mean_columns(name, column(level, name), column(level, f"{name}_standard_error"))
         for name in HEARD:
             values = column(level, name)
-            row |= _mean(name, values)
+            row |= mean_columns(name, values)
             row[f"{name}_undefined"] = int(np.isnan(values).sum()) if name in taken else 0
         errors, words = column(level, "word_errors"), column(level, "words")
         known = np.isfinite(errors)
@@ -85,9 +85,9 @@ def text_gain_summary(frame: pd.DataFrame) -> pd.DataFrame:
         n, positive = len(part), int((gain > 0).sum())
         row: dict[str, Any] = {"alignment": alignment, "alternative": alternative, "n": n}
         row["non_finite"] = int((~finite).sum())
-        row |= _mean("gain_per_frame", gain / frames, error / frames)
-        row |= _mean("gain_bpd", gain / bits, error / bits)
-        row |= _mean("duration_gain", durations)
+        row |= mean_columns("gain_per_frame", gain / frames, error / frames)
+        row |= mean_columns("gain_bpd", gain / bits, error / bits)
+        row |= mean_columns("duration_gain", durations)
         row |= {
             "helps": _share(decided & (gain > 0)),
             "hurts": _share(decided & (gain < 0)),
@@ -100,7 +100,7 @@ def text_gain_summary(frame: pd.DataFrame) -> pd.DataFrame:
     return raw.assign(sign_p_holm=holm(raw["sign_p"].tolist()))
 
 
-def _mean(name: str, values: np.ndarray, probe_errors: np.ndarray | None = None) -> dict[str, float]:
+def mean_columns(name: str, values: np.ndarray, probe_errors: np.ndarray | None = None) -> dict[str, float]:
     """Mean of the finite values with its standard error, 95 % interval, and the probes' part of the error if known."""
     usable = np.isfinite(values)
     mean = mean_with_error(values[usable], None if probe_errors is None else probe_errors[usable])
