@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from callbacks import Synthesis
 from callbacks.synthesis import show
 from dmlik_pl.cli import CONFIGS
+from dmlik_pl.data.ljspeech import LJSpeech
 from dmlik_pl.data.speech import collate_training
 from dmlik_pl.data.spoken import SPOKEN_VOCABULARY, Spoken
 from dmlik_pl.flow import Multistep, log_likelihood
@@ -24,6 +25,7 @@ from dmlik_pl.metrics.word_error import word_errors
 from dmlik_pl.models.grad_tts import TextToSpeech, text_free_mean
 from dmlik_pl.modules.training.grad_tts import GradTTSTraining
 from dmlik_pl.shipped import ASSETS
+from dmlik_pl.speech.audio import write
 from train import cli_main
 
 TINY = {
@@ -134,6 +136,39 @@ def test_a_fit_goes_on_where_it_stopped(trained, tmp_path):
     assert again.trainer.global_step == 10 and more["step"].min() >= log["step"].max()
     moments = again.trainer.optimizers[0].state[again.model.grad_tts.encoder.emb.weight]
     assert int(moments["step"]) == 10
+
+
+def test_the_official_recipe_runs_on_few_short_files_one_of_them_missing(data, tmp_path):
+    root, utterances = tmp_path / "LJSpeech-1.1", data.speech_set("train")
+    (root / "wavs").mkdir(parents=True)
+    lines = [f"LJ-{index}|{utterances[index].text}|{utterances[index].text}" for index in range(6)]
+    (root / "metadata.csv").write_text("\n".join(lines))
+    for index in range(6):
+        write(root / "wavs" / f"LJ-{index}.wav", utterances[index].audio[:22050])  # shorter than any segment
+    held_out = LJSpeech(str(root), validation_size=1, test_size=1)
+    (root / "wavs" / f"{held_out.speech_set('train').sample_ids[0]}.wav").unlink()
+    settings = {
+        "model.output": tmp_path / "model",
+        "model.network": TINY | {"n_spks": 1},
+        "data.root": root,
+        "data.validation_size": 1,
+        "data.test_size": 1,
+        "data.num_workers": 0,
+        "trainer.max_epochs": 2,
+        "trainer.check_val_every_n_epoch": 1,
+        "trainer.accelerator": "cpu",
+        "trainer.enable_progress_bar": "false",
+        "trainer.enable_model_summary": "false",
+        "trainer.logger.init_args.save_dir": tmp_path,
+    }
+    with pytest.warns(UserWarning, match="1 of 4 utterances"):
+        cli = cli_main(
+            ["fit", "--config=grad_tts_ljspeech.yaml", *(f"--{key}={value}" for key, value in settings.items())]
+        )
+    assert cli.trainer.global_step == 2
+    scores = cli.trainer.checkpoint_callback.best_k_models  # by bits per dimension, measured in both epochs
+    assert len(scores) == 2 and all(torch.isfinite(score) for score in scores.values())
+    assert TextToSpeech(str(tmp_path / "model")).grad_tts.n_spks == 1
 
 
 def test_the_default_recipe_is_the_official_one(data, tmp_path):

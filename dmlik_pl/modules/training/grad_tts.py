@@ -63,7 +63,8 @@ class GradTTSTraining(Training):
             whole utterances.
         gradient_norm: To what the gradients of encoder and decoder are clipped.
         encoder_steps: So many first steps train encoder and durations alone, on whole utterances: they cost little, and
-            the decoder then meets means that already fit.
+            the decoder then meets means that already fit. Several processes then want the strategy
+            ``ddp_find_unused_parameters_true``.
         even_times: Spread the diffusion times of a batch evenly over (0, 1) instead of drawing each alone; the loss has
             the same mean and less noise.
     """
