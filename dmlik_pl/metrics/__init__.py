@@ -6,7 +6,7 @@ from dmlik_pl.metrics.cepstral import MelCepstralDistortion, mel_cepstral_distor
 from dmlik_pl.metrics.clip import CLIPEncoder, CLIPImageFeatures, CLIPScore, clip_score_matrix, clip_scores
 from dmlik_pl.metrics.frechet import FrechetDistance, PrecomputedFeatures, frechet_distance
 from dmlik_pl.metrics.pitch import LogF0RMSE, log_f0_rmse
-from dmlik_pl.metrics.recognition import Recogniser, Wav2Vec2, Whisper, WordLoop
+from dmlik_pl.metrics.recognition import Hypothesis, Recogniser, Wav2Vec2, Whisper, WordLoop
 from dmlik_pl.metrics.speaker import (
     Resemblyzer,
     SpeakerEncoder,
@@ -23,6 +23,7 @@ __all__ = [
     "CLIPImageFeatures",
     "CLIPScore",
     "FrechetDistance",
+    "Hypothesis",
     "LogF0RMSE",
     "MelCepstralDistortion",
     "PrecomputedFeatures",

@@ -2,111 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from dmlik_pl.metrics.speech_model import SpeechModel, from_folder_or_hub
-from dmlik_pl.speech.extra import load
+from dmlik_pl.metrics.beam_search import NGram, beam_search
+from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
+from dmlik_pl.metrics.speech_model import from_folder_or_hub
+from dmlik_pl.metrics.word_loop import WordLoop
 
-__all__ = ["Recogniser", "Wav2Vec2", "Whisper", "WordLoop"]
-
-
-class Recogniser(SpeechModel):
-    """From waves to text. The transcript of a wave does not depend on the other waves."""
-
-    @torch.no_grad()
-    def transcribe(self, waves: Sequence[Tensor], rate: int) -> list[str]:
-        """Recognise each wave.
-
-        Args:
-            waves: B waves, [N] each, full scale [-1, 1].
-            rate: Their sampling rate in Hz; resampled to the recogniser's own where they differ.
-
-        Returns:
-            B texts, "" where nothing is recognised.
-
-        Raises:
-            ValueError: If a wave is not one channel, is empty or not finite, or is too long for the recogniser.
-        """
-        return [self.transcribe_one(wave) for wave in self.heard(waves, rate)]
-
-    @abstractmethod
-    def transcribe_one(self, wave: Tensor) -> str:
-        """Recognise one wave [N] on the CPU at the recogniser's rate."""
-
-
-class WordLoop(Recogniser):
-    """Any sequence of a closed vocabulary's words, by pocketsphinx with the English model in its package: no download.
-
-    The grammar knows nothing of order or frequency, so every word is decided by its sound alone. The wave is scaled to
-    a fixed peak and embedded in faint noise that is the same in every call: digital silence is outside of what the
-    acoustic model has heard, and the transcript stays a function of the wave. Only the CPU is used.
-
-    Args:
-        vocabulary: The words, all in the dictionary of pocketsphinx.
-        insertion_probability: Factor on a path's probability for each word; less gives fewer and longer words.
-        padding: Length of the noise before and after the wave in seconds.
-        noise: Standard deviation of the noise in the whole wave, relative to full scale.
-
-    Raises:
-        ValueError: If the vocabulary is empty, or has words that are not in the dictionary.
-    """
-
-    rate: int = 16000
-
-    def __init__(
-        self,
-        vocabulary: Sequence[str],
-        insertion_probability: float = 1e-2,
-        padding: float = 0.4,
-        noise: float = 1e-3,
-    ) -> None:
-        super().__init__()
-        self.vocabulary = list(dict.fromkeys(word.strip().lower() for word in vocabulary))
-        self.pronunciations = _pronunciations(self.vocabulary)
-        self.insertion_probability = insertion_probability
-        self.padding = padding
-        self.noise = noise
-        self.freeze()
-
-    def transcribe_one(self, wave: Tensor) -> str:
-        """Recognise one wave [N] at 16 kHz."""
-        # A decoder carries its last frames' best Gaussians into the next utterance; with the vocabulary's few words a
-        # new one takes 10 ms and keeps an utterance's transcript independent of the one before.
-        decoder = self._decoder()
-        decoder.start_utt()
-        decoder.process_raw(self._embedded(wave).tobytes(), full_utt=True)
-        decoder.end_utt()
-        best = decoder.hyp()
-        return best.hypstr if best else ""
-
-    def _embedded(self, wave: Tensor) -> np.ndarray:
-        """The wave at nine tenths of full scale between stretches of noise, 16-bit integers."""
-        margin = round(self.padding * self.rate)
-        signal = np.random.default_rng(0).standard_normal(len(wave) + 2 * margin) * self.noise
-        peak = float(wave.abs().max())
-        if peak > 0:
-            signal[margin : margin + len(wave)] += wave.numpy() * (0.9 / peak)
-        return (signal * 32767).clip(-32768, 32767).astype(np.int16)
-
-    def _decoder(self) -> Any:
-        decoder = load("pocketsphinx", "the word-loop recogniser").Decoder(
-            lm=None, dict=None, cmn="batch", wip=self.insertion_probability, loglevel="FATAL"
-        )
-        for name, phones in self.pronunciations.items():
-            decoder.add_word(name, phones, False)
-        # state 1 between words; a path has at least one
-        words = [(1, 2, 1 / len(self.vocabulary), word) for word in self.vocabulary]
-        loop = decoder.create_fsg("words", 0, 2, [(0, 1, 1.0), *words, (2, 1, 1.0)])
-        decoder.add_fsg("words", loop)
-        decoder.activate_search("words")
-        return decoder
+__all__ = ["Hypothesis", "Recogniser", "Wav2Vec2", "Whisper", "WordLoop"]
 
 
 class Whisper(Recogniser):
@@ -134,6 +40,28 @@ class Whisper(Recogniser):
 
     def transcribe_one(self, wave: Tensor) -> str:
         """Recognise one wave [N]; a wave longer than the model's window (30 s) is an error, not cut."""
+        tokens = self._generated(wave, num_beams=self.beams)
+        return self.processor.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
+
+    def hypotheses_of_one(self, wave: Tensor, n: int) -> list[Hypothesis]:
+        """The n-best list of one wave [N]: the final beams, n of them at least, by their tokens' log-probability."""
+        found = self._generated(
+            wave,
+            num_beams=max(n, self.beams),
+            num_return_sequences=n,
+            length_penalty=0.0,  # the sum, not the mean
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        # with a single beam there is nothing to rank
+        scores = [0.0] if found.get("sequences_scores") is None else found["sequences_scores"].tolist()
+        texts = self.processor.tokenizer.batch_decode(found["sequences"], skip_special_tokens=True)
+        return best_of_each_text(
+            (Hypothesis(text.strip(), score) for text, score in zip(texts, scores, strict=True)), n
+        )
+
+    def _generated(self, wave: Tensor, **search: Any) -> Any:
+        """What the search finds in a wave [N]."""
         window = int(self.processor.feature_extractor.n_samples)
         if len(wave) > window:
             raise ValueError(
@@ -145,23 +73,37 @@ class Whisper(Recogniser):
         # models for English alone refuse the choice of a language
         multilingual = getattr(self.model.generation_config, "is_multilingual", False)
         options = {"language": "en", "task": "transcribe"} if multilingual else {}
-        tokens = self.model.generate(features, num_beams=self.beams, do_sample=False, **options)
-        return self.processor.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
+        return self.model.generate(features, do_sample=False, **options, **search)
 
 
 class Wav2Vec2(Recogniser):
-    """A CTC model of the wav2vec 2.0 family by transformers, best label per frame, no language model.
+    """A CTC model of the wav2vec 2.0 family by transformers.
+
+    A transcript is the best label of each frame. An n-best list comes from a beam search, with a language model if one
+    is given: its score is log p_CTC(text) + `language_weight` log p_LM(text) + `word_score` for each word.
 
     Args:
         path: A folder in the layout of transformers, or a model of the Hugging Face hub
             ("facebook/wav2vec2-base-960h").
+        beams: Width of the beam search for n-best lists.
+        language_model: An n-gram model in the ARPA format (.arpa or .arpa.gz) for n-best lists; none by default.
+        language_weight: Weight of its log-probabilities.
+        word_score: Added for each word, nats.
         local_files_only: Never download; a hub model must then be in the local cache.
 
     Raises:
         FileNotFoundError: If there is no such model at hand.
     """
 
-    def __init__(self, path: str | Path, local_files_only: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        beams: int = 100,
+        language_model: str | Path | None = None,
+        language_weight: float = 1.0,
+        word_score: float = 0.0,
+        local_files_only: bool = True,
+    ) -> None:
         super().__init__()
         from transformers import AutoModelForCTC, Wav2Vec2Processor
 
@@ -169,31 +111,37 @@ class Wav2Vec2(Recogniser):
         self.model = from_folder_or_hub(AutoModelForCTC.from_pretrained, *where)
         self.processor = from_folder_or_hub(Wav2Vec2Processor.from_pretrained, *where)
         self.rate = int(self.processor.feature_extractor.sampling_rate)
+        self.beams = beams
+        self.language_weight = language_weight
+        self.word_score = word_score
+        self.language_model = None if language_model is None else NGram(language_model)
         self.freeze()
 
     def transcribe_one(self, wave: Tensor) -> str:
         """Recognise one wave [N]."""
-        inputs = self.processor.feature_extractor(wave.numpy(), sampling_rate=self.rate, return_tensors="pt")
-        logits = self.model(inputs["input_values"].to(self.device, self.model.dtype)).logits
-        return self.processor.tokenizer.decode(logits[0].argmax(-1)).strip()
+        return self.processor.tokenizer.decode(self._logits(wave).argmax(-1)).strip()
 
-
-def _pronunciations(vocabulary: list[str]) -> dict[str, str]:
-    """Phones of each word from pocketsphinx' dictionary, with its variants as "word(2)", "word(3)", ..."""
-    if not vocabulary:
-        raise ValueError("the word loop needs a vocabulary")
-    dictionary = load("pocketsphinx", "the word-loop recogniser").Decoder(lm=None, loglevel="FATAL")
-    pronunciations = {}
-    for word in vocabulary:
-        name, variant = word, 1
-        while (phones := dictionary.lookup_word(name)) is not None:
-            pronunciations[name] = phones
-            variant += 1
-            name = f"{word}({variant})"
-    missing = [word for word in vocabulary if word not in pronunciations]
-    if missing:
-        raise ValueError(
-            f"not in the dictionary of pocketsphinx: {', '.join(repr(word) for word in missing)}. Take other words; "
-            "one of several parts must be given as its parts"
+    def hypotheses_of_one(self, wave: Tensor, n: int) -> list[Hypothesis]:
+        """The n-best list of one wave [N]; `parts` names the score without the language model, "ctc"."""
+        tokenizer = self.processor.tokenizer
+        labels = tokenizer.convert_ids_to_tokens(list(range(self.model.config.vocab_size)))
+        found = beam_search(
+            self._logits(wave).float().log_softmax(-1).numpy(force=True),
+            [" " if label == tokenizer.word_delimiter_token else label for label in labels],
+            blank=tokenizer.pad_token_id,
+            banned=set(tokenizer.all_special_ids) - {tokenizer.pad_token_id},
+            width=max(n, self.beams),
+            language_model=self.language_model,
+            language_weight=self.language_weight,
+            word_score=self.word_score,
         )
-    return pronunciations
+        extra = self.language_model is not None
+        return best_of_each_text(
+            (Hypothesis(path.text, path.score, {"ctc": path.ctc} if extra else {}) for path in found), n
+        )
+
+    def _logits(self, wave: Tensor) -> Tensor:
+        """Scores of each label in each frame, [T, labels]."""
+        inputs = self.processor.feature_extractor(wave.numpy(), sampling_rate=self.rate, return_tensors="pt")
+        logits: Tensor = self.model(inputs["input_values"].to(self.device, self.model.dtype)).logits
+        return logits[0]
