@@ -82,11 +82,11 @@ def paired_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each row of the grid and baseline ("vocoded" is the recording's own mel through the same vocoder,
-        "data" the recording itself): mean, forward, reverse, baseline, n; wer_difference with its bootstrap interval; better
-        and worse, utterances with fewer and more errors; matched_pairs_z and matched_pairs_p (Gillick and Cox), and
-        permutation_p, each with a Holm correction over all rows (_holm); similarity_difference (cosine to the
-        reference), and against the recording bpd_change (same mean, same probes), each the mean over utterances with
-        standard error and 95 % interval; bpd_change_probe_error.
+        "data" the recording itself): mean, forward, reverse, baseline, n; wer_difference with its bootstrap interval
+        (low, high); better and worse, utterances with fewer and more errors; matched_pairs_z and matched_pairs_p
+        (Gillick and Cox), and permutation_p, each p with a Holm correction over all rows (_holm); similarity_difference
+        (cosine to the reference), and against the recording bpd_change (same mean, same probes), each the mean over
+        utterances with standard error and 95 % interval; bpd_change_probe_error.
     """
     grid = grid_rows(frame)
     untouched = {(names["mean"], names["stage"]): part for names, part in grid if names["stage"] in BASELINES}

@@ -113,7 +113,7 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
     if not {"log_p", "dims"} <= set(frame.columns):
         return None
     if "stage" in frame:
-        frame = frame[frame["stage"] == "data"]
+        frame = frame[frame["stage"] == "data"].drop_duplicates("sample_id")  # of several means, the first
     elif (
         "alternative" in frame
     ):  # a record for each text that was compared: the own text's likelihood is in all of them

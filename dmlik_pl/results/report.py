@@ -9,9 +9,11 @@ from pathlib import Path
 
 import rich.console
 
+import dmlik_pl.results.adaptation_tables
 import dmlik_pl.results.rescoring_figures
 import dmlik_pl.results.rescoring_tables
 import dmlik_pl.results.speech_tables  # noqa: F401  # names the makers of its tables
+from dmlik_pl.results.adaptation_figures import adaptation_sheet
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.pictures import contact_sheet
@@ -23,7 +25,7 @@ from dmlik_pl.results.tables import make_tables
 __all__ = ["main", "write_report"]
 
 _DOTS_PER_INCH = 150
-_SHEETS = {"time_sweep": contact_sheet, "speech_sweep": mel_sheet}
+_SHEETS = {"time_sweep": contact_sheet, "speech_sweep": mel_sheet, "adaptation": adaptation_sheet}
 
 
 def write_report(folder: str | Path) -> list[Table]:

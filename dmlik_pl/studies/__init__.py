@@ -1,5 +1,6 @@
 """The experiments: each says what to ask of a flow and how the answers become records."""
 
+from dmlik_pl.studies.adaptation import Adaptation
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
 from dmlik_pl.studies.rescoring import StoredRescoring
@@ -9,6 +10,7 @@ from dmlik_pl.studies.text_gain import TextGain
 from dmlik_pl.studies.time_sweep import TimeSweep
 
 __all__ = [
+    "Adaptation",
     "Estimator",
     "ImageModel",
     "Images",

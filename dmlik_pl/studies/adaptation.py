@@ -139,7 +139,8 @@ class Adaptation(Study):
         heard = self._listen(batch.text[b], [*untouched, *(wave for each in spoken for wave in each)], model.rate)
         shared = about(batch, b) | self._settings(model)
         sounds = {f"{route.forward}-{route.reverse}": each[0] for route, each in zip(self.routes, spoken, strict=True)}
-        panels = [found.means[0], *(latent[0] for latent in found.latents.values()), *(each[0] for each in adapted)]
+        latents = [found.latents[way] for way in dict.fromkeys(route[:2] for route in self.routes)]
+        panels = [found.means[0], *(latent[0] for latent in latents), *(each[0] for each in adapted)]
         return Outcome(
             name,
             rows=[row | shared for row in self._rows(found, scores, heard)],
