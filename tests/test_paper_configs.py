@@ -9,12 +9,18 @@ import pytest
 import yaml
 from PIL import Image
 from tiny_models import make_tiny_clip, make_tiny_sdxl
+from tiny_speech import GENTLE, make_official_grad_tts, make_tiny_hifigan, make_tiny_whisper, make_tiny_xvector
 
 import evaluate
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.results.store import read
+from dmlik_pl.speech.audio import resample, write
+from dmlik_pl.speech.espeak import Espeak
 
-EVALUATIONS = ["shapes.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml"]
+EVALUATIONS = [
+    *("shapes.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml"),
+    *("spoken_sweep.yaml", "grad_tts_sweep.yaml"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +152,104 @@ def test_every_evaluation_config_is_understood(config: str, capsys: pytest.Captu
     given = yaml.safe_load((CONFIGS / config).read_text())
     assert resolved["model"]["solver"]["init_args"]["nodes"] == given["model"]["solver"]["init_args"]["nodes"]
     assert resolved["data"]["class_path"] == given["data"]["class_path"]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stand-ins for Grad-TTS, HiFi-GAN, Whisper and x-vectors, and an LJSpeech of six utterances, four of them bad."""
+    root = tmp_path_factory.mktemp("speech")
+    make_official_grad_tts(root / "grad-tts" / "grad-tts.pt")
+    make_tiny_hifigan(root / "hifigan")
+    make_tiny_whisper(root / "whisper", seconds=3)
+    make_tiny_xvector(root / "xvector")
+    texts = {
+        "LJ001-0001": "Printing, in the only sense.",
+        "LJ001-0002": "It was ten years old!",
+        "LJ001-0003": "This file is missing.",
+        "LJ001-0004": "This one has another rate.",
+        "LJ001-0005": " ",
+        "LJ001-0006": "far too many words for this short file, which is of a quarter of a second only",
+    }
+    folder = root / "LJSpeech-1.1"
+    (folder / "wavs").mkdir(parents=True)
+    voice = Espeak()
+    for name, text in texts.items():
+        wave = voice.speak(text if text.strip() else "no text", "en-us", 320)
+        if name == "LJ001-0004":
+            write(folder / "wavs" / f"{name}.wav", resample(wave, 22_050, 16_000), 16_000)
+        elif name != "LJ001-0003":
+            write(folder / "wavs" / f"{name}.wav", wave[: 22_050 // 4] if name == "LJ001-0006" else wave, 22_050)
+    lines = "".join(f"DUMMY/{name}.wav|{text}\n" for name, text in texts.items())
+    for part in ("train", "valid", "test"):
+        (root / f"{part}.txt").write_text(lines)
+    return root
+
+
+def with_stand_ins(speech: Path, folder: Path, **absent: str) -> str:
+    """The config of Table 1 with what stands in for the weights and the data, but for what is said to be elsewhere."""
+    settings = yaml.safe_load((CONFIGS / "grad_tts_sweep.yaml").read_text())
+    model, data = settings["model"], settings["data"]["init_args"]
+    model["diffusion"]["init_args"]["path"] = absent.get("model", str(speech / "grad-tts" / "grad-tts.pt"))
+    model["diffusion"]["init_args"]["beta_max"] = GENTLE
+    model["diffusion"]["init_args"]["vocoder"]["init_args"]["path"] = absent.get("vocoder", str(speech / "hifigan"))
+    study = model["studies"]["speech_sweep"]["init_args"]
+    study["recogniser"]["init_args"] = {"path": absent.get("recogniser", str(speech / "whisper"))}
+    study["speaker_encoder"]["init_args"] = {"path": absent.get("encoder", str(speech / "xvector"))}
+    model["solver"]["init_args"]["nodes"] = 7
+    data["root"] = absent.get("data", str(speech / "LJSpeech-1.1"))
+    data |= {f"{part}_list": str(speech / f"{name}.txt") for part, name in LISTS.items()}
+    settings["trainer"] |= {"accelerator": "cpu", "devices": 1}
+    path = folder / "grad_tts_sweep.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+LISTS = {"train": "train", "validation": "valid", "test": "test"}
+
+
+def test_grad_tts_runs_whole_and_counts_bad_utterances(speech: Path, tmp_path: Path) -> None:
+    config = with_stand_ins(speech, tmp_path)
+    assert evaluate.cli_main(["--config", config, "--runs", str(tmp_path / "runs")]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    records = read(folder)
+    sweep, gain = records["speech_sweep"], records["text_gain"]
+    good = {"LJ001-0001", "LJ001-0002"}
+    assert set(sweep["sample_id"]) == set(gain["sample_id"]) == good
+    assert set(sweep["vocoder"]) == {"HiFiGAN"} and set(sweep["recogniser"]) == {"Whisper (whisper)"}
+    assert set(sweep["speaker_encoder"]) == {"XVector (xvector)"} and sweep["speaker_similarity"].between(-1, 1).all()
+    assert sweep["space"].iloc[0].startswith("log-mel") and sweep["time"].nunique() == 9
+    failures = records["failures"].drop_duplicates("sample_id").set_index("sample_id")["error"]
+    assert len(records["failures"]) == 2 * len(failures) == 8  # in both studies
+    told = {"LJ001-0003": "no audio file", "LJ001-0004": "16000 Hz", "LJ001-0005": "empty", "LJ001-0006": "impossible"}
+    for name, words in told.items():
+        assert words in failures[name], failures[name]
+    table = (folder / "tables" / "speech_sweep.md").read_text()
+    assert "2 samples, 4 failed" in table and "Whisper (whisper)" in table and "XVector (xvector)" in table
+
+
+@pytest.mark.parametrize(
+    ("piece", "told"),
+    [
+        ("model", ["grad-tts.pt", "github.com/huawei-noah/Speech-Backbones"]),
+        ("vocoder", ["HiFi-GAN", "models/hifigan"]),
+        ("recogniser", ["Whisper", "hf download"]),
+        ("encoder", ["x-vector", "hf download"]),
+        ("data", ["LJSpeech-1.1.tar.bz2", "keithito.com"]),
+    ],
+)
+def test_a_missing_piece_of_table_1_is_one_clear_message(
+    piece: str,
+    told: list[str],
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    absent = str(tmp_path / "absent" / "nothing")
+    config = with_stand_ins(speech, tmp_path, **{piece: absent})
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--config", config, "--runs", str(tmp_path / "runs")])
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main()
+    message = f"{stop.value.code} {capsys.readouterr().err}"
+    assert "error:" in message and "Traceback" not in message and absent in message
+    assert all(word in message for word in told), message

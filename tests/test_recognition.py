@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
+from tiny_speech import make_tiny_whisper
 from torch import Tensor
 from transformers import (
     Wav2Vec2Config,
@@ -13,11 +13,6 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
     Wav2Vec2Processor,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 
 from dmlik_pl.metrics import Wav2Vec2, Whisper, WordErrorRate, WordLoop
@@ -109,30 +104,7 @@ class TestWhisper:
     def folder(self, tmp_path_factory):
         """A model of random weights that hears two seconds and writes single bytes."""
         folder = tmp_path_factory.mktemp("whisper")
-        tokenizer = WhisperTokenizer(vocab={byte: i for i, byte in enumerate(sorted(ByteLevel.alphabet()))}, merges=[])
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|startoftranscript|>", "<|notimestamps|>"]})
-        end, start, plain = tokenizer.convert_tokens_to_ids(
-            ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
-        )
-        torch.manual_seed(0)
-        model = WhisperForConditionalGeneration(
-            WhisperConfig(
-                **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "num_mel_bins"), 16),
-                **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
-                **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
-                **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end),
-                **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), None),
-                vocab_size=len(tokenizer),
-                max_source_positions=100,
-                max_target_positions=24,
-                decoder_start_token_id=start,
-                init_std=1.0,
-            )
-        )
-        model.generation_config.max_length = 20
-        model.generation_config.no_timestamps_token_id = plain
-        model.save_pretrained(folder)
-        WhisperProcessor(WhisperFeatureExtractor(feature_size=16, chunk_length=2), tokenizer).save_pretrained(folder)
+        make_tiny_whisper(folder)
         return folder
 
     @pytest.fixture

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
+from tiny_speech import make_tiny_xvector
 from torch import Tensor
-from transformers import AutoModelForAudioXVector, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+from transformers import AutoModelForAudioXVector
 
 from dmlik_pl.metrics import Resemblyzer, SpeakerSimilarity, TitaNet, XVector, speaker_similarity
 from dmlik_pl.speech.audio import resample
@@ -95,25 +96,7 @@ class TestXVector:
     def folder(self, tmp_path_factory):
         """A WavLM of random weights with an x-vector head."""
         folder = tmp_path_factory.mktemp("xvector")
-        torch.manual_seed(0)
-        WavLMForXVector(
-            WavLMConfig(
-                hidden_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=16,
-                conv_dim=(8, 8),
-                conv_kernel=(10, 8),
-                conv_stride=(10, 8),
-                num_conv_pos_embeddings=4,
-                num_conv_pos_embedding_groups=2,
-                tdnn_dim=(16, 16),
-                tdnn_kernel=(3, 1),
-                tdnn_dilation=(1, 1),
-                xvector_output_dim=12,
-            )
-        ).save_pretrained(folder)
-        Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+        make_tiny_xvector(folder)
         return folder
 
     def test_is_the_model_s_embedding_of_each_resampled_wave(self, folder) -> None:
