@@ -3,7 +3,7 @@
 from dmlik_pl.studies.adaptation import Adaptation
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
-from dmlik_pl.studies.rescoring import StoredRescoring
+from dmlik_pl.studies.rescoring import Rescoring, StoredRescoring
 from dmlik_pl.studies.speech import SpeechModel, Utterances
 from dmlik_pl.studies.speech_sweep import SpeechSweep
 from dmlik_pl.studies.text_gain import TextGain
@@ -17,6 +17,7 @@ __all__ = [
     "Model",
     "Outcome",
     "PromptAccuracy",
+    "Rescoring",
     "SpeechModel",
     "SpeechSweep",
     "StoredRescoring",

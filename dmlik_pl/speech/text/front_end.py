@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 from torch import LongTensor
@@ -17,6 +18,7 @@ __all__ = ["EnglishFrontEnd"]
 PHONES_IN_BRACES = re.compile(r"(.*?)\{(.+?)\}(.*)")
 WHITESPACE = re.compile(r"\s+")
 NEVER_KEPT = "_~"
+SILENT = '"'  # has no symbol either, and nothing is missed
 
 
 class EnglishFrontEnd:
@@ -66,6 +68,15 @@ class EnglishFrontEnd:
             spread[1::2] = ids
             ids = spread
         return torch.tensor(ids)  # type: ignore[return-value]
+
+    def unknown(self, text: str) -> str:
+        """Return the characters of a text that would be dropped, once each; quotation marks do not count."""
+        plain = PHONES_IN_BRACES.sub(r"\1 \3", WHITESPACE.sub(" ", normalize("NFC", text)))
+        words = {} if self.dictionary is False else pronunciations(None if self.dictionary is True else self.dictionary)
+        spelled = [word for word in clean_english(plain).split() if word.upper() not in words]
+        lost = [letter for letter in plain if letter != " " and not clean_english(letter).strip()]
+        lost += [letter for word in spelled for letter in word if letter not in IDS or letter in NEVER_KEPT]
+        return "".join(letter for letter in dict.fromkeys(lost) if letter not in SILENT)
 
     def _ids(self, text: str) -> list[int]:
         """Return the ids without blanks."""
