@@ -1,0 +1,193 @@
+"""A run beside the paper: ``python -m dmlik_pl.results.compare RUN --paper 2``.
+
+Every number is shown with its published twin and their difference in units of the run's own standard error. The
+published numbers have no errors, so a difference of a few units says that one of the two is off, not which.
+
+References:
+    What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), Tables 1 to 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import rich.console
+
+from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
+from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.rescoring import BEST, RANDOM, WORST, strategies, word_error_summary
+from dmlik_pl.results.speech_summaries import speech_sweep_summary
+from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.results.summaries import accuracy_summary, sweep_summary
+from dmlik_pl.results.table import MISSING, Table
+from dmlik_pl.speech.nbest import NBestLists
+
+__all__ = ["compare", "main", "published"]
+
+PIXELS_A_LATENT = 48
+"""The paper divides the likelihoods of 4 (H/8) (W/8) latents by 3 H W pixels: so many for each dimension."""
+
+_INTERVAL = 2 * 1.959964  # a 95 % interval is so many standard errors wide
+
+Cell = tuple[str, str, float, float]
+"""Measure and column as in the paper, the run's value and its standard error."""
+
+
+def published() -> pd.DataFrame:
+    """The numbers of the paper's seven tables: columns table, system, measure, column, value, as printed there."""
+    with (files("dmlik_pl.results") / "published.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+def compare(records: Mapping[str, pd.DataFrame], table: int, system: str = "") -> list[Table]:
+    """Tables of a run's numbers beside the published ones.
+
+    Args:
+        records: One frame a study, as the record store returns them.
+        table: Number of the paper's table, 1 to 7.
+        system: Compare only with the published rows whose name contains this, e.g. "Whisper" or "CFG 3".
+
+    Returns:
+        One table for each study of the kind that the paper's table is made of and each published system.
+
+    Raises:
+        ValueError: If there is no such table, system, or study in the run.
+    """
+    if table not in _TABLES:
+        raise ValueError(f"the paper has tables 1 to {max(_TABLES)}, not {table}")
+    kind, cells, caveat = _TABLES[table]
+    rows = published().query("table == @table")
+    rows = rows[rows["system"].str.contains(system, regex=False, case=False)]
+    if rows.empty:
+        known = ", ".join(published().query("table == @table")["system"].unique())
+        raise ValueError(f"table {table} has no system {system!r}; it has {known}")
+    studies = {name: frame for name, frame in records.items() if len(frame) and kind_of(name, frame) == kind}
+    if not studies:
+        raise ValueError(f"the run has no study of kind {kind!r}, which table {table} is made of")
+    return [
+        _comparison(f"paper_{table}_{study}_{name}", list(cells(frame)), part, table, str(name), caveat)
+        for study, frame in studies.items()
+        for name, part in rows.groupby("system", sort=False)
+    ]
+
+
+def _comparison(name: str, cells: Sequence[Cell], paper: pd.DataFrame, table: int, system: str, caveat: str) -> Table:
+    ours = pd.DataFrame(cells, columns=["measure", "column", "run", "standard_error"])
+    raw = paper.rename(columns={"value": "published"}).merge(ours, on=["measure", "column"], how="left")
+    if table in _IMAGE_TABLES:
+        raw.loc[raw["measure"] == "BPD", "published"] *= PIXELS_A_LATENT
+    raw["difference"] = raw["run"] - raw["published"]
+    known = raw["standard_error"] > 0
+    raw["units"] = (raw["difference"] / raw["standard_error"]).where(known)
+    shown = pd.DataFrame(
+        {
+            "published": [f"{value:.4g}" for value in raw["published"]],
+            "run": [_number(value) for value in raw["run"]],
+            "± error": [_number(value) for value in raw["standard_error"]],
+            "difference": [_number(value) for value in raw["difference"]],
+            "in errors": [MISSING if math.isnan(value) else f"{value:+.1f}" for value in raw["units"]],
+        },
+        index=pd.Index([f"{row.measure} {row.column}" for row in raw.itertuples()], name="number"),
+    )
+    caption = (
+        f"Table {table} of the paper ({system}) beside this run: difference run minus published, in units of the "
+        f"run's own standard error. {caveat}"
+    )
+    return Table(name.replace(" ", "_"), caption, shown, raw)
+
+
+def _number(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:.3g}"
+
+
+def _speech_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
+    names = {"BPD": "bpd", "LogF0": "log_f0_rmse", "MCD": "cepstral_distortion", "WER": "wer"}
+    for row in speech_sweep_summary(frame).to_dict("records"):
+        if row["stage"] != "vocoded":
+            column = "Ref" if row["stage"] == "data" else f"{row['time']:.2f}"
+            for measure, name in {**names, "ASV": "speaker_similarity"}.items():
+                yield measure, column, row[name], row[f"{name}_standard_error"]
+
+
+def _rescoring(frame: pd.DataFrame) -> Iterator[Cell]:
+    columns = {"acoustic": "AM Score", "likelihood": "Grad-TTS LL", RANDOM: "Random"}
+    columns |= {BEST: "Oracle Best", WORST: "Oracle worst"}
+    lists = NBestLists.from_records(frame)
+    for row in word_error_summary(lists, strategies(lists)).to_dict("records"):
+        if row["strategy"] in columns:
+            yield "WER", columns[row["strategy"]], 100 * row["wer"], 100 * (row["high"] - row["low"]) / _INTERVAL
+
+
+def _time_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
+    guidance = float(frame["guidance"].iloc[0])
+    scale = 0.0 if guidance == 1 else guidance  # the paper's "CFG 0" is the conditional model without guidance
+    for row in sweep_summary(frame).to_dict("records"):
+        column = "Data" if row["stage"] == "data" else f"{row['time']:.2f}"
+        for measure, name in (("BPD", "bpd"), ("FID", "fid"), ("CLIP", "clip")):
+            yield measure, column, row[name], row[f"{name}_standard_error"]
+            if column == "0.00":
+                yield measure, f"CFG {scale:.2f}", row[name], row[f"{name}_standard_error"]
+
+
+def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Cell]:
+    columns = {"colour": "CLEVR Colour", "shape": "CLEVR Shape", "class": "PACS Class", "domain": "PACS Domain"}
+    for row in accuracy_summary(frame).to_dict("records"):
+        if row["attribute"] in columns:
+            error = (row["accuracy_high"] - row["accuracy_low"]) / _INTERVAL
+            yield "accuracy", columns[row["attribute"]], 100 * row["accuracy"], 100 * error
+
+
+_LATENTS = (
+    f"The paper divides the log-density of the latents by the number of pixels: its BPD are shown times "
+    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its columns 0.50 and 0.00 are one noise level."
+)
+_IMAGE_TABLES = (4, 5, 7)
+_TABLES: dict[int, tuple[str, Callable[[pd.DataFrame], Iterator[Cell]], str]] = {
+    1: ("speech_sweep", _speech_sweep, "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser."),
+    2: ("rescoring", _rescoring, "Published oracles go by rounded rates, its random choice is one draw. WER in %."),
+    3: ("adaptation", adaptation_cells, "How the published BPD was made is unknown; its ASV is (cosine + 1) / 2."),
+    4: ("time_sweep", _time_sweep, _LATENTS),
+    5: ("time_sweep", _time_sweep, _LATENTS + " Its size columns are those of t = 1.00 in Table 7."),
+    6: ("prompt_accuracy", _prompt_accuracy, "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %."),
+    7: ("time_sweep", _time_sweep, _LATENTS),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command ``python -m dmlik_pl.results.compare``.
+
+    Args:
+        arguments: Command-line arguments; those of the process if None.
+
+    Returns:
+        The exit status: 1 if there is nothing to compare.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m dmlik_pl.results.compare",
+        description="Print a run beside the paper, with differences in units of the run's own standard error.",
+    )
+    parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/rescoring-1a2b3c4d")
+    parser.add_argument("--paper", type=int, required=True, metavar="N", help="number of the paper's table, 1 to 7")
+    parser.add_argument("--system", default="", help='only published rows whose name contains this, e.g. "Whisper"')
+    options = parser.parse_args(arguments)
+    try:
+        store = RecordStore(options.folder)
+        records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(options.folder)
+        tables = compare(records, options.paper, options.system)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    console = rich.console.Console()
+    for table in tables:
+        console.print(table.rich())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

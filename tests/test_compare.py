@@ -1,0 +1,97 @@
+"""A run beside the paper's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_records import accuracy_units, sweep_units
+
+from dmlik_pl.results.compare import compare, main, published
+from dmlik_pl.results.store import RecordStore
+from dmlik_pl.speech.nbest import read
+
+LISTS = Path(__file__).parent / "data" / "nbest"
+
+
+@pytest.fixture(scope="module")
+def rescoring() -> dict[str, pd.DataFrame]:
+    return {"rescoring": read(LISTS / "nbest_wav2vec2_lm.csv.gz").assign(kind="rescoring")}
+
+
+def stored(folder: Path, units: dict, study: str) -> dict[str, pd.DataFrame]:
+    store = RecordStore(folder)
+    for name, rows in units.items():
+        store.append(study, name, rows)
+    return store.finalise()
+
+
+def test_all_seven_tables_are_there_as_printed() -> None:
+    table = published()
+    counts = table.groupby("table").size()
+    # Table 7: 16 settings, 5 times, 3 measures.
+    assert counts.to_dict() == {1: 50, 2: 10, 3: 12, 4: 18, 5: 27, 6: 32, 7: 240}
+    assert table["value"].notna().all() and not table.duplicated(["table", "system", "measure", "column"]).any()
+    cell = table.query("table == 7 and system == 'CFG 7 1024' and measure == 'FID' and column == '0.00'")
+    assert cell["value"].tolist() == [229.08]  # which Table 4 has too
+    assert table.query("table == 4 and measure == 'FID' and column == '0.00'")["value"].tolist() == [229.08]
+
+
+def test_rescoring_beside_table_2(rescoring) -> None:
+    (table,) = compare(rescoring, 2, "wav2vec2")
+    numbers = table.raw.set_index("column")
+    assert numbers.loc["AM Score", "run"] == pytest.approx(13.27, abs=0.005)
+    assert numbers.loc["Grad-TTS LL", "difference"] == pytest.approx(19.55 - 19.6, abs=0.005)
+    assert numbers.loc["Oracle worst", "run"] == pytest.approx(29.36, abs=0.005)  # printed 29.0: rounded rates
+    # The bootstrap interval of the acoustic score is 11.1 to 15.6: an error of 1.2.
+    assert numbers.loc["AM Score", "standard_error"] == pytest.approx(1.16, abs=0.1)
+    units = (numbers["run"] - numbers["published"]) / numbers["standard_error"]
+    np.testing.assert_allclose(numbers["units"], units)
+    assert table.shown.loc["WER Random", "in errors"] == f"{units['Random']:+.1f}"
+
+
+def test_every_published_system_is_compared_unless_one_is_named(rescoring) -> None:
+    names = [table.name for table in compare(rescoring, 2)]
+    assert names == ["paper_2_rescoring_wav2vec2", "paper_2_rescoring_Whisper"]
+
+
+def test_latents_are_compared_with_published_pixels_in_one_unit(tmp_path) -> None:
+    records = stored(tmp_path, sweep_units(), "time_sweep")
+    (table,) = compare(records, 4)
+    bpd = table.raw[table.raw["measure"] == "BPD"].set_index("column")
+    assert bpd.loc["Data", "published"] == pytest.approx(-0.17 * 48)
+    fid = table.raw[table.raw["measure"] == "FID"].set_index("column")
+    assert fid.loc["0.00", "published"] == 229.08
+    sweep = records["time_sweep"]
+    assert bpd.loc["Data", "run"] == pytest.approx(sweep.loc[sweep["stage"] == "data", "bpd"].mean())
+
+
+def test_accuracies_in_percent_beside_table_6(tmp_path) -> None:
+    records = stored(tmp_path, accuracy_units(), "prompt_accuracy")
+    (table,) = compare(records, 6, "CLIP")
+    numbers = table.raw.set_index("column")
+    decided = records["prompt_accuracy"].groupby("attribute")["correct"].mean()
+    assert numbers.loc["CLEVR Colour", "run"] == pytest.approx(100 * decided["colour"])
+    assert numbers.loc["CLEVR Colour", "published"] == 63
+    assert np.isnan(numbers.loc["PACS Class", "run"])  # this run has no such attribute
+    assert table.shown.loc["accuracy PACS Class", "run"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("table", "system", "message"),
+    [(8, "", "tables 1 to 7"), (2, "HuBERT", "wav2vec2, Whisper"), (1, "", "no study of kind 'speech_sweep'")],
+)
+def test_what_cannot_be_compared_is_said(rescoring, table, system, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(rescoring, table, system)
+
+
+def test_the_command_prints_the_comparison_or_the_reason(tmp_path, capsys) -> None:
+    stored(tmp_path, accuracy_units(), "prompt_accuracy")
+    assert main([str(tmp_path), "--paper", "6", "--system", "CFG 0"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Table 6 of the paper (CFG 0)" in shown and "accuracy CLEVR Shape" in shown
+    assert main([str(tmp_path), "--paper", "3"]) == 1
+    assert "no study of kind 'adaptation'" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere"), "--paper", "2"]) == 1
+    assert "error:" in capsys.readouterr().err
