@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 
-from dmlik_pl.cli import find_config, keep_freed_memory
+from dmlik_pl.cli import find_config, keep_freed_memory, run
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
@@ -53,17 +53,10 @@ def cli_main(args: list[str] | None = None) -> int:
 
 
 def main() -> None:
-    """The command: errors that a user can mend are one message and exit status 1."""
+    """The command, in quiet."""
     for known in QUIET:
         warnings.filterwarnings("ignore", message=known)
-    try:
-        status = cli_main()
-    except SystemExit as stop:  # the parser's own errors, already told, come with 2
-        status = 1 if stop.code else 0
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
-        logging.getLogger("dmlik_pl").debug("details", exc_info=True)
-        status = f"error: {error}"
-    sys.exit(status)
+    run(cli_main, told=(RuntimeError,))
 
 
 if __name__ == "__main__":

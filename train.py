@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from dmlik_pl.cli import find_config, keep_freed_memory
+from dmlik_pl.cli import find_config, keep_freed_memory, run
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
@@ -40,4 +40,4 @@ def cli_main(args: list[str] | None = None) -> LightningCLI:
 
 
 if __name__ == "__main__":
-    cli_main()
+    run(cli_main)

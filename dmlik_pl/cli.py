@@ -1,15 +1,38 @@
 """What the command lines of training and evaluation share."""
 
 import ctypes
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-__all__ = ["CONFIGS", "find_config", "keep_freed_memory"]
+__all__ = ["CONFIGS", "find_config", "keep_freed_memory", "run"]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def run(command: Callable[[], Any], told: tuple[type[Exception], ...] = ()) -> NoReturn:
+    """Run a command and exit: with its status if that is a number, else 0.
+
+    What a user can mend (a missing file, package or value) is one message and exit status 1.
+
+    Args:
+        command: The command.
+        told: Further errors whose message is all that a user needs; any other is shown with where it came from.
+    """
+    try:
+        result = command()
+        status: int | str = result if isinstance(result, int) else 0
+    except SystemExit as stop:  # the parser's own errors, already told, come with 2
+        status = 1 if stop.code else 0
+    except (FileNotFoundError, ImportError, ValueError, *told) as error:
+        logging.getLogger("dmlik_pl").debug("details", exc_info=True)
+        status = f"error: {error}"
+    sys.exit(status)
 
 
 def find_config(args: list[str]) -> list[str]:

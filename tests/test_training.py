@@ -1,5 +1,7 @@
 """The trainings of the shapes models through their command line, and the models that ship with the package."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -277,3 +279,10 @@ def test_the_shipped_model_ranks_the_true_caption_first(pictures):
     right = [PROMPTS[index] == prompt for index, prompt in zip(best, few.prompt, strict=True)]
     assert len(COLOURS) * len(SHAPES) == len(PROMPTS) == 24
     assert np.mean(right) > 0.95
+
+
+def test_a_mistake_in_a_training_is_one_message_and_exit_status_1() -> None:
+    command = [sys.executable, str(CONFIGS.parent / "train.py"), "fit", "--config", "nonesuch.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no configuration 'nonesuch.yaml'") and "Traceback" not in result.stderr
