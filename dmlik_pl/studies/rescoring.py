@@ -101,7 +101,7 @@ class Rescoring(Study):
         normalisation: How its texts and the references are made comparable before errors are counted.
         duplicates: Which repeated texts of its lists are left out.
         unconditional: Whether to take the log-density without the words too, for as much work again.
-        repeat: Whether to take all of it again with other probes.
+        repeat: Whether to take `score_likelihood` again with other probes.
         dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
         protocol: "published" does as the paper's code: one probe for the whole path, another one for each hypothesis;
             dopri5 at a tolerance of 1e-5 from t = 1e-8; the likelihood alone. Its faults of the recogniser (LJSpeech
@@ -201,9 +201,9 @@ class Rescoring(Study):
     ) -> tuple[dict[str, list[Any]], dict[int, str]]:
         """Columns of all rows, None or NaN where there is no alignment, and why aligned rows have no likelihood."""
         scores = ["likelihood", "unconditional"] if self.unconditional else ["likelihood"]
-        kinds = ("score", "standard_error", "repeat") if self.repeat else ("score", "standard_error")
-        numbers = [f"{kind}_{score}" for score in scores for kind in kinds]
+        numbers = [f"{kind}_{score}" for score in scores for kind in ("score", "standard_error")]
         numbers += ["behind", "behind_standard_error"] + ([] if self.published else ["score_duration"])
+        numbers += ["repeat_likelihood"] if self.repeat else []
         columns: dict[str, list[Any]] = {key: [np.nan] * len(rows) for key in numbers}
         columns |= {key: [None] * len(rows) for key in _SETTINGS}
         if not aligned:
@@ -217,23 +217,25 @@ class Rescoring(Study):
         if self.unconditional:
             means += [mu.mean(-1, keepdim=True).expand_as(mu) for mu in means]
         ids = [f"{own}{name}" for own, _ in order] * (2 if self.unconditional else 1)
-        results = [
-            self._likelihood(model, flow, estimator, mel, means, speaker, [f"{again}{key}" for key in ids])
-            for again in (("", "again/") if self.repeat else ("",))
-        ]
-        settings, failures = likelihood_columns(results[0], estimator, flow), {}
-        best = int(results[0].log_p[: len(order)].nan_to_num(-torch.inf).argmax())
+        result = self._likelihood(model, flow, estimator, mel, means, speaker, ids)
+        again = None
+        if self.repeat:
+            count = len(order)
+            others = [f"again/{key}" for key in ids[:count]]
+            again = self._likelihood(model, flow, estimator, mel, means[:count], speaker, others)
+        settings, failures = likelihood_columns(result, estimator, flow), {}
+        best = int(result.log_p[: len(order)].nan_to_num(-torch.inf).argmax())
         for place, key in zip(places, keys, strict=True):
             k = order.index(key)
-            if failure := next(filter(None, (result.failures[k] for result in results)), None):
+            if failure := result.failures[k]:
                 failures[place] = failure
                 continue
             for score, at in zip(scores, (k, k + len(order)), strict=False):
-                columns[f"score_{score}"][place] = float(results[0].log_p[at])
-                columns[f"standard_error_{score}"][place] = float(results[0].standard_error[at])
-                if self.repeat:
-                    columns[f"repeat_{score}"][place] = float(results[1].log_p[at])
-            behind, error = results[0].select([best]).minus(results[0].select([k]))
+                columns[f"score_{score}"][place] = float(result.log_p[at])
+                columns[f"standard_error_{score}"][place] = float(result.standard_error[at])
+            if again is not None:
+                columns["repeat_likelihood"][place] = float(again.log_p[k])
+            behind, error = result.select([best]).minus(result.select([k]))
             columns["behind"][place], columns["behind_standard_error"][place] = float(behind), float(error)
             if not self.published:
                 columns["score_duration"][place] = aligned[place].duration_log_p
