@@ -82,7 +82,7 @@ def test_gain_of_the_text_is_the_closed_form_difference(model: ToySpeech) -> Non
     for b, outcome in enumerate(outcomes):
         tokens, mel = batch.tokens[b], batch.mel[b]
         shuffled = shuffle_words(tokens, batch.sample_id[b])
-        alternatives = ["mean"] if shuffled is None else ["shuffled", "mean"]
+        alternatives = ["mean"] if shuffled is None else ["mean", "shuffled"]
         found = [(row["alignment"], row["alternative"]) for row in outcome.rows]
         assert found == [(policy, other) for policy in ("search", "durations") for other in alternatives]
         for row in outcome.rows:
@@ -128,7 +128,9 @@ def test_an_uncertain_gain_is_undecided(model: ToySpeech) -> None:
     assert isinstance(result, LogLikelihood)
 
 
-@pytest.mark.parametrize("study", [SpeechSweep(times=[1.0, 0.0], recogniser=Loudness(), **DEAF), TextGain()], ids=["sweep", "gain"])
+@pytest.mark.parametrize(
+    "study", [SpeechSweep(times=[1.0, 0.0], recogniser=Loudness(), **DEAF), TextGain()], ids=["sweep", "gain"]
+)
 def test_neighbours_in_a_batch_change_nothing(study: SpeechSweep | TextGain, model: ToySpeech) -> None:
     batch = make_utterances(model, TEXTS, FRAMES)
     estimator = Estimator(solver=Multistep(9), double=True)

@@ -118,6 +118,7 @@ def _draw_gains(axes: Axes, group: pd.DataFrame) -> None:
         axes.vlines(part.index, part["gain_"] - part["error_"], part["gain_"] + part["error_"], color=colour, alpha=0.5)
         axes.plot(part.index, part["gain_"], "o", color=colour, markersize=3, label=f"{label}: {len(part)}")
     axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks([])
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     open_axes(axes)
 

@@ -15,6 +15,7 @@ from dmlik_pl.results.significance import Interval
 __all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability", "short", "with_error"]
 
 MISSING = "–"
+_MOST_COLUMNS = 9
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -86,7 +87,7 @@ class Table:
         )
 
     def rich(self) -> rich.table.Table:
-        """The table for a terminal."""
+        """The table for a terminal; one of many columns stands on its side."""
         table = rich.table.Table(
             title=self.name.replace("_", " "),
             caption=self.caption,
@@ -95,10 +96,11 @@ class Table:
             pad_edge=False,
             collapse_padding=True,
         )
+        shown = self.shown.T if len(self.shown.columns) > _MOST_COLUMNS else self.shown
         table.add_column(str(self.shown.index.name or ""))
-        for name in self.shown.columns:
+        for name in shown.columns:
             table.add_column(str(name), justify="right")
-        for heading, cells in zip(self.shown.index, self.shown.itertuples(index=False), strict=True):
+        for heading, cells in zip(shown.index, shown.itertuples(index=False), strict=True):
             table.add_row(str(heading), *cells)
         return table
 

@@ -68,18 +68,17 @@ class TextGain(Study):
     def _means(self, model: SpeechModel, batch: Utterances, b: int) -> dict[tuple[str, str], tuple[Tensor, Any]]:
         """Means [bands, T] and log-probability of their durations (nats, or None) by alignment and text."""
         tokens, mel, speaker = batch.tokens[b], batch.mel[b], batch.speaker[b]
-        texts: dict[str, Tensor | None] = {"text": tokens}
-        if "shuffled" in self.alternatives:
-            texts["shuffled"] = shuffle_words(tokens, batch.sample_id[b])
+        shuffled = shuffle_words(tokens, batch.sample_id[b])
         means: dict[tuple[str, str], tuple[Tensor, Any]] = {}
         for policy in self.alignments:
-            for name, words in texts.items():
-                if words is not None:
-                    aligned: Aligned = model.align(words, mel, policy, speaker)
-                    means[policy, name] = aligned.mu, aligned.duration_log_p
-            if "mean" in self.alternatives:
-                mu = means[policy, "text"][0]
-                means[policy, "mean"] = mu.mean(-1, keepdim=True).expand_as(mu), None
+            text: Aligned = model.align(tokens, mel, policy, speaker)
+            means[policy, "text"] = text.mu, text.duration_log_p
+            for alternative in self.alternatives:
+                if alternative == "mean":
+                    means[policy, "mean"] = text.mu.mean(-1, keepdim=True).expand_as(text.mu), None
+                elif shuffled is not None:
+                    other: Aligned = model.align(shuffled, mel, policy, speaker)
+                    means[policy, "shuffled"] = other.mu, other.duration_log_p
         return means
 
     def _measure(
