@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from fake_records import Row
 from matplotlib.figure import Figure
 from PIL import Image
 
-from callbacks.report import headline
+from callbacks.report import headline, log_to_wandb
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import describe
 from dmlik_pl.results.report import write_report
@@ -324,3 +325,15 @@ def test_headline_numbers(records: dict[str, pd.DataFrame]) -> None:
     assert numbers["speech_sweep/bpd_data"] == pytest.approx(summary["bpd"][0])
     assert numbers["text_gain/helps_search_mean"] == 1
     assert numbers["failures"] == 1 and all(math.isfinite(value) for value in numbers.values())
+
+
+def test_wandb_gets_a_series_of_every_measure(records: dict[str, pd.DataFrame], tables: dict[str, Table]) -> None:
+    logged: dict[str, object] = {}
+    logger = SimpleNamespace(experiment=SimpleNamespace(log=logged.update))
+    log_to_wandb(logger, list(tables.values()), records, Path("/nowhere"))  # type: ignore[arg-type]
+    names = {"bpd", "bpd_marginal", "log_f0_rmse", "cepstral_distortion", "wer", "speaker_similarity"}
+    assert {f"speech_sweep/{name}" for name in names} | {"tables/text_gain"} <= set(logged)
+    series = logged["speech_sweep/wer"].table
+    assert [row[0] for row in series.data] == [0.0, 0.625, 1.0]
+    summary = speech_sweep_summary(records["speech_sweep"])
+    assert [row[-1] for row in series.data] == pytest.approx(summary["wer"].tolist()[:1:-1])
