@@ -21,10 +21,11 @@ import rich.console
 
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.protocol import is_published
 from dmlik_pl.results.rescoring import BEST, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import RecordStore, read
-from dmlik_pl.results.summaries import accuracy_summary, sweep_summary
+from dmlik_pl.results.summaries import accuracy_summary, class_average_summary, sweep_summary
 from dmlik_pl.results.table import MISSING, Table
 from dmlik_pl.speech.nbest import NBestLists
 
@@ -127,17 +128,20 @@ def _rescoring(frame: pd.DataFrame) -> Iterator[Cell]:
 def _time_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
     guidance = float(frame["guidance"].iloc[0])
     scale = 0.0 if guidance == 1 else guidance  # the paper's "CFG 0" is the conditional model without guidance
+    latents = {"BPD": PIXELS_A_LATENT if is_published(frame) else 1}
     for row in sweep_summary(frame).to_dict("records"):
         column = "Data" if row["stage"] == "data" else f"{row['time']:.2f}"
         for measure, name in (("BPD", "bpd"), ("FID", "fid"), ("CLIP", "clip")):
-            yield measure, column, row[name], row[f"{name}_standard_error"]
+            value, error = (latents.get(measure, 1) * row[key] for key in (name, f"{name}_standard_error"))
+            yield measure, column, value, error
             if column == "0.00":
-                yield measure, f"CFG {scale:.2f}", row[name], row[f"{name}_standard_error"]
+                yield measure, f"CFG {scale:.2f}", value, error
 
 
 def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Cell]:
     columns = {"colour": "CLEVR Colour", "shape": "CLEVR Shape", "class": "PACS Class", "domain": "PACS Domain"}
-    for row in accuracy_summary(frame).to_dict("records"):
+    summary = class_average_summary(frame) if is_published(frame) else accuracy_summary(frame)
+    for row in summary.to_dict("records"):
         if row["attribute"] in columns:
             error = (row["accuracy_high"] - row["accuracy_low"]) / _INTERVAL
             yield "accuracy", columns[row["attribute"]], 100 * row["accuracy"], 100 * error

@@ -25,6 +25,7 @@ __all__ = [
 _SETTINGS = {
     *("sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior", "kind"),
     *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
+    *("protocol", "deviations"),
 }
 _MOST_LISTED = 4
 
@@ -55,6 +56,21 @@ class Decisions:
         """Rank of the true value among the candidates, [N]: 1 is best, equal scores count against it."""
         true_score = self.scores[self.truth_mask()][:, None]
         return 1 + ((self.scores >= true_score) & ~self.truth_mask()).sum(1)
+
+    def scores_of(self, baseline: str) -> np.ndarray | None:
+        """Scores of another method in the order of `candidates`, [N, K], or None where any sample has none."""
+        name = f"{baseline}_scores"
+        if name not in self.rows or not len(self.rows) or self.rows[name].isna().any():
+            return None
+        return _score_matrix(self.rows, name, self.candidates)
+
+    def correct_on_average(self, scores: np.ndarray) -> np.ndarray:
+        """Whether each true value is first by scores [N, K] averaged over all its samples, a tie being a miss.
+
+        One boolean for each value that has samples; this is how the paper's code decides.
+        """
+        means = {value: scores[self.truth == value].mean(0) for value in np.unique(self.truth)}
+        return np.array([bool((np.delete(mean, value) < mean[value]).all()) for value, mean in means.items()])
 
     def centred_correct(self) -> np.ndarray:
         """Whether each decision is right after each candidate's mean over all samples was taken off, [N]."""

@@ -13,7 +13,14 @@ from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.results.frames import Decisions, column, data_likelihoods, decisions, feature_matrix
 from dmlik_pl.results.significance import binomial_p_value, holm, mcnemar, mean_with_error, wilson_interval
 
-__all__ = ["BASELINES", "accuracy_summary", "bits_per_dim_summary", "confusion_matrix", "sweep_summary"]
+__all__ = [
+    "BASELINES",
+    "accuracy_summary",
+    "bits_per_dim_summary",
+    "class_average_summary",
+    "confusion_matrix",
+    "sweep_summary",
+]
 
 BASELINES = ("clip", "elbo")
 """Prefixes of the columns that hold the decisions of other methods on the same samples."""
@@ -74,6 +81,30 @@ def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
         known = raw[name].notna()
         raw.loc[known, f"{name}_holm"] = holm(raw.loc[known, name].tolist())
     return raw
+
+
+def class_average_summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of decisions on averages over all samples of a true value, one row an attribute: Table 6 as published.
+
+    Args:
+        frame: The records of a prompt accuracy study.
+
+    Returns:
+        Columns attribute, n (the decisions, one a true value), samples, accuracy and those of baselines with scores as
+        shares of 1 with their Wilson intervals, and chance with its exact binomial p-value.
+    """
+    rows = []
+    for decision in decisions(frame):
+        right = decision.correct_on_average(decision.scores)
+        row: dict[str, Any] = {"attribute": decision.attribute, "n": len(right), "samples": len(decision.rows)}
+        row |= _share("accuracy", right)
+        row["chance"] = 1 / len(decision.candidates)
+        row["chance_p"] = binomial_p_value(int(right.sum()), len(right), row["chance"])
+        for baseline in BASELINES:
+            scores = decision.scores_of(baseline)
+            row |= _share(baseline, np.zeros(0, bool) if scores is None else decision.correct_on_average(scores))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _accuracy_row(decision: Decisions) -> dict[str, Any]:

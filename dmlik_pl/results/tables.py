@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.frames import Decisions, decisions, describe, failure_count, kind_of
+from dmlik_pl.results.protocol import is_published, protocol_caption
 from dmlik_pl.results.significance import Interval
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.summaries import (
     BASELINES,
     accuracy_summary,
     bits_per_dim_summary,
+    class_average_summary,
     confusion_matrix,
     sweep_summary,
 )
@@ -90,6 +92,7 @@ def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Tab
         "data at t = 0; BPD marginal is its density at its own time t. σ is the noise-to-signal ratio. Values are "
         "means over samples ± standard error (sampling and probes)."
     )
+    caption = " ".join(filter(None, (caption, protocol_caption(frame))))
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} likelihoods were not finite and are left out."
     if "FID" in lines:
@@ -135,10 +138,28 @@ def _prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> lis
         "kind of test is Holm-corrected over attributes."
     )
     return [
+        *(_class_average_tables(study, frame) if is_published(frame) else []),
         Table(study, caption, pd.DataFrame(shares, index=index), raw),
         Table(f"{study}_tests", tests_caption, pd.DataFrame(tests, index=index), raw),
         *(_confusion_table(study, decision) for decision in decisions(frame)),
     ]
+
+
+def _class_average_tables(study: str, frame: pd.DataFrame) -> list[Table]:
+    raw = class_average_summary(frame)
+    lines = []
+    for row in raw.to_dict("records"):
+        line = {"n": str(row["n"]), "log p %": _shown_share(row, "accuracy")}
+        line |= {f"{name.upper()} %": _shown_share(row, name) for name in BASELINES if raw[name].notna().any()}
+        lines.append(line | {"chance %": percent(row["chance"]), "p (chance)": probability(row["chance_p"])})
+    caption = (
+        "Prompt accuracy as in the paper: how often a true value has the highest score of all prompts, after scores "
+        f"were averaged over all its images. n: decisions, one a true value; all of them rest on "
+        f"{frame['sample_id'].nunique()} images. Brackets: Wilson 95 % interval. p (chance): exact binomial test "
+        f"against 1/k. {protocol_caption(frame)}"
+    )
+    index = pd.Index(raw["attribute"], name="attribute")
+    return [Table(f"{study}_class_averages", caption, pd.DataFrame(lines, index=index), raw)]
 
 
 def _confusion_table(study: str, decision: Decisions) -> Table:

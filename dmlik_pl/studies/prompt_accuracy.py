@@ -2,6 +2,9 @@
 
 All prompts of an image compete on the same latent, the same grid and the same probes, so that what is ranked is their
 difference, with the standard error of the difference. A ranking that its error does not support counts as undecided.
+
+Under the published protocol every prompt of an image has probes of its own, and tables decide on averages over all
+images of a true value.
 """
 
 import json
@@ -13,8 +16,9 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from dmlik_pl.flow import LogLikelihood, elbo, reconstruct
+from dmlik_pl.flow import Condition, LogLikelihood, ProbabilityFlow, elbo, reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
+from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Outcome, Study, likelihood_columns, tile
 
 __all__ = ["PromptAccuracy"]
@@ -33,6 +37,8 @@ class PromptAccuracy(Study):
         elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
         local_files_only: Never download the CLIP model.
+        protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
+            and lets each prompt reconstruct the latent that it scores, as the paper's code did.
     """
 
     kind = "prompt_accuracy"
@@ -47,6 +53,7 @@ class PromptAccuracy(Study):
         elbo_draws: int = 0,
         reconstruct: bool = False,
         local_files_only: bool = False,
+        protocol: ProtocolName = "repaired",
     ) -> None:
         super().__init__()
         for attribute, values in candidates.items():
@@ -61,6 +68,20 @@ class PromptAccuracy(Study):
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.elbo_draws = elbo_draws
         self.reconstruct = reconstruct
+        self.published = protocol == "published"
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What the published protocol does otherwise than it should; nothing under the repaired one."""
+        if not self.published:
+            return ()
+        return (
+            "every prompt is scored with random probes of its own, so that the noise of competing prompts differs",
+            "log-likelihoods are averaged over all images of a true value, and one decision is made for all of them, a "
+            "tie being a miss",
+            *([_OWN_RECONSTRUCTION] if self.reconstruct else []),
+            _NOT_REPRODUCED,
+        )
 
     @torch.no_grad()
     def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:  # noqa: D102
@@ -70,11 +91,9 @@ class PromptAccuracy(Study):
         prompts = [self._prompts(truth) for truth in truths]
         copies = len(prompts[0])
         condition = model.condition([prompts[b][k] for k in range(copies) for b in range(count)])
-        x = estimator.state(model.to_latent(batch.image, ids))
-        if self.reconstruct:
-            x = reconstruct(flow, x, condition.select(slice(count)), solver=estimator.solver)
-        stacked = tile(x, copies)
-        result = estimator.log_likelihood(flow, stacked, condition, ids * copies)
+        stacked = self._latents(flow, estimator.state(model.to_latent(batch.image, ids)), condition, copies, estimator)
+        keys = [f"{ids[b]}/{prompts[b][k]}" if self.published else ids[b] for k in range(copies) for b in range(count)]
+        result = estimator.log_likelihood(flow, stacked, condition, keys)
         bound = self._bound(flow, stacked, condition, ids * copies, estimator)
         columns = likelihood_columns(result, estimator, flow)
         outcomes = []
@@ -88,6 +107,7 @@ class PromptAccuracy(Study):
             rows = [
                 self._row(attribute, truths[b], prompts[b], own, None if bound is None else bound[places], clip)
                 | {key: columns[b][key] for key in _SETTINGS}
+                | protocol_columns("published" if self.published else "repaired", self.deviations)
                 for attribute in self.candidates
             ]
             outcomes.append(Outcome(name, rows=rows))
@@ -109,16 +129,27 @@ class PromptAccuracy(Study):
         ]
         return [self.template.format(**attributes) for attributes in ({**truth}, *changed)]
 
+    def _latents(
+        self, flow: ProbabilityFlow, x: Tensor, condition: Condition, copies: int, estimator: Estimator
+    ) -> Tensor:
+        """What each prompt scores, [copies B, ...], given the latents x [B, ...]."""
+        if self.reconstruct and not self.published:
+            x = reconstruct(flow, x, condition.select(slice(len(x))), solver=estimator.solver)
+        stacked = tile(x, copies)
+        if not (self.reconstruct and self.published):
+            return stacked
+        pieces = _pieces(len(stacked), estimator.max_batch)
+        return torch.cat([reconstruct(flow, stacked[s], condition.select(s), solver=estimator.solver) for s in pieces])
+
     def _bound(self, flow: Any, x: Tensor, condition: Any, ids: Sequence[str], estimator: Estimator) -> Tensor | None:
         if not self.elbo_draws:
             return None
-        pieces = [slice(start, start + estimator.max_batch) for start in range(0, len(x), estimator.max_batch)]
         return torch.cat(
             [
                 elbo(
                     flow, x[s], condition.select(s), draws=self.elbo_draws, sample_ids=ids[s], seed=estimator.seed
                 ).value
-                for s in pieces
+                for s in _pieces(len(x), estimator.max_batch)
             ]
         )
 
@@ -161,16 +192,28 @@ class PromptAccuracy(Study):
             "scores_standard_error": json.dumps(dict(zip(values, scores.standard_error.tolist(), strict=True))),
         }
         for baseline, of_prompt in (("clip", clip), ("elbo", bound)):
-            predicted = None if of_prompt is None else values[int(of_prompt[places].argmax())]
+            theirs = None if of_prompt is None else of_prompt[places].tolist()
+            predicted = None if theirs is None else values[theirs.index(max(theirs))]
             row[f"{baseline}_predicted"] = predicted
             row[f"{baseline}_correct"] = None if predicted is None else predicted == true
+            row[f"{baseline}_scores"] = None if theirs is None else json.dumps(dict(zip(values, theirs, strict=True)))
         return row
 
+
+_OWN_RECONSTRUCTION = "each prompt scores its own reconstruction of an image, not one image"
+_NOT_REPRODUCED = (
+    "not reproduced: likelihoods of blue and green in each other's columns, a loop variable that made nearly all PACS "
+    "cells take one image again and again, network times cut to whole steps"
+)
 
 _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
     *("solver", "probes", "discretisation", "dequantisation_bits"),
 )
+
+
+def _pieces(count: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _difference(scores: LogLikelihood, first: int, second: int) -> tuple[float, float]:
