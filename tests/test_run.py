@@ -44,6 +44,11 @@ def test_new_weights_and_new_source_start_a_new_run(tmp_path: Path, monkeypatch:
     (weights / "model.safetensors").write_bytes(b"other")
     after = run_folder(tmp_path, "a", settings)
     assert after != before
+    (tmp_path / "official.pt").write_bytes(b"one")
+    of_file = changed(diffusion={"path": str(tmp_path / "official.pt")})
+    with_file = run_folder(tmp_path, "a", of_file)
+    (tmp_path / "official.pt").write_bytes(b"other")
+    assert run_folder(tmp_path, "a", of_file) != with_file
     monkeypatch.setattr(run, "_source_digest", lambda: "another solver")
     assert run_folder(tmp_path, "a", settings) not in (before, after)
 

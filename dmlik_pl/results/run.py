@@ -17,7 +17,8 @@ __all__ = ["run_folder", "write_settings"]
 
 # What may change between two starts of one run: it changes no result.
 IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
-_NUMBERS = ("flow", "models", "studies", "metrics")
+_NUMBERS = ("flow", "speech", "models", "studies", "metrics")
+_WEIGHTS = (".safetensors", ".pt", ".json")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 
@@ -86,7 +87,7 @@ def _fingerprint(text: str) -> list[tuple[str, int, int]] | None:
         return _stamps([path])
     if not text or not path.is_dir():
         return None
-    return _stamps(sorted(file for file in path.rglob("*") if file.suffix in (".safetensors", ".json")), path)
+    return _stamps(sorted(file for file in path.rglob("*") if file.suffix in _WEIGHTS), path)
 
 
 def _stamps(files: Sequence[Path], folder: Path | None = None) -> list[tuple[str, int, int]]:
