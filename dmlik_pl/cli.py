@@ -2,9 +2,11 @@
 
 import ctypes
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, NoReturn
 
 __all__ = ["CONFIGS", "find_config", "keep_freed_memory", "run"]
@@ -24,15 +26,24 @@ def run(command: Callable[[], Any], told: tuple[type[Exception], ...] = ()) -> N
         command: The command.
         told: Further errors whose message is all that a user needs; any other is shown with where it came from.
     """
+    known: tuple[type[Exception], ...] = (FileNotFoundError, ImportError, ValueError, *told)
     try:
         result = command()
         status: int | str = result if isinstance(result, int) else 0
     except SystemExit as stop:  # the parser's own errors, already told, come with 2
         status = 1 if stop.code else 0
-    except (FileNotFoundError, ImportError, ValueError, *told) as error:
+    except known as error:
         logging.getLogger("dmlik_pl").debug("details", exc_info=True)
-        status = f"error: {error}"
+        status = f"error: {_plain(str(error))}"
     sys.exit(status)
+
+
+def _plain(message: str) -> str:
+    """What is wrong with a setting that may be left out, without what the parser says of its types."""
+    optional = re.search(r"^Errors:\n  - (.*)\n  - Expected a <class 'NoneType'>$", message, re.DOTALL | re.MULTILINE)
+    if not message.startswith("Does not validate against any of the Union subtypes") or optional is None:
+        return message
+    return dedent(f"    {optional[1]}")
 
 
 def find_config(args: list[str]) -> list[str]:

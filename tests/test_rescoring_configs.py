@@ -172,3 +172,16 @@ def test_a_study_that_needs_a_model_says_so(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
     assert "model.studies.rescoring: TextGain cannot measure without a model" in str(stop.value.code)
+
+
+@pytest.mark.parametrize("config", ["spoken_rescoring.yaml", "grad_tts_rescoring.yaml"])
+def test_missing_weights_are_one_plain_message(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = str(tmp_path / "absent.pt")
+    arguments = ["--config", config, "--model.diffusion.path", absent, "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main()
+    message = str(stop.value.code)
+    assert message.startswith(f"error: no Grad-TTS at {absent!r}") and "github.com/huawei-noah" in message
+    assert "Union" not in message and "Namespace" not in message
+    assert not (tmp_path / "runs").exists()

@@ -13,7 +13,8 @@ from toy_speech import BANDS, ToySpeech, make_utterances
 import dmlik_pl.results.rescoring_tables  # noqa: F401  (registers the maker)
 from dmlik_pl.data.nbest import ListBatch, StoredLists
 from dmlik_pl.data.speech import UtteranceBatch
-from dmlik_pl.flow import Exact, Hutchinson, Multistep
+from dmlik_pl.flow import NFE, Exact, Hutchinson, LogLikelihood, Multistep
+from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.reliability import reliability_summary
@@ -104,8 +105,7 @@ def test_probes_are_shared_within_a_list_and_new_in_the_repetition(model: ToySpe
         assert (noisy[name] - exact[name]).abs().min() > 0.5  # the noise itself is there
     shift = noisy["repeat_likelihood"] - noisy["score_likelihood"]
     assert shift.abs().min() > 0.1 and np.ptp(shift) < 1e-6
-    assert noisy["standard_error_likelihood"].min() > 0.1
-    assert noisy["behind_standard_error"].max() < 1e-6
+    assert noisy["standard_error_likelihood"].max() < 1e-6 and noisy["behind_standard_error"].max() < 1e-6
     assert set(noisy["probe_count"]) == {2}
 
 
@@ -226,8 +226,36 @@ def test_reliability_of_shared_probes_is_measured_by_repetition(model: ToySpeech
     summary = reliability_summary(lists, resamples=50).set_index(["score", "route"])
     repeat = summary.loc["likelihood", "repeat"]
     assert repeat["reliability"] == pytest.approx(1.0, abs=1e-6) and repeat["ordered_alike"] == 1
-    # The noise that a whole list shares counts as noise in a score's own standard error.
-    assert summary.loc[("likelihood", "standard error"), "reliability"] < repeat["reliability"]
+    assert summary.loc[("likelihood", "standard error"), "reliability"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_standard_errors_are_those_of_what_is_not_shared(model: ToySpeech) -> None:
+    """Scores that share part of their noise: the rest is what the errors say, as large as it was made."""
+    generator = torch.Generator().manual_seed(3)
+    count, nodes, draws, own = 6, 2000, 4, 0.5
+    shared = 100 * torch.randn(nodes, draws, 1, generator=generator, dtype=torch.float64)
+    values = shared + own * torch.randn(nodes, draws, count, generator=generator, dtype=torch.float64)
+    weights = torch.ones(nodes, dtype=torch.float64)
+    zeros = torch.zeros(count, dtype=torch.float64)
+    result = LogLikelihood(
+        log_p=zeros,
+        prior=zeros,
+        integral=TraceIntegral(values, weights, torch.linspace(-3, 3, nodes).double()),
+        scale=zeros,
+        discretisation=zeros,
+        dims=zeros,
+        latent=zeros,
+        nfe=NFE(),
+        density="p(x|y)",
+        r=0.0,
+        r_max=1.0,
+        failures=[None] * count,
+    )
+    expected = own * math.sqrt(nodes / draws)
+    assert Rescoring()._standard_errors(result).mean() == pytest.approx(expected, rel=0.03)
+    assert result.standard_error.min() > 100 * expected
+    assert Rescoring(protocol="published")._standard_errors(result).equal(result.standard_error)
+    assert Rescoring()._standard_errors(result.select([0])).isnan().all()
 
 
 def test_the_toy_is_asked_for_what_a_speech_model_has(model: ToySpeech) -> None:

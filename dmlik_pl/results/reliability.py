@@ -5,7 +5,8 @@ their list's mean. The reliability r is the share of a score's variance within l
 probes would find again (the intraclass correlation ICC(C,1), pooled over lists). It is estimated by up to three routes:
 
 repeat           the same hypotheses scored again with independent probes (a second column);
-standard error   from each score's standard error over probes (noise that a whole list shares counts as noise here);
+standard error   from each score's standard error over probes (where a whole list shares probes, that of what is not
+                 common to its scores; common noise in it would count as noise);
 repeated texts   from texts that occur more than once in a list and got different scores, for every score but the
                  recogniser's own, which may know a text by several paths. Probes that competing hypotheses share give
                  equal texts equal scores; then this route says nothing and is left out.

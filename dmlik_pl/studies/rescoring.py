@@ -84,8 +84,9 @@ class Rescoring(Study):
     """Score every hypothesis of n-best lists by the likelihood of its speech.
 
     Lists come with the data, or a recogniser makes them of each recording. Recorded for each hypothesis are, in nats,
-    the log-density of the mel under the means of its text (`score_likelihood`), with its standard error over probes and
-    its value from other, independent probes; the log-probability of the durations that its alignment gave it
+    the log-density of the mel under the means of its text (`score_likelihood`), with its value from other, independent
+    probes and the standard error over probes that is left of it in comparisons within the list, where the probes are
+    shared; the log-probability of the durations that its alignment gave it
     (`score_duration`); and the log-density under the average of these means over time, which keeps the voice and loses
     every word (`score_unconditional`). `behind` is how far it lies below the list's likeliest, with the standard error
     of this paired difference.
@@ -223,6 +224,8 @@ class Rescoring(Study):
             count = len(order)
             others = [f"again/{key}" for key in ids[:count]]
             again = self._likelihood(model, flow, estimator, mel, means[:count], speaker, others)
+        lists = [range(start, start + len(order)) for start in range(0, len(means), len(order))]
+        errors = {score: self._standard_errors(result.select(part)) for score, part in zip(scores, lists, strict=True)}
         settings, failures = likelihood_columns(result, estimator, flow), {}
         best = int(result.log_p[: len(order)].nan_to_num(-torch.inf).argmax())
         for place, key in zip(places, keys, strict=True):
@@ -232,7 +235,7 @@ class Rescoring(Study):
                 continue
             for score, at in zip(scores, (k, k + len(order)), strict=False):
                 columns[f"score_{score}"][place] = float(result.log_p[at])
-                columns[f"standard_error_{score}"][place] = float(result.standard_error[at])
+                columns[f"standard_error_{score}"][place] = float(errors[score][k])
             if again is not None:
                 columns["repeat_likelihood"][place] = float(again.log_p[k])
             behind, error = result.select([best]).minus(result.select([k]))
@@ -242,6 +245,19 @@ class Rescoring(Study):
             for setting in _SETTINGS:
                 columns[setting][place] = settings[k][setting]
         return columns, failures
+
+    def _standard_errors(self, scores: LogLikelihood) -> Tensor:
+        """Standard errors of a list's scores, nats, [M]: of what is not common to all of them, where probes are shared.
+
+        They are those of independent errors that would make scores differ as much.
+        """
+        count = len(scores.log_p)
+        if self.published:
+            return scores.standard_error
+        usable = [failure is None for failure in scores.failures]
+        common = scores.integral.values[..., usable].mean(-1, keepdim=True)
+        variance = replace(scores.integral, values=scores.integral.values - common).variance
+        return (variance * count / (count - 1)).sqrt() if count > 1 else torch.full_like(variance, torch.nan)
 
     def _likelihood(
         self,
