@@ -46,8 +46,8 @@ def _grid_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
     if raw["wer"].notna().any():
         shown["WER %"] = [_interval(row, "wer", 100, 1) for row in rows]
         captions.append(
-            f"WER: errors per word of {_only(frame, 'recogniser')} over all {int(raw['words'].max())} words, which "
-            "resamples to its own rate."
+            f"WER: errors of {_only(frame, 'recogniser')}, which resamples to its own rate, over all "
+            f"{int(raw['words'].max())} words."
         )
     shown["BPD, μ of recording"] = [_interval(row, "bpd") for row in rows]
     shown["BPD, own μ"] = [_interval(row, "bpd_own_mean") for row in rows]
