@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dmlik_pl.metrics.beam_search import NGram, beam_search
@@ -40,28 +41,40 @@ class Whisper(Recogniser):
 
     def transcribe_one(self, wave: Tensor) -> str:
         """Recognise one wave [N]; a wave longer than the model's window (30 s) is an error, not cut."""
-        tokens = self._generated(wave, num_beams=self.beams)
+        language = {"language": "en", "task": "transcribe"} if self._multilingual else {}
+        tokens = self.model.generate(self._features(wave), num_beams=self.beams, do_sample=False, **language)
         return self.processor.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
 
     def hypotheses_of_one(self, wave: Tensor, n: int) -> list[Hypothesis]:
         """The n-best list of one wave [N]: the final beams, n of them at least, by their tokens' log-probability."""
-        found = self._generated(
-            wave,
-            num_beams=max(n, self.beams),
-            num_return_sequences=n,
-            length_penalty=0.0,  # the sum, not the mean
+        from transformers import GenerationMixin
+
+        tokenizer, beams = self.processor.tokenizer, max(n, self.beams, 2)
+        # Whisper's own `generate` searches once for each sequence that it is asked for, and finds the same each time.
+        if self._multilingual:
+            tokenizer.set_prefix_tokens(language="english", task="transcribe", predict_timestamps=False)
+        found: Any = GenerationMixin.generate(
+            self.model,
+            self._features(wave),
+            decoder_input_ids=torch.tensor([tokenizer.prefix_tokens], device=self.device),
+            num_beams=beams,
+            num_return_sequences=beams,
+            do_sample=False,
+            length_penalty=0.0,  # the sum of the log-probabilities, not their mean
             return_dict_in_generate=True,
             output_scores=True,
         )
-        # with a single beam there is nothing to rank
-        scores = [0.0] if found.get("sequences_scores") is None else found["sequences_scores"].tolist()
-        texts = self.processor.tokenizer.batch_decode(found["sequences"], skip_special_tokens=True)
-        return best_of_each_text(
-            (Hypothesis(text.strip(), score) for text, score in zip(texts, scores, strict=True)), n
-        )
+        texts = tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
+        scores = found.sequences_scores.tolist()
+        return best_of_each_text((Hypothesis(t.strip(), score) for t, score in zip(texts, scores, strict=True)), n)
 
-    def _generated(self, wave: Tensor, **search: Any) -> Any:
-        """What the search finds in a wave [N]."""
+    @property
+    def _multilingual(self) -> bool:
+        """Models for English alone refuse the choice of a language."""
+        return bool(getattr(self.model.generation_config, "is_multilingual", False))
+
+    def _features(self, wave: Tensor) -> Tensor:
+        """What the model hears of a wave [N]."""
         window = int(self.processor.feature_extractor.n_samples)
         if len(wave) > window:
             raise ValueError(
@@ -69,11 +82,8 @@ class Whisper(Recogniser):
                 "s: split it, cutting it would drop words"
             )
         inputs = self.processor.feature_extractor(wave.numpy(), sampling_rate=self.rate, return_tensors="pt")
-        features = inputs["input_features"].to(self.device, self.model.dtype)
-        # models for English alone refuse the choice of a language
-        multilingual = getattr(self.model.generation_config, "is_multilingual", False)
-        options = {"language": "en", "task": "transcribe"} if multilingual else {}
-        return self.model.generate(features, do_sample=False, **options, **search)
+        features: Tensor = inputs["input_features"].to(self.device, self.model.dtype)
+        return features
 
 
 class Wav2Vec2(Recogniser):
@@ -129,7 +139,7 @@ class Wav2Vec2(Recogniser):
             self._logits(wave).float().log_softmax(-1).numpy(force=True),
             [" " if label == tokenizer.word_delimiter_token else label for label in labels],
             blank=tokenizer.pad_token_id,
-            banned=set(tokenizer.all_special_ids) - {tokenizer.pad_token_id},
+            banned=set(tokenizer.all_special_ids) - {tokenizer.pad_token_id, tokenizer.word_delimiter_token_id},
             width=max(n, self.beams),
             language_model=self.language_model,
             language_weight=self.language_weight,

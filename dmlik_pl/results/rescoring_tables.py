@@ -28,6 +28,11 @@ _NORMALISATION = {
 }
 
 
+_ALIGNMENTS = {
+    "search": "the best path for this very mel (alignment: search)",
+    "durations": "predicted durations, stretched to the mel's length (alignment: durations)",
+}
+
 _REPAIRED = (
     "Equal scores: the expected errors of a fair draw among them. Random: the expectation over the list. Oracle: "
     "fewest and most word errors in each list."
@@ -88,8 +93,29 @@ def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.Data
         )
     if "unconditional" in lists.scores and not lists.centred(lists.scores["unconditional"]).any():
         caption += " The unconditional likelihood is the same for all of a list, so it cannot change a choice."
+    caption += _likelihoods(frame, lists)
     caption += f" Records: {describe(frame, failed)}"
     return Table(study, caption, _shown(lines, raw["strategy"], "choice by"), raw)
+
+
+def _likelihoods(frame: pd.DataFrame, lists: NBestLists) -> str:
+    """How the likelihoods of this run were made; nothing for stored ones."""
+    if "alignment" not in frame:
+        return ""
+    policies = " / ".join(_ALIGNMENTS.get(policy, policy) for policy in sorted(set(frame["alignment"].dropna())))
+    text = f" Tokens get their frames by {policies}."
+    if lists.protocol == "published":
+        return text + (
+            " Every hypothesis has one probe of its own: its noise counts in full. Durations have no probability. The "
+            "published recogniser heard recordings at the wrong rate, which is not repeated; nor are padded frames "
+            "counted in the prior."
+        )
+    text += " All hypotheses of a list share grid and probes."
+    if "duration" in lists.scores:
+        text += " Duration: log-probability of the frames that tokens got."
+    if "unconditional" in lists.scores:
+        text += " Unconditional: under the average over time of the hypothesis's own means, which has no word left."
+    return text
 
 
 def _test_table(study: str, raw: pd.DataFrame) -> list[Table]:
