@@ -87,10 +87,11 @@ def _time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Tab
                 with_error(value, error) for value, error in zip(raw[name], raw[f"{name}_standard_error"], strict=True)
             ]
     shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=headings)
+    marginal = " BPD marginal is its density at its own time t." if "BPD marginal" in lines else ""
     caption = (
         f"Time sweep, noise (t = 1) to data (t = 0). {describe(frame, failed)} BPD (bits per dimension) reads x_t as "
-        "data at t = 0; BPD marginal is its density at its own time t. σ is the noise-to-signal ratio. Values are "
-        "means over samples ± standard error (sampling and probes)."
+        f"data at t = 0.{marginal} σ is the noise-to-signal ratio. Values are means over samples ± standard error "
+        "(sampling and probes)."
     )
     caption = " ".join(filter(None, (caption, protocol_caption(frame))))
     if raw["non_finite"].any():
