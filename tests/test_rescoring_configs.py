@@ -2,14 +2,21 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import evaluate
+from dmlik_pl.models import GradTTS
+from dmlik_pl.models.grad_tts import write_network
 from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.speech.audio import write
 from dmlik_pl.speech.nbest import read as read_lists
+from dmlik_pl.studies import rescoring
 
 LISTS = Path(__file__).parent / "data" / "nbest"
 PUBLISHED = "model.studies.rescoring.init_args.protocol"
@@ -185,3 +192,77 @@ def test_missing_weights_are_one_plain_message(config: str, tmp_path: Path, monk
     assert message.startswith(f"error: no Grad-TTS at {absent!r}") and "github.com/huawei-noah" in message
     assert "Union" not in message and "Namespace" not in message
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Grad-TTS of random weights, lists of two utterances and the recording of each."""
+    root = tmp_path_factory.mktemp("speech")
+    torch.manual_seed(0)
+    sizes = {"n_enc_channels": 12, "filter_channels": 16, "filter_channels_dp": 8, "n_enc_layers": 1, "dec_dim": 8}
+    write_network(root / "model", GradTTS(**sizes))
+    lines = ["utterance_id,reference,hypothesis,am_score"]
+    for name in ("LJ001-0001", "LJ001-0002", "LJ001-0003"):
+        lines += [f"{name},an ox,an ox,2", f"{name},an ox,an axe,1", f"{name},an ox,{'ox ' * 30},0"]
+    (root / "lists.csv").write_text("\n".join(lines) + "\n")
+    (root / "wavs").mkdir()
+    for name in ("LJ001-0001", "LJ001-0002"):
+        write(root / "wavs" / f"{name}.wav", 0.1 * torch.randn(4096))
+    return root
+
+
+@pytest.mark.parametrize("protocol", ["repaired", "published"])
+def test_the_official_model_rescores_stored_lists(
+    protocol: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # random weights are stiff, and the published tolerance would take minutes
+    monkeypatch.setattr(rescoring, "PUBLISHED_SOLVER", replace(rescoring.PUBLISHED_SOLVER, rtol=0.01, atol=0.01))
+    folder = run(
+        [
+            *("--config", "grad_tts_rescoring.yaml", "--model.diffusion.path", str(speech / "model")),
+            *("--data.path", str(speech / "lists.csv"), "--data.audio", str(speech / "wavs")),
+            *("--model.solver.nodes", "9", "--model.divergence.probes", "1", f"--{PUBLISHED}", protocol),
+            *("--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+        ],
+        tmp_path,
+    )
+    records = read(folder)["rescoring"]
+    assert len(records) == 9 and set(records["protocol"]) == {protocol}
+    reasons = records["excluded"].str.partition(":")[0].tolist()
+    assert reasons == ["", "", "alignment impossible"] * 2 + ["no audio file"] * 3
+    usable = records[records["excluded"] == ""]
+    assert usable["score_likelihood"].notna().all() and set(usable["dims"]) == {80 * 16}
+    caption = (folder / "tables" / "rescoring.md").read_text()
+    if protocol == "published":
+        assert usable["solver"].str.contains("dopri5").all() and "score_unconditional" not in records
+        assert "one probe of its own" in caption and "wrong rate" in caption and "one draw" in caption
+        assert "oracle best" in rates(folder) and "random (one draw)" in rates(folder)
+    else:
+        assert usable["solver"].str.contains("9 nodes").all() and usable["score_unconditional"].notna().all()
+        assert "share grid and probes" in caption and "alignment: search" in caption
+        names = {"likelihood", "likelihood − unconditional", "likelihood + duration", "acoustic + w likelihood"}
+        assert names <= set(rates(folder))
+        assert "repeat" in set(pd.read_csv(folder / "tables" / "rescoring_reliability.csv")["route"])
+    lists = pd.read_csv(folder / "tables" / "rescoring_lists.csv").iloc[0]
+    assert (lists["lists"], lists["lost"], lists["excluded"]) == (2, 1, 5)
+
+
+def test_the_embedded_recogniser_and_model_rescore(tmp_path: Path) -> None:
+    study = "--model.studies.rescoring.init_args"
+    folder = run(
+        [
+            *("--config", "spoken_rescoring.yaml", "--data.limit", "2", "--model.solver.nodes", "7"),
+            *(f"{study}.hypotheses", "3", f"{study}.unconditional", "false", f"{study}.repeat", "false"),
+            *("--trainer.accelerator", "cpu"),
+        ],
+        tmp_path,
+    )
+    records = read(folder)["rescoring"]
+    assert records["sample_id"].nunique() == 2 and records.groupby("sample_id").size().between(2, 3).all()
+    assert set(records["recogniser"]) == {"WordLoop"} and set(records["normalisation"]) == {"whisper"}
+    assert (records["excluded"] == "").all() and np.isfinite(records["score_likelihood"]).all()
+    assert set(records["voice"]) <= {"en-us", "en-us+f2"}
+    # The likelihood hears the words: what the recogniser's rivals change costs hundreds of nats.
+    errors = records.groupby("sample_id").apply(lambda part: part.loc[part["score_likelihood"].idxmax(), "errors"])
+    assert errors.sum() <= records.groupby("sample_id")["errors"].mean().sum()
+    assert rates(folder)["oracle best"] <= rates(folder)["likelihood"] <= rates(folder)["oracle worst"]

@@ -8,6 +8,7 @@ their likelihoods have in common cannot change a choice. They are scored again w
 of a choice is noise.
 """
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -152,7 +153,7 @@ class Rescoring(Study):
                 aligned[place] = model.align(tokens, mel, self.alignment, batch.speaker[b])
             except ValueError as error:
                 excluded[place] = str(error)
-        columns, failures = self._scores(model, mel, batch.speaker[b], name, rows, aligned, estimator)
+        columns, made, failures = self._scores(model, mel, batch.speaker[b], name, rows, aligned, estimator)
         for place, failure in failures.items():
             excluded[place] = f"no likelihood: {failure}"
         rules = str(rows["normalisation"].iloc[0]), str(rows["duplicates"].iloc[0])
@@ -164,7 +165,8 @@ class Rescoring(Study):
             "protocol": "published" if self.published else "repaired",
             "frames": mel.shape[-1],
         } | {attribute: values[b] for attribute, values in batch.attributes.items()}
-        return Outcome(name, rows=rows.assign(**settings).to_dict("records"))
+        records = rows.assign(**settings).to_dict("records")
+        return Outcome(name, rows=[record | made.get(place, {}) for place, record in enumerate(records)])
 
     def _list(self, model: SpeechModel, batch: Any, b: int) -> pd.DataFrame:
         """The rows of an utterance's list, from the data or from the recogniser; one without text if it hears none."""
@@ -181,7 +183,7 @@ class Rescoring(Study):
             | {f"score_{part}": value for part, value in hypothesis.parts.items()}
             for number, hypothesis in enumerate(found, start=1)
         ]
-        nothing = [about | {"row": 1, "hypothesis": "", "score_acoustic": np.nan}]
+        nothing = [about | {"row": 1, "hypothesis": "", "score_acoustic": math.nan}]
         return check(pd.DataFrame(rows or nothing), self.normalisation, self.duplicates)
 
     def _tokens(self, text: str) -> Tensor:
@@ -199,16 +201,17 @@ class Rescoring(Study):
         rows: pd.DataFrame,
         aligned: dict[int, Aligned],
         estimator: Estimator,
-    ) -> tuple[dict[str, list[Any]], dict[int, str]]:
-        """Columns of all rows, None or NaN where there is no alignment, and why aligned rows have no likelihood."""
+    ) -> tuple[dict[str, list[float]], dict[int, dict[str, Any]], dict[int, str]]:
+        """Columns of all rows, NaN without a likelihood; how those were made that there are, and why the others failed."""
         scores = ["likelihood", "unconditional"] if self.unconditional else ["likelihood"]
         numbers = [f"{kind}_{score}" for score in scores for kind in ("score", "standard_error")]
         numbers += ["behind", "behind_standard_error"] + ([] if self.published else ["score_duration"])
         numbers += ["repeat_likelihood"] if self.repeat else []
-        columns: dict[str, list[Any]] = {key: [np.nan] * len(rows) for key in numbers}
-        columns |= {key: [None] * len(rows) for key in _SETTINGS}
+        columns = {key: [math.nan] * len(rows) for key in numbers}
+        made: dict[int, dict[str, Any]] = {}
+        failures: dict[int, str] = {}
         if not aligned:
-            return columns, {}
+            return columns, made, failures
         flow, estimator = self._flow(model), self._estimator(estimator)
         places = list(aligned)
         # Equal texts have one likelihood; only a probe of its own could tell them apart.
@@ -226,7 +229,7 @@ class Rescoring(Study):
             again = self._likelihood(model, flow, estimator, mel, means[:count], speaker, others)
         lists = [range(start, start + len(order)) for start in range(0, len(means), len(order))]
         errors = {score: self._standard_errors(result.select(part)) for score, part in zip(scores, lists, strict=True)}
-        settings, failures = likelihood_columns(result, estimator, flow), {}
+        settings = likelihood_columns(result, estimator, flow)
         best = int(result.log_p[: len(order)].nan_to_num(-torch.inf).argmax())
         for place, key in zip(places, keys, strict=True):
             k = order.index(key)
@@ -242,9 +245,8 @@ class Rescoring(Study):
             columns["behind"][place], columns["behind_standard_error"][place] = float(behind), float(error)
             if not self.published:
                 columns["score_duration"][place] = aligned[place].duration_log_p
-            for setting in _SETTINGS:
-                columns[setting][place] = settings[k][setting]
-        return columns, failures
+            made[place] = {setting: settings[k][setting] for setting in _SETTINGS}
+        return columns, made, failures
 
     def _standard_errors(self, scores: LogLikelihood) -> Tensor:
         """Standard errors of a list's scores, nats, [M]: of what is not common to all of them, where probes are shared.
