@@ -96,7 +96,7 @@ def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
     texts = frame.drop_duplicates("sample_id").set_index("sample_id")["text"]
     figure = Figure(figsize=(2.2 * len(titles), 0.3 + 1.5 * len(shown)), layout="constrained")
     rows = figure.subplots(len(shown), len(titles), squeeze=False)
-    for (name, path), row in zip(shown, rows, strict=True):
+    for i, ((name, path), row) in enumerate(zip(shown, rows, strict=True)):
         picture = np.asarray(Image.open(path).convert("RGB"))
         width = picture.shape[1] // len(titles)
         for axes, place in zip(row, order, strict=True):
@@ -104,7 +104,7 @@ def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            if row is rows[0]:
+            if i == 0:
                 axes.set_title(titles[place], fontsize=9)
         text = str(texts[name])
         row[0].set_xlabel(text if len(text) < 40 else text[:38] + "…", fontsize=8, loc="left")

@@ -162,8 +162,8 @@ def bootstrap_mean_interval(
     values = np.asarray(values, dtype=np.float64)
     if values.size < 2:
         raise ValueError(f"a bootstrap needs at least 2 samples, got {values.size}")
-    if np.ptp(values) == 0:
-        return Interval(float(values[0]), float(values[0]))
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal but for rounding
+        return Interval(float(values.mean()), float(values.mean()))
     result = stats.bootstrap(
         (values,),
         np.mean,
