@@ -22,7 +22,7 @@ import rich.console
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.protocol import is_published
-from dmlik_pl.results.rescoring import BEST, RANDOM, WORST, strategies, word_error_summary
+from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.summaries import accuracy_summary, class_average_summary, sweep_summary
@@ -117,7 +117,7 @@ def _speech_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
 
 
 def _rescoring(frame: pd.DataFrame) -> Iterator[Cell]:
-    columns = {"acoustic": "AM Score", "likelihood": "Grad-TTS LL", RANDOM: "Random"}
+    columns = {"acoustic": "AM Score", "likelihood": "Grad-TTS LL", RANDOM: "Random", ONE_DRAW: "Random"}
     columns |= {BEST: "Oracle Best", WORST: "Oracle worst"}
     lists = NBestLists.from_records(frame)
     for row in word_error_summary(lists, strategies(lists)).to_dict("records"):

@@ -202,7 +202,7 @@ class Rescoring(Study):
         aligned: dict[int, Aligned],
         estimator: Estimator,
     ) -> tuple[dict[str, list[float]], dict[int, dict[str, Any]], dict[int, str]]:
-        """Columns of all rows, NaN without a likelihood; how those were made that there are, and why the others failed."""
+        """Columns of all rows, NaN without a likelihood; how each likelihood was made; why the others failed."""
         scores = ["likelihood", "unconditional"] if self.unconditional else ["likelihood"]
         numbers = [f"{kind}_{score}" for score in scores for kind in ("score", "standard_error")]
         numbers += ["behind", "behind_standard_error"] + ([] if self.published else ["score_duration"])
