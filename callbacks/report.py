@@ -8,10 +8,12 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.records import RecordWriter
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.rescoring import strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.summaries import sweep_summary
 from dmlik_pl.results.table import Table
+from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = ["ReportLogger"]
 
@@ -65,6 +67,10 @@ def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
             for row in text_gain_summary(frame).itertuples():
                 numbers[f"{study}/nats_a_frame_{row.alignment}_{row.alternative}"] = row.gain_per_frame
                 numbers[f"{study}/helps_{row.alignment}_{row.alternative}"] = row.helps
+        elif kind_of(study, frame) == "rescoring" and (frame["excluded"] == "").any():
+            lists = NBestLists.from_records(frame)
+            rates = word_error_summary(lists, strategies(lists), resamples=1)
+            numbers |= {f"{study}/wer_{row.strategy}": float(row.wer) for row in rates.itertuples()}
     return numbers
 
 

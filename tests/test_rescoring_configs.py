@@ -13,6 +13,7 @@ import torch
 import evaluate
 from dmlik_pl.models import GradTTS
 from dmlik_pl.models.grad_tts import write_network
+from dmlik_pl.results.compare import compare
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.speech.audio import write
 from dmlik_pl.speech.nbest import read as read_lists
@@ -57,6 +58,9 @@ def test_published_lists_give_their_rates_without_a_model(
     written = {path.stem for path in (folder / "tables").glob("*.csv")}
     assert {"rescoring", "rescoring_tests", "rescoring_lists", "rescoring_correlation"} <= written
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"rescoring", "rescoring_correlation"}
+    (log,) = folder.glob("log/metrics.csv")
+    logged = pd.read_csv(log).iloc[-1]
+    assert 100 * logged["rescoring/wer_likelihood"] == pytest.approx(expected[1], abs=0.005)
     records = read(folder)["rescoring"]
     assert set(records["kind"]) == {"rescoring"} and records["sample_id"].nunique() == 95
     assert len(records) == len(read_lists(LISTS / f"nbest_{name}.csv.gz"))
@@ -71,6 +75,9 @@ def test_published_protocol_repeats_the_published_choices(tmp_path: Path) -> Non
     assert 19.42 <= found["random (one draw)"] <= 21.28  # holds 95 % of all draws; the paper's was 20.2
     caption = (folder / "tables" / "rescoring.md").read_text()
     assert "Protocol: published" in caption and "one draw" in caption and "rounded" in caption
+    (beside,) = compare(read(folder), 2, "wav2vec2")
+    assert len(beside.raw) == 5 and beside.raw["difference"].abs().max() < 1
+    assert beside.raw.set_index("column")["difference"].drop("Random").abs().max() < 0.06
 
 
 def small_lists(path: Path) -> Path:
