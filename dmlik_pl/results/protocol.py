@@ -5,7 +5,8 @@ as the paper's code did, for numbers to compare with the printed ones. Such a st
 `deviations`: a tuple of phrases, one for each departure from good practice, as they apply to its settings; none under
 "repaired". What the published code did and the study does not, for instance a plain bug, is a phrase too that begins
 with "not reproduced:". :func:`protocol_columns` puts all this into each record, :func:`protocol_caption` takes it out
-again for the caption of a table, so that tables need to know nothing of the study.
+again for the caption of a table, so that tables need to know nothing of the study. A table that itself does otherwise
+under a protocol asks :func:`is_published`, and may say in its own words what it does.
 """
 
 from __future__ import annotations
