@@ -1,5 +1,6 @@
 """Sends tables, figures and the sweep over time to the loggers of a run."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.records import RecordWriter
+from dmlik_pl.results.adaptation_summaries import adaptation_summary
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.rescoring import strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
@@ -67,6 +69,15 @@ def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
             for row in text_gain_summary(frame).itertuples():
                 numbers[f"{study}/nats_a_frame_{row.alignment}_{row.alternative}"] = row.gain_per_frame
                 numbers[f"{study}/helps_{row.alignment}_{row.alternative}"] = row.helps
+        elif kind_of(study, frame) == "adaptation":
+            summary = adaptation_summary(frame)
+            several = summary["mean"].nunique() > 1
+            for row in summary.to_dict("records"):
+                way = f"{row['forward']}-{row['reverse']}" if row["stage"] == "adapted" else row["stage"]
+                way += f"_{row['blur_kernel']:g}_{row['blur_sigma']:g}" if several else ""
+                for name in ("wer", "bpd", "speaker_similarity"):
+                    if math.isfinite(row[name]):
+                        numbers[f"{study}/{name}_{way}"] = float(row[name])
         elif kind_of(study, frame) == "rescoring" and (frame["excluded"] == "").any():
             lists = NBestLists.from_records(frame)
             rates = word_error_summary(lists, strategies(lists), resamples=1)

@@ -109,6 +109,11 @@ def test_table_3_comes_from_the_embedded_configuration(spoken: tuple[list[str], 
         assert words in table, words
     assert {path.stem for path in (folder / "tables").glob("*.csv")} >= {"adaptation_paired", "adaptation_round_trip"}
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"adaptation", "adaptation_pictures"}
+    logged = pd.read_csv(folder / "log" / "metrics.csv").iloc[-1]
+    assert logged["adaptation/wer_vocoded"] <= 1 and logged["adaptation/bpd_data"] == pytest.approx(
+        frame.loc[frame["stage"] == "data", "bpd"].mean()
+    )
+    assert "adaptation/speaker_similarity_RK45-Euler" in logged and "adaptation/bpd_vocoded" not in logged
     sounds = sorted(path.stem for path in (folder / "sound" / "adaptation").glob("test-00000*.wav"))
     ways = ["RK45-Euler", "RK45-RK45", "source", "stochastic-Euler", "vocoded"]
     assert sounds == [f"test-00000-en-us+klatt2-{way}" for way in ways]
