@@ -131,6 +131,17 @@ def test_published_lists(published: dict[str, NBestLists]) -> None:
     assert (wav2vec2["hypotheses"], wav2vec2["repeated"], wav2vec2["undecidable"]) == (8998, 186, 1)
 
 
+def test_lists_that_probe_noise_decides_are_counted() -> None:
+    texts = {"reference": "a b", "hypothesis": ["a b", "a", "b"] * 2, "score_likelihood": [3.0, 2.0, 1.0] * 2}
+    frame = check(pd.DataFrame({"sample_id": ["u"] * 3 + ["v"] * 3, "row": range(1, 7), **texts}))
+    lists = NBestLists.from_records(frame)
+    assert list_summary(frame, lists)["close"] is None
+    frame["behind"], frame["behind_standard_error"] = [0.0, 1.0, 2.0] * 2, [0.0, 0.52, 0.1, 0.0, 0.5, 0.1]
+    assert list_summary(frame, lists)["close"] == 1  # 1.0 < 1.96 * 0.52
+    frame["behind_standard_error"] = np.nan
+    assert list_summary(frame, lists)["close"] is None
+
+
 def test_ties_are_fair_draws() -> None:
     lists = lists_of([(0, 1, 3), (4, 1, 3), (2, 0, 5)], [(1, 0, 0)])
     assert selected_errors(lists, lists.scores["acoustic"]).tolist() == [2, 1]

@@ -116,3 +116,11 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setattr(extra.importlib, "import_module", absent)
     with pytest.raises(ModuleNotFoundError, match=r"needs unidecode.*pip install 'dmlik-pl\[speech\]'"):
         clean_english("text")
+
+
+def test_characters_without_a_symbol_are_named() -> None:
+    front_end = EnglishFrontEnd()
+    assert front_end.unknown('It\'s 20 déjà vu, "quoted" — Dr. Smith: 50') == ""
+    assert front_end.unknown("rain & 5% ☃ & snow_") == "☃&%_"
+    assert front_end.unknown("a {HH AW1 S} %") == "%"
+    assert EnglishFrontEnd(dictionary=False).unknown("castle + door") == "+"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from dmlik_pl.results.paired import matched_pairs, permutation_p_value, random_choice_distribution, tail_p_value
 from dmlik_pl.results.resampling import ratio_intervals
@@ -238,8 +239,9 @@ def list_summary(frame: pd.DataFrame, lists: NBestLists) -> dict[str, Any]:
 
     Returns:
         Counts: lists, singletons, hypotheses, size_* (min, median, mean, max), words, repeated (texts of a list that
-        occur again with other scores), undecidable (lists whose hypotheses all have equally many errors), rows,
-        excluded, lost (utterances without a usable row) and `reasons`, a count of each reason.
+        occur again with other scores), undecidable (lists whose hypotheses all have equally many errors), close (where
+        errors of differences are known, lists whose likeliest hypothesis is not ahead of all others by 1.96 of them;
+        else None), rows, excluded, lost (utterances without a usable row) and `reasons`, a count of each reason.
     """
     sizes = lists.sizes
     reasons = frame.loc[frame["excluded"] != "", "excluded"].str.replace(r" row \d+$", " row", regex=True)
@@ -256,11 +258,21 @@ def list_summary(frame: pd.DataFrame, lists: NBestLists) -> dict[str, Any]:
         "words": int(lists.words.sum()),
         "repeated": int(repeated.sum()),
         "undecidable": int((equal & (sizes > 1)).sum()),
+        "close": _close(frame),
         "rows": len(frame),
         "excluded": len(reasons),
         "lost": len({*frame["sample_id"]} - {*lists.utterances} - {""}),
         "reasons": {str(reason): int(count) for reason, count in reasons.value_counts().items()},
     }
+
+
+def _close(frame: pd.DataFrame) -> int | None:
+    """Lists in which probe noise alone may decide which hypothesis is the likeliest; None if the noise is not known."""
+    if "behind" not in frame or frame["behind_standard_error"].isna().all():
+        return None
+    rivals = frame[(frame["excluded"] == "") & (frame["behind"] > 0)]
+    near = rivals["behind"] <= norm.ppf(0.975) * rivals["behind_standard_error"]
+    return int(rivals.loc[near, "sample_id"].nunique())
 
 
 def _first_highest(lists: NBestLists, score: np.ndarray) -> np.ndarray:

@@ -151,6 +151,7 @@ def _list_table(study: str, frame: pd.DataFrame, lists: NBestLists) -> Table:
         "lists": summary["lists"],
         "lists of one hypothesis": summary["singletons"],
         "lists of several, all with equally many errors": summary["undecidable"],
+        **({} if summary["close"] is None else {"lists whose likeliest is not ahead of probe noise": summary["close"]}),
         "hypotheses": summary["hypotheses"],
         "list size: least, median, mean, most": "{size_min}, {size_median:g}, {size_mean:.2f}, {size_max}".format(
             **summary
