@@ -39,7 +39,7 @@ TINY = {
     "pe_scale": 20,
 }
 SOLVER = Multistep(nodes=9)
-SHIPPED_BITS = -0.19  # per dimension, of the first test utterance under the shipped model
+SHIPPED_BITS = -0.15  # per dimension, of the first 96 frames of the test data under the shipped model
 
 
 def tiny(output: str = "unused", **options) -> GradTTSTraining:
@@ -397,11 +397,12 @@ def test_the_shipped_model_speaks_its_texts_in_both_voices():
 
 def test_the_shipped_model_hears_its_text_and_its_voice():
     model, utterance = TextToSpeech("spoken-grad-tts"), Spoken(test_size=1).test_set()[0]
-    mu = model.align(utterance.tokens, utterance.mel, "search", utterance.speaker).mu
+    mel = utterance.mel[:, :96]
+    mu = model.align(utterance.tokens, utterance.mel, "search", utterance.speaker).mu[:, :96]
     found, without_text, other_voice = (
         log_likelihood(
             model.flow(),
-            model.pad(utterance.mel),
+            model.pad(mel),
             model.condition([mean], [speaker]),
             solver=Multistep(nodes=25),
             sample_ids=[utterance.sample_id],
