@@ -119,6 +119,21 @@ def test_durations_of_the_model_by_name(model: Path, tmp_path: Path) -> None:
     assert "their length is their own" in caption and "WER" not in caption
 
 
+def test_the_shipped_model_speaks_and_hears_the_text(tmp_path: Path) -> None:
+    config = settings(tmp_path, {"times": [1.0, 0.0], "log_f0": False})
+    few = ["--data.limit", "1", "--model.solver.nodes", "13", "--model.studies.text_gain.alignments", "[search]"]
+    assert evaluate.cli_main(["--config", config, "--runs", str(tmp_path / "runs"), *DEVICES, *few]) == 0
+    records = read(only_run(tmp_path / "runs"))
+    data, vocoded, noise, sample = records["speech_sweep"].to_dict("records")
+    assert [row["word_errors"] for row in (data, vocoded, sample)] == [0, 0, 0]
+    assert vocoded["speaker_similarity"] > sample["speaker_similarity"] > noise["speaker_similarity"]
+    assert vocoded["cepstral_distortion"] < sample["cepstral_distortion"] < noise["cepstral_distortion"]
+    assert data["bpd"] < 0.6 < 1.9 < noise["bpd"]  # the marginal of noise has 2.05 bits
+    gain = records["text_gain"]
+    assert gain["alternative"].tolist() == ["mean", "shuffled"]
+    assert (gain["gain"] / gain["frames"] > 3).all() and gain["decided"].all()
+
+
 def test_the_recogniser_knows_the_corpus_words() -> None:
     config = yaml.safe_load((CONFIGS / "spoken_sweep.yaml").read_text())
     recogniser = config["model"]["studies"]["speech_sweep"]["init_args"]["recogniser"]
