@@ -292,6 +292,7 @@ class TestTable:
         assert with_error(0.5, math.nan) == "0.5"
         assert with_error(math.nan, 1.0) == "–"
         assert with_error(math.inf, 1.0) == "inf"
+        assert with_error(1 - 1e-16, 2e-17) == "1"
         assert percent_with_interval(0.5, wilson_interval(5, 10)) == "50.0 [24–76]"
         assert (probability(0.0004), probability(0.0123), probability(math.nan)) == ("<0.001", "0.012", "–")
 

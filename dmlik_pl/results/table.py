@@ -16,6 +16,7 @@ __all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability"
 
 MISSING = "–"
 _MOST_COLUMNS = 9
+_ROUNDING = 1e-12
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -110,11 +111,11 @@ def with_error(value: float, error: float) -> str:
 
     Args:
         value: The value; NaN shows as missing.
-        error: Its standard error; if it is NaN, infinite or exactly 0, the value stands alone.
+        error: Its standard error; if it is NaN, infinite, or 0 up to rounding, the value stands alone.
     """
     if math.isnan(value):
         return MISSING
-    if error == 0 or not math.isfinite(error) or not math.isfinite(value):
+    if error <= _ROUNDING * abs(value) or not math.isfinite(error) or not math.isfinite(value):
         return f"{value:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
