@@ -183,7 +183,9 @@ class TestWordLoopLists:
             Deaf().hypotheses(wave, Espeak.rate, 2)
 
 
-class TestWhisperLists(TinyWhisper):
+class TestWhisperLists:
+    folder = TinyWhisper.__dict__["folder"]
+
     def test_beams_are_scored_by_their_tokens(self, folder: Path) -> None:
         whisper, wave = Whisper(folder, beams=2), noise(16_000, 0)
         found = whisper.hypotheses(wave, 16_000, 4)
@@ -206,17 +208,16 @@ class TestWhisperLists(TinyWhisper):
         texts = [text.strip() for text in original(asked[0], skip_special_tokens=True)]
         tokens = asked[0][texts.index(found[0].text)]
         prompt = len(tokenizer.prefix_tokens)
-        end = (
-            int((tokens[prompt:] == tokenizer.eos_token_id).nonzero()[0]) + prompt + 1
-            if (tokens[prompt:] == tokenizer.eos_token_id).any()
-            else len(tokens)
-        )
+        ends = (tokens[prompt:] == tokenizer.eos_token_id).nonzero()
+        end = prompt + int(ends[0]) + 1 if len(ends) else len(tokens)
         logits = whisper.model(whisper._features(wave), decoder_input_ids=tokens[None, :end]).logits[0]
         log_p = logits[prompt - 1 : end - 1].log_softmax(-1).gather(1, tokens[prompt:end, None]).sum()
         assert found[0].score == pytest.approx(float(log_p), abs=1e-3)
 
 
-class TestWav2Vec2Lists(TinyWav2Vec2):
+class TestWav2Vec2Lists:
+    folder = TinyWav2Vec2.__dict__["folder"]
+
     def test_the_best_of_the_beam_is_what_was_dictated(self, folder: Path) -> None:
         model = Wav2Vec2(folder, beams=20)
         labels = ["H", "H", "<pad>", "E", "L", "<pad>", "L", "O", "|", "D", "O", "G"]
