@@ -195,16 +195,11 @@ def test_tedlium_runs_whole_from_where_its_header_says(
     assert (frame["dims"] == 80 * frame["frames"]).all() and frame["dims"].iloc[0] == 80 * 86
 
 
-def test_the_published_protocol_is_asked_for_as_the_header_says(
-    pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_published_protocol_runs_whole(pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pieces)
-    header = (CONFIGS / "tedlium_adaptation.yaml").read_text()
-    options = [word for line in header.splitlines() if line.startswith("#   --") for word in line.lstrip("# ").split()]
-    assert options[:2] == ["--model.studies.adaptation.protocol", "published"] and len(options) == 10
-    options = ["0.1" if option == "1e-5" else option for option in options]
-    config = quick("tedlium_adaptation.yaml", tmp_path)
-    arguments = ["--config", config, *QUICK[2:], *options, "--data.limit", "1", "--runs", str(tmp_path / "r")]
+    config = quick("tedlium_adaptation_published.yaml", tmp_path)
+    arguments = ["--config", config, *QUICK[2:], "--data.limit", "1", "--runs", str(tmp_path / "r")]
+    arguments += ["--model.solver.rtol", "0.1", "--model.solver.atol", "0.1"]
     arguments += ["--model.studies.adaptation.paths", "[[RK45, RK45]]"]
     assert evaluate.cli_main(arguments) == 0
     folder = only_run(tmp_path / "r")
@@ -214,6 +209,20 @@ def test_the_published_protocol_is_asked_for_as_the_header_says(
     assert frame["solver"].iloc[0].startswith("dopri5 in t") and frame["standard_error"].isna().all()
     table = (folder / "tables" / "adaptation.md").read_text()
     assert "Protocol: published" in table and "(cosine + 1) / 2" in table and "Unknown: how the printed BPD" in table
+
+
+def test_both_protocols_take_the_papers_settings() -> None:
+    repaired, published = (
+        yaml.safe_load((CONFIGS / f"tedlium_adaptation{end}.yaml").read_text())["model"] for end in ("", "_published")
+    )
+    studies = [model["studies"]["adaptation"]["init_args"] for model in (repaired, published)]
+    assert [study.pop("protocol") for study in studies] == ["repaired", "published"]
+    assert [type(study.pop("reference")) for study in studies] == [dict, str]
+    assert studies[0].pop("reference_limit") == 50 and studies[0] == studies[1]
+    assert studies[1]["blurs"] == [{"kernel": 5, "sigma": 1.0}] and studies[1]["paths"] == "paper"
+    assert studies[1]["solvers"]["Euler"]["init_args"] == {"steps": 100}
+    dopri5 = {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5}
+    assert studies[1]["solvers"]["RK45"]["init_args"] == published["solver"]["init_args"] == dopri5
 
 
 @pytest.mark.parametrize(
