@@ -269,6 +269,36 @@ def test_even_times_are_uniform_each_and_spread_together():
     assert torch.allclose(draws.sort(1).values.diff(dim=1), torch.full((), 0.25), atol=1e-6)
 
 
+def test_ragged_segments_end_up_to_three_frames_behind_their_utterance():
+    module = tiny(ragged_share=0.5)
+    lengths, segment = torch.tensor([200, 131, 64, 40]).repeat(500), 64
+    offsets = module._ragged_offsets(lengths, segment).reshape(500, 4)
+    beyond = offsets - (torch.tensor([200, 131, 64, 40]) - segment).clamp(min=0)
+    assert (offsets >= 0).all() and beyond.max() == 3
+    assert (beyond[:, 2:] <= 0).all()  # nothing to cut, nothing to choose
+    for column in (0, 1):
+        share = float((beyond[:, column] > 0).double().mean())
+        assert abs(share - 0.5) < 4 * math.sqrt(0.25 / 500)
+    assert (tiny(ragged_share=1.0)._ragged_offsets(lengths[:2], segment) - lengths[:2] + segment > 0).all()
+
+
+def test_padded_frames_of_a_ragged_segment_are_in_no_loss(batch):
+    module = tiny().eval()
+    found = module.align(batch)
+    start = batch.mel_lengths - 62  # 62 real frames, 2 padded ones
+    one = module.grad_tts.compute_loss(
+        batch.tokens, batch.token_lengths, batch.mel, batch.mel_lengths, batch.speaker, 64, offsets=start
+    )
+    error, real = 0.0, 0
+    for b, first in enumerate(start.tolist()):
+        last = int(batch.mel_lengths[b])
+        mu = (found.mu[b] @ found.path[b])[:, first:last]
+        error += float((0.5 * ((batch.mel[b, :, first:last] - mu) ** 2 + math.log(2 * math.pi))).sum())
+        real += last - first
+    assert real == 62 * len(batch)
+    assert float(one.prior.detach()) == pytest.approx(error / (80 * real), rel=1e-5)
+
+
 def test_fine_tuning_starts_from_given_weights(trained):
     folder, cli, _ = trained
     model = GradTTSTraining("unused", weights=str(folder / "model"), network={"pe_scale": 5})

@@ -193,7 +193,7 @@ class GradTTS(nn.Module):
             out_size: Length of the random segments on which the decoder is trained, a multiple of 4; None for all.
             time: Uniform numbers to use as diffusion times, [B].
             noise: Standard normal noise, [B, n_feats, T or out_size].
-            offsets: First frames of the segments, [B].
+            offsets: First frames of the segments, [B]; one that begins late ends with padded frames.
 
         Raises:
             ValueError: If a spectrogram is shorter than its tokens are many, or a length is no multiple of 4.
@@ -215,7 +215,7 @@ class GradTTS(nn.Module):
         if out_size is not None:
             start = self._draw_offsets(y_lengths, out_size) if offsets is None else offsets.to(device)
             y, attn = _cut(y, start, out_size), _cut(attn, start, out_size)
-            y_mask = length_mask(y_lengths.clamp(max=out_size), out_size)[:, None].to(x_mask)
+            y_mask = length_mask((y_lengths - start).clamp(max=out_size), out_size)[:, None].to(x_mask)
             y, attn = y * y_mask, attn * y_mask
         mu_y = mu_x @ attn
         diffusion, _ = self.decoder.compute_loss(y, y_mask, mu_y, speaker, time=time, noise=noise)

@@ -65,6 +65,9 @@ class GradTTSTraining(Training):
         encoder_steps: So many first steps train encoder and durations alone, on whole utterances: they cost little, and
             the decoder then meets means that already fit. Several processes then want the strategy
             ``ddp_find_unused_parameters_true``.
+        ragged_share: This share of the segments ends 1 to 3 frames behind its utterance's end, on padded frames. An
+            utterance that is scored or spoken is padded to a multiple of 4 frames, which a network that never met
+            padding takes for sound. Official segments of 2 s meet it where utterances are shorter.
         even_times: Spread the diffusion times of a batch evenly over (0, 1) instead of drawing each alone; the loss has
             the same mean and less noise.
     """
@@ -80,6 +83,7 @@ class GradTTSTraining(Training):
         segment_frames: int | None = 172,
         gradient_norm: float = 1.0,
         encoder_steps: int = 0,
+        ragged_share: float = 0.0,
         even_times: bool = False,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay=0.0, warmup_steps=warmup_steps)
@@ -87,6 +91,7 @@ class GradTTSTraining(Training):
         self.segment_frames = segment_frames
         self.gradient_norm = gradient_norm
         self.encoder_steps = encoder_steps
+        self.ragged_share = ragged_share
         self.even_times = even_times
         self.left_out = 0
         self.grad_tts = GradTTS(**(network or {})) if weights is None else read_network(weights, network or {})[0]
@@ -146,8 +151,17 @@ class GradTTSTraining(Training):
             out_size=cut,
             time=time,
             noise=noise,
+            offsets=self._ragged_offsets(batch.mel_lengths, cut) if cut is not None and self.ragged_share else None,
         )
         return losses._asdict()
+
+    def _ragged_offsets(self, lengths: Tensor, segment: int) -> Tensor:
+        """Random first frames of segments, of which `ragged_share` leave 1 to 3 frames to padding, [B]."""
+        room = (lengths - segment).clamp(min=0)
+        within = (torch.rand(lengths.shape, device=lengths.device) * (room + 1)).long()
+        beyond = room + torch.randint(1, 4, lengths.shape, device=lengths.device)
+        ragged = torch.rand(lengths.shape, device=lengths.device) < self.ragged_share
+        return torch.where(ragged & (room > 0), beyond, within)
 
     def encoder_losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return the losses of durations and encoder on whole utterances, by name."""
