@@ -18,7 +18,7 @@ __all__ = ["run_folder", "write_settings"]
 # What may change between two starts of one run: it changes no result.
 IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
 _NUMBERS = ("flow", "speech", "models", "studies", "metrics")
-_WEIGHTS = (".safetensors", ".pt", ".json")
+_WEIGHTS = (".safetensors", ".pt", ".json", ".nemo", ".arpa")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 
@@ -83,7 +83,7 @@ def _texts(settings: Any) -> Iterator[str]:
 def _fingerprint(text: str) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of the weights in a folder or file; None for a text that names neither."""
     path = Path(locate(text))
-    if text and path.is_file():
+    if text and path.is_file() and path.suffix in _WEIGHTS:
         return _stamps([path])
     if not text or not path.is_dir():
         return None
