@@ -238,3 +238,36 @@ def test_settings_of_the_gain_are_checked() -> None:
     for wrong in ({"alignments": []}, {"alternatives": ["mean", "mean"]}):
         with pytest.raises(ValueError, match="one or more different values"):
             TextGain(**wrong)
+
+
+def test_the_published_protocol_scores_padding_and_names_what_it_does(model: ToySpeech) -> None:
+    batch = make_utterances(model, TEXTS[:1], FRAMES[:1])
+    batch.audio[0] = torch.full_like(batch.audio[0], 1e-4)
+    study = SpeechSweep(times=[1.0, 0.0], alignment="durations", protocol="published")
+    (outcome,) = study.measure(model, batch, exact_estimator())
+    data, _, noise, sample = outcome.rows
+    # 22 frames are padded to 24: zeros under a mean of zero.
+    padded = [
+        model.pad(value)[0] for value in (batch.mel[0], model.align(batch.tokens[0], batch.mel[0], "durations").mu)
+    ]
+    r_min = float(model.schedule.at(model.schedule.t_min).r)
+    expected = model.log_prob(*padded, 1.0, r_min)
+    assert data["log_p"] == pytest.approx(expected, abs=NATS)
+    assert data["dims"] == BANDS * 22
+    assert data["bpd"] == pytest.approx(-expected / (BANDS * 22 * math.log(2)), abs=1e-3)
+    assert data["bpd_marginal"] is None and noise["bpd"] > sample["bpd"]
+    assert [row["log_f0_rmse"] for row in outcome.rows] == [0.0] * 4  # where the repaired protocol has no value
+    assert data["protocol"] == "published" and "probes of its own" in data["deviations"]
+
+
+def test_stages_share_probes_unless_published(model: ToySpeech) -> None:
+    batch = make_utterances(model, TEXTS[:1], FRAMES[:1])
+    noisy = Estimator(solver=Multistep(9), divergence=Hutchinson(1, "gaussian"), double=True)
+    terms = {}
+    for protocol in ("repaired", "published"):
+        study = SpeechSweep(times=[1.0, 0.0], protocol=protocol, **DEAF)
+        rows = study.measure(model, batch, noisy)[0].rows
+        terms[protocol] = {row["divergence_term"] for row in rows if row["log_p"] is not None}
+    # The toy's trace is the same everywhere: what differs is the probes.
+    assert len({round(term, 6) for term in terms["repaired"]}) == 1
+    assert len({round(term, 6) for term in terms["published"]}) == 3

@@ -18,7 +18,7 @@ __all__ = ["run_folder", "write_settings"]
 # What may change between two starts of one run: it changes no result.
 IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
 _NUMBERS = ("flow", "speech", "models", "studies", "metrics")
-_WEIGHTS = (".safetensors", ".pt", ".json", ".nemo", ".arpa")
+_WEIGHTS = (".safetensors", ".pt", ".json", ".nemo", ".arpa", ".gz")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 

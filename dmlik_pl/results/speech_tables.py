@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dmlik_pl.results.frames import describe
+from dmlik_pl.results.protocol import protocol_caption
 from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.table import MISSING, Table, percent, probability, short, with_error
 from dmlik_pl.results.tables import register_tables
@@ -62,6 +63,8 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: l
         "the durations, which the records hold as duration_log_p. σ is the noise-to-signal ratio. Data: the recording. "
         f"Vocoded: its own mel through {vocoder}, which is what the vocoder alone costs; every x_t goes through it too."
     )
+    if sentence := protocol_caption(frame):
+        caption += f" {sentence}"
     if "log-F0 RMSE" in lines:
         caption += " log-F0 RMSE: of ln F0, in nats, where both are voiced."
     if "MCD (dB)" in lines:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition
@@ -94,6 +95,8 @@ class Listener(nn.Module):
         speaker_encoder: For the similarity of voices; None for none.
         cepstral_distortion: Whether to take the mel-cepstral distortion.
         log_f0: Whether to take the error of the logarithmic pitch.
+        published: Analyse waves as the paper's code did: cepstra of frames of 512 samples in [-1, 1], and no error of
+            the pitch where none is defined.
     """
 
     def __init__(
@@ -102,12 +105,14 @@ class Listener(nn.Module):
         speaker_encoder: SpeakerEncoder | None,
         cepstral_distortion: bool,
         log_f0: bool,
+        published: bool = False,
     ) -> None:
         super().__init__()
         self.recogniser = recogniser
         self.speaker_encoder = speaker_encoder
         self.cepstral_distortion = cepstral_distortion
         self.log_f0 = log_f0
+        self.published = published
 
     def forward(self, text: str, reference: Tensor, waves: Sequence[Tensor], rate: int) -> list[dict[str, Any]]:
         """Listen to waves of one utterance.
@@ -151,14 +156,20 @@ class Listener(nn.Module):
             for row, k in zip(rows, source, strict=True):
                 row["speaker_similarity"] = _known(float(speaker_similarity(voices[:1], voices[k : k + 1])))
         if self.cepstral_distortion:
-            cepstra = [mel_cepstrum(sixteen_bit(wave), rate) for wave in analysed]
+            cepstra = [self._cepstrum(wave, rate) for wave in analysed]
             for row, k in zip(rows, source, strict=True):
                 row["cepstral_distortion"] = cepstral_distance(cepstra[0], cepstra[k])
         if self.log_f0:
             pitches = [pitch_and_cepstrum(wave, rate) for wave in analysed]
             for row, k in zip(rows, source, strict=True):
-                row["log_f0_rmse"] = _known(pitch_error(pitches[0], pitches[k]))
+                error = _known(pitch_error(pitches[0], pitches[k]))
+                row["log_f0_rmse"] = 0.0 if error is None and self.published else error
         return rows
+
+    def _cepstrum(self, wave: Tensor, rate: int) -> np.ndarray:
+        if self.published:
+            return mel_cepstrum(wave.double().cpu().numpy(), rate, n_fft=512)
+        return mel_cepstrum(sixteen_bit(wave), rate)
 
 
 def module_name(module: nn.Module | None) -> str | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise, trajectory
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder
+from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.speech import Aligned, Listener, Policy, SpeechModel, Utterances, about
 
@@ -26,6 +27,15 @@ PAPER_TIMES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
 _LIKELIHOOD = (
     *("log_p", "standard_error", "discretisation", "bpd", "bpd_standard_error"),
     *("prior_term", "divergence_term"),
+)
+
+
+_DEVIATIONS = (
+    "every stage is scored with probes of its own",
+    "padded frames are scored with the others and are no dimensions",
+    "mel cepstra are of frames of 512 samples in [-1, 1]",
+    "the error of the pitch is 0 where none is defined",
+    "not reproduced: the paper's script scores one stage twice and another never, and stops at the second batch",
 )
 
 
@@ -42,6 +52,7 @@ class SpeechSweep(Study):
         speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; none without.
         cepstral_distortion: Whether to take the mel-cepstral distortion.
         log_f0: Whether to take the error of the logarithmic pitch.
+        protocol: "published" does as the paper's code; `deviations` says what that is.
     """
 
     kind = "speech_sweep"
@@ -56,6 +67,7 @@ class SpeechSweep(Study):
         speaker_encoder: SpeakerEncoder | None = None,
         cepstral_distortion: bool = True,
         log_f0: bool = True,
+        protocol: ProtocolName = "repaired",
     ) -> None:
         super().__init__()
         if list(times) != sorted(set(times), reverse=True) or not times or not 0 <= times[-1] <= times[0] <= 1:
@@ -63,7 +75,13 @@ class SpeechSweep(Study):
         self.times = list(times)
         self.durations = durations
         self.alignment = alignment
-        self.listener = Listener(recogniser, speaker_encoder, cepstral_distortion, log_f0)
+        self.published = protocol == "published"
+        self.listener = Listener(recogniser, speaker_encoder, cepstral_distortion, log_f0, self.published)
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What the published protocol does otherwise than it should; nothing under the repaired one."""
+        return _DEVIATIONS if self.published else ()
 
     @torch.no_grad()
     def measure(self, model: SpeechModel, batch: Utterances, estimator: Estimator) -> list[Outcome]:  # noqa: D102
@@ -91,8 +109,8 @@ class SpeechSweep(Study):
             estimator.log_likelihood(
                 flow,
                 torch.cat(stages),
-                model.condition([own.mu] * len(stages), [speaker] * len(stages)),
-                [name] * len(stages),
+                model.condition([self._mean(model, own)] * len(stages), [speaker] * len(stages)),
+                [f"{name}/{place}" if self.published else name for place in range(len(stages))],
             )
             for stages, own in groups
         ]
@@ -101,12 +119,17 @@ class SpeechSweep(Study):
         states = [state[0, :, : spoken.mu.shape[-1]] for state in path.states]
         waves = [batch.audio[b], model.vocode(mel), *(model.vocode(state.to(mel)) for state in states)]
         heard = self.listener(batch.text[b], batch.audio[b], waves, model.rate)
-        likelihoods = [row for read in reads for row in likelihood_columns(read, estimator, flow)]
+        likelihoods = [
+            self._of_real_frames(row, own.mu)
+            for read, (_, own) in zip(reads, groups, strict=True)
+            for row in likelihood_columns(read, estimator, flow)
+        ]
         shared = about(batch, b) | {
             "alignment": self.alignment,
             "durations": self.durations,
             "vocoder": type(model.vocoder).__name__,
         }
+        shared |= protocol_columns("published" if self.published else "repaired", self.deviations)
         rows = self._rows(flow, likelihoods, reads[0], path)
         log_p = [aligned.duration_log_p] * 2 + [spoken.duration_log_p] * len(states)
         return Outcome(
@@ -129,7 +152,7 @@ class SpeechSweep(Study):
         speaker: int,
         estimator: Estimator,
     ) -> Trajectory:
-        condition = model.condition([spoken.mu], [speaker])
+        condition = model.condition([self._mean(model, spoken)], [speaker])
         centre = estimator.state(model.pad(spoken.mu))
         start = noise(centre, [name], seed=estimator.seed, purpose=Purpose.LATENT, mask=condition.mask)
         return trajectory(
@@ -138,7 +161,7 @@ class SpeechSweep(Study):
             condition,
             times=self.times,
             solver=estimator.solver,
-            densities=True,
+            densities=not self.published,
             divergence=estimator.divergence,
             sample_ids=[name],
             seed=estimator.seed,
@@ -149,22 +172,36 @@ class SpeechSweep(Study):
         self, flow: ProbabilityFlow, likelihoods: Sequence[dict[str, Any]], read: LogLikelihood, path: Trajectory
     ) -> list[dict[str, Any]]:
         """Records of the recording, of its mel through the vocoder, and of each time."""
-        assert path.marginals is not None
         schedule = flow.schedule
         data, *samples = likelihoods
+        # Data have no time on a trajectory; as data they are read at the smallest noise level, their own marginal.
+        own, *marginals = [read, *path.marginals] if path.marginals is not None else [None] * (1 + len(samples))
         rows = [
-            # Data have no time on a trajectory; as data they are read at the smallest noise level, their own marginal.
-            data | {"stage": "data", "time": None, "sigma": read.r} | _marginal(read),
+            data | {"stage": "data", "time": None, "sigma": read.r} | _marginal(own),
             data | dict.fromkeys(_LIKELIHOOD) | {"stage": "vocoded", "time": None, "sigma": None},
         ]
-        for row, time, marginal in zip(samples, self.times, path.marginals, strict=True):
+        for row, time, marginal in zip(samples, self.times, marginals, strict=True):
             level = schedule.at(min(max(time, schedule.t_min), schedule.t_max))
             rows.append(row | {"stage": "sample", "time": time, "sigma": float(level.r)} | _marginal(marginal))
         return rows
 
+    def _mean(self, model: SpeechModel, aligned: Aligned) -> Tensor:
+        """The means [bands, T], or with the frames that pad them, all taken for real."""
+        return model.pad(aligned.mu)[0] if self.published else aligned.mu
 
-def _marginal(result: LogLikelihood) -> dict[str, float]:
-    """Density of the first sample of a result as that at its own time."""
+    def _of_real_frames(self, row: dict[str, Any], mu: Tensor) -> dict[str, Any]:
+        """A likelihood's columns; where padded frames are scored they are still no dimensions."""
+        if not self.published:
+            return row
+        share = row["dims"] / mu.numel()
+        scaled = {name: row[name] * share for name in ("bpd", "bpd_standard_error")}
+        return row | scaled | {"dims": mu.numel()}
+
+
+def _marginal(result: LogLikelihood | None) -> dict[str, float | None]:
+    """Density of the first sample of a result as that at its own time; nothing if it was not taken."""
+    if result is None:
+        return {"bpd_marginal": None, "bpd_marginal_standard_error": None}
     return {
         "bpd_marginal": float(result.bpd[0]),
         "bpd_marginal_standard_error": float(result.bpd_standard_error[0]),
