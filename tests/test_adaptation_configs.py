@@ -251,7 +251,7 @@ def test_a_missing_piece_is_one_message(
     path.unlink() if path.is_file() else shutil.rmtree(path)
     monkeypatch.chdir(root)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    arguments = ["--config", "tedlium_adaptation.yaml", *QUICK, "--runs", str(tmp_path / "runs")]
+    arguments = ["--config", quick("tedlium_adaptation.yaml", tmp_path), *QUICK, "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
