@@ -8,7 +8,7 @@ from dmlik_pl.cli import find_config, keep_freed_memory, run
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
-MOST_FAILURES = 20  # shown in the terminal; all are in the report
+MOST_ROWS = 20  # of a table that is shown in the terminal; all are in the report
 
 
 def cli_main(args: list[str] | None = None) -> int:
@@ -44,10 +44,12 @@ def cli_main(args: list[str] | None = None) -> int:
         return 0
     console = Console()
     for table in writer.tables:
-        if table.name != "failures" or len(table.shown) <= MOST_FAILURES:
+        if len(table.shown) <= MOST_ROWS:
             console.print(table.rich())
-        else:
+        elif table.name == "failures":
             console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
+        else:
+            console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
     console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
     return 0 if writer.succeeded else 1
 
