@@ -35,6 +35,7 @@ bench: install
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
 	$(BIN)/python -m benchmarks.probes $(ARGS)
 	$(BIN)/python -m benchmarks.precision $(ARGS)
+	$(BIN)/python -m benchmarks.alignment
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import precision, probes, solvers
+from benchmarks import alignment, precision, probes, solvers
 from benchmarks.methods import METHODS, default, dopri5, flow_matching
 from benchmarks.problems import mixture
 from dmlik_pl.flow import Exact, log_likelihood
@@ -88,3 +88,11 @@ def test_the_networks_precision_moves_a_likelihood_as_little_as_it_should(tmp_pa
     assert frame.loc["float64", "largest"] < 1e-5
     assert 1e-5 < frame.loc["bfloat16", "largest"] < 0.05
     assert (tmp_path / "precision.md").is_file()
+
+
+def test_both_alignment_searches_find_the_same_paths(tmp_path):
+    frame = alignment.main(["--size", "2", "7", "19", "--repeats", "1", "--output", str(tmp_path)])
+    assert (frame["seconds"] >= 0).all() and len(frame) == 2
+    value = torch.randint(0, 3, (4, 5, 9)).float()  # many ties
+    path = torch.as_tensor(alignment.cell_by_cell(value.numpy()))
+    assert torch.equal(path, alignment.maximum_path(value, torch.ones_like(value)))
