@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers.audio_utils import mel_filter_bank
 
 __all__ = ["FLOOR", "LogMel"]
 
@@ -49,6 +48,8 @@ class LogMel(nn.Module):
         self.hop = hop
         self.n_mels = n_mels
         self.margin = (n_fft - hop) // 2
+        from transformers.audio_utils import mel_filter_bank  # seconds of imports
+
         filters = mel_filter_bank(n_fft // 2 + 1, n_mels, f_min, f_max, rate, norm="slaney", mel_scale="slaney")
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T).float().contiguous(), persistent=False)
