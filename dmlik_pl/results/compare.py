@@ -155,7 +155,7 @@ _IMAGE_TABLES = (4, 5, 7)
 _TABLES: dict[int, tuple[str, Callable[[pd.DataFrame], Iterator[Cell]], str]] = {
     1: ("speech_sweep", _speech_sweep, "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser."),
     2: ("rescoring", _rescoring, "Published oracles go by rounded rates, its random choice is one draw. WER in %."),
-    3: ("adaptation", adaptation_cells, "How the published BPD was made is unknown; its ASV is (cosine + 1) / 2."),
+    3: ("adaptation", adaptation_cells, "How the published BPD was made is unknown; ASV is (cosine + 1) / 2 in both."),
     4: ("time_sweep", _time_sweep, _LATENTS),
     5: ("time_sweep", _time_sweep, _LATENTS + " Its size columns are those of t = 1.00 in Table 7."),
     6: ("prompt_accuracy", _prompt_accuracy, "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %."),
