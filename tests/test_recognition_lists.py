@@ -179,7 +179,7 @@ class TestWordLoopLists:
             def transcribe_one(self, wave: torch.Tensor) -> str:
                 return ""
 
-        with pytest.raises(NotImplementedError, match="Deaf makes no n-best lists"):
+        with pytest.raises(ValueError, match="Deaf makes no n-best lists"):
             Deaf().hypotheses(wave, Espeak.rate, 2)
 
 

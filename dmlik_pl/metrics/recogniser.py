@@ -65,8 +65,8 @@ class Recogniser(SpeechModel):
             At most n hypotheses of different texts, best first; none where nothing is recognised.
 
         Raises:
-            ValueError: If the wave is not one channel, is empty or not finite, or is too long for the recogniser.
-            NotImplementedError: If the recogniser makes no lists.
+            ValueError: If the recogniser makes no lists, or the wave is not one channel, is empty or not finite, or is
+                too long for it.
         """
         if n < 1:
             raise ValueError(f"an n-best list needs an n of at least 1, got {n}")
@@ -75,7 +75,7 @@ class Recogniser(SpeechModel):
 
     def hypotheses_of_one(self, wave: Tensor, n: int) -> list[Hypothesis]:
         """The n-best list of one wave [N] on the CPU at the recogniser's rate."""
-        raise NotImplementedError(f"{type(self).__name__} makes no n-best lists")
+        raise ValueError(f"{type(self).__name__} makes no n-best lists: take WordLoop, Wav2Vec2 or Whisper")
 
 
 def best_of_each_text(hypotheses: Iterable[Hypothesis], n: int) -> list[Hypothesis]:

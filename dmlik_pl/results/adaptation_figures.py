@@ -13,6 +13,7 @@ from PIL import Image
 from dmlik_pl.results.adaptation_summaries import adaptation_summary
 from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_axes
 from dmlik_pl.results.figures import register_figures
+from dmlik_pl.results.pictures import kept_pictures
 
 __all__ = ["adaptation_figures", "adaptation_sheet"]
 
@@ -85,12 +86,9 @@ def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
     Returns:
         The figure, or None if there are no pictures.
     """
-    names = list(dict.fromkeys(frame["sample_id"]))
-    kept = [(name, Path(folder) / f"{name.replace('/', '_')}.png") for name in names]
-    kept = [(name, path) for name, path in kept if path.is_file()]
-    if not kept:
+    shown = kept_pictures(folder, frame["sample_id"], _UTTERANCES)
+    if not shown:
         return None
-    shown = kept[:: -(-len(kept) // _UTTERANCES)][:_UTTERANCES]
     titles = _titles(frame)
     order = [len(titles) - 1, *range(len(titles) - 1)]  # the recording is last in the picture, and first in the sheet
     texts = frame.drop_duplicates("sample_id").set_index("sample_id")["text"]

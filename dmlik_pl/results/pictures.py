@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "kept_pictures"]
 
 _ROWS = 12
 _INCHES_A_STAGE = 1.1
+
+
+def kept_pictures(folder: str | Path, sample_ids: Iterable[str], most: int) -> list[tuple[str, Path]]:
+    """Samples of which a run kept a picture, with the files, evenly from all.
+
+    Args:
+        folder: Where the pictures are, one a sample.
+        sample_ids: Names of the samples, which may be repeated.
+        most: At most so many are chosen.
+    """
+    named = [(name, Path(folder) / f"{name.replace('/', '_')}.png") for name in dict.fromkeys(sample_ids)]
+    kept = [(name, path) for name, path in named if path.is_file()]
+    return kept[:: -(-len(kept) // most)][:most] if kept else []
 
 
 def contact_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
@@ -25,12 +39,9 @@ def contact_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
     Returns:
         The figure, or None if there are no pictures.
     """
-    names = list(dict.fromkeys(sweep["sample_id"]))
-    kept = [(name, Path(folder) / f"{name.replace('/', '_')}.png") for name in names]
-    kept = [(name, path) for name, path in kept if path.is_file()]
-    if not kept:
+    shown = kept_pictures(folder, sweep["sample_id"], _ROWS)
+    if not shown:
         return None
-    shown = kept[:: -(-len(kept) // _ROWS)][:_ROWS]
     stages = sweep[sweep["sample_id"] == shown[0][0]]
     titles = ["data", *(f"t = {time:g}\nσ = {sigma:.3g}" for time, sigma in _levels(stages))]
     prompts = sweep.drop_duplicates("sample_id").set_index("sample_id")["prompt"]

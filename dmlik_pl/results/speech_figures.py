@@ -24,6 +24,7 @@ from dmlik_pl.results.drawing import (
 )
 from dmlik_pl.results.figures import register_figures
 from dmlik_pl.results.frames import column
+from dmlik_pl.results.pictures import kept_pictures
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 
 __all__ = ["mel_sheet", "speech_sweep_figures", "text_gain_figures"]
@@ -133,12 +134,9 @@ def mel_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
     Returns:
         The figure, or None if there are no pictures.
     """
-    names = list(dict.fromkeys(sweep["sample_id"]))
-    kept = [(name, Path(folder) / f"{name.replace('/', '_')}.png") for name in names]
-    kept = [(name, path) for name, path in kept if path.is_file()]
-    if not kept:
+    shown = kept_pictures(folder, sweep["sample_id"], _UTTERANCES)
+    if not shown:
         return None
-    shown = kept[:: -(-len(kept) // _UTTERANCES)][:_UTTERANCES]
     stages = sweep[(sweep["sample_id"] == shown[0][0]) & (sweep["stage"] == "sample")]
     times = stages["time"].tolist()
     # Pictures hold the encoder's mean, x_t at every time, and the recording.
