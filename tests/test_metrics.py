@@ -23,6 +23,8 @@ from dmlik_pl.metrics import (
     clip_score_matrix,
     clip_scores,
     frechet_distance,
+    kernel_distance,
+    kernel_distance_standard_error,
     prompt_accuracy,
 )
 from dmlik_pl.results.significance import mean_with_error, wilson_interval
@@ -211,6 +213,42 @@ def encoder(clip_folder: Path) -> CLIPEncoder:
 @pytest.fixture
 def images() -> Tensor:
     return torch.rand(3, 3, 40, 36, generator=torch.Generator().manual_seed(5))
+
+
+class TestKernelDistance:
+    def test_is_the_sum_over_all_pairs(self) -> None:
+        a, b, _ = gaussian_features(9)
+        b = b[:7]
+
+        def kernel(x: Tensor, y: Tensor) -> float:
+            return (float(x @ y) / 4 + 1) ** 3
+
+        within = [sum(kernel(s[i], s[j]) for i in range(n) for j in range(n) if i != j) for s, n in ((a, 9), (b, 7))]
+        between = sum(kernel(x, y) for x in a for y in b)
+        expected = within[0] / (9 * 8) + within[1] / (7 * 6) - 2 * between / (9 * 7)
+        assert float(kernel_distance(a, b)) == pytest.approx(expected, rel=1e-12)
+        assert float(kernel_distance(a.float(), b.float())) == pytest.approx(expected, rel=1e-5)
+        with pytest.raises(ValueError, match="two samples a side"):
+            kernel_distance(a, b[:1])
+
+    def test_is_unbiased_where_the_frechet_distance_is_not(self) -> None:
+        generator = torch.Generator().manual_seed(4)
+        pairs = torch.randn(400, 2, 8, 4, generator=generator, dtype=torch.float64)
+        distances = torch.stack([kernel_distance(*pair) for pair in pairs])
+        assert float(distances.mean()) == pytest.approx(0, abs=3 * float(distances.std()) / 20)
+        assert float(torch.stack([frechet_distance(*pair) for pair in pairs]).mean()) > 1
+
+    def test_standard_error_is_the_spread_over_repetitions(self) -> None:
+        generator = torch.Generator().manual_seed(5)
+        pairs = torch.randn(300, 2, 20, 4, generator=generator, dtype=torch.float64)
+        pairs[:, 1] = 0.6 * pairs[:, 0] + pairs[:, 1] + 1  # an image and what was made for it have much in common
+        spread = torch.stack([kernel_distance(*pair) for pair in pairs]).std()
+        errors = torch.stack([kernel_distance_standard_error(*pair) for pair in pairs])
+        assert float(errors.square().mean().sqrt()) == pytest.approx(float(spread), rel=0.15)
+        one_by_one = torch.stack([kernel_distance(*pairs[0][:, torch.arange(20) != i]) for i in range(20)])
+        assert float(errors[0]) == pytest.approx(float((19 * one_by_one.var(correction=0)).sqrt()), rel=1e-9)
+        with pytest.raises(ValueError, match="three samples"):
+            kernel_distance_standard_error(pairs[0, 0], pairs[0, 1, :19])
 
 
 class TestCLIP:
