@@ -13,7 +13,7 @@ from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.rescoring import strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import FAILURES
-from dmlik_pl.results.summaries import sweep_summary
+from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import Table
 from dmlik_pl.speech.nbest import NBestLists
 

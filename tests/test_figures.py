@@ -14,7 +14,8 @@ from PIL import Image
 from dmlik_pl.results.figures import make_figures, register_figures
 from dmlik_pl.results.report import main, write_report
 from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.summaries import accuracy_summary, sweep_summary
+from dmlik_pl.results.summaries import accuracy_summary
+from dmlik_pl.results.sweep_summaries import sweep_summary
 
 
 def fill(folder: Path, n: int = 32) -> dict[str, pd.DataFrame]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import rich.console
+from matplotlib.figure import Figure
 
 import dmlik_pl.results.adaptation_tables
 import dmlik_pl.results.rescoring_figures
 import dmlik_pl.results.rescoring_tables
-import dmlik_pl.results.speech_tables  # noqa: F401  # names the makers of its tables
+import dmlik_pl.results.speech_tables
+import dmlik_pl.results.sweep_figures
+import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.results.adaptation_figures import adaptation_sheet
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of
@@ -25,7 +29,12 @@ from dmlik_pl.results.tables import make_tables
 __all__ = ["main", "write_report"]
 
 _DOTS_PER_INCH = 150
-_SHEETS = {"time_sweep": contact_sheet, "speech_sweep": mel_sheet, "adaptation": adaptation_sheet}
+_SHEETS: dict[str, Callable[[Path, pd.DataFrame], Figure | dict[str, Figure] | None]] = {
+    "time_sweep": contact_sheet,
+    "speech_sweep": mel_sheet,
+    "adaptation": adaptation_sheet,
+}
+"""What shows a study's kept pictures: one figure, or several by name, or none if there are no pictures."""
 
 
 def write_report(folder: str | Path) -> list[Table]:
@@ -48,8 +57,10 @@ def write_report(folder: str | Path) -> list[Table]:
     tables, figures = make_tables(records), make_figures(records)
     for study, frame in records.items():
         make_sheet = _SHEETS.get(kind_of(study, frame)) if len(frame) else None
-        if make_sheet is not None and (sheet := make_sheet(folder / "pictures" / study, frame)):
-            figures[f"{study}_pictures"] = sheet
+        sheets = None if make_sheet is None else make_sheet(folder / "pictures" / study, frame)
+        if isinstance(sheets, Figure):
+            sheets = {"pictures": sheets}
+        figures |= {f"{study}_{name}": sheet for name, sheet in (sheets or {}).items()}
     _clear(folder / "tables", ("md", "csv", "tex"))
     _clear(folder / "figures", ("png",))
     for table in tables:
