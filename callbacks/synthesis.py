@@ -1,16 +1,13 @@
 """What a training sounds like: audio, spectrograms and alignments of validation utterances, every few epochs."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from callbacks.loggers import Outlet, log_audio, log_figure, outlets
 from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
-from dmlik_pl.speech.audio import write
 
 __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 
@@ -18,10 +15,10 @@ __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 class Synthesis(Callback):
     """Speaks the first validation utterances every few epochs and shows them.
 
-    Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to every logger that can
-    show them (W&B, TensorBoard), and where none can into the trainer's log folder: ``synthesis/epoch-0004/NAME.wav``
-    and two ``.png``. It speaks while batches are validated, with averaged weights where a callback keeps them, and with
-    the same noise every time.
+    Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to W&B and TensorBoard, and
+    as files into the folder of the CSV logger, or the trainer's where there is no logger:
+    ``speech/NAME/audio-001200.wav`` after 1200 steps, and two ``.png``. It speaks while batches are validated, with
+    averaged weights where a callback keeps them, and with the same noise every time.
 
     Args:
         every_n_epochs: Epochs from one time to the next; the first is at the first validation.
@@ -69,10 +66,8 @@ class Synthesis(Callback):
             return
         assert isinstance(pl_module, OffersSpeech)
         for example in pl_module.speech_examples(batch, self._left, self.seed):
-            shown = [show(logger, example, trainer.global_step) for logger in trainer.loggers]
-            if not any(shown):
-                root = Path(trainer.log_dir or trainer.default_root_dir)
-                keep(root / "synthesis" / f"epoch-{trainer.current_epoch:04d}", example)
+            for outlet in outlets(trainer):
+                show(outlet, example, trainer.global_step)
             self._left -= 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,31 +79,12 @@ class Synthesis(Callback):
         self._last_epoch = state_dict["last_epoch"]
 
 
-def show(logger: Logger, example: SpokenExample, step: int) -> bool:
-    """Send an utterance to a logger, if it takes sound and figures; whether it does."""
-    name, wave = f"speech/{example.sample_id}", example.wave.cpu().numpy()
-    figures = {"spectrograms": draw_spectrograms(example), "alignment": draw_alignment(example)}
-    if isinstance(logger, WandbLogger):
-        logger.log_audio(f"{name}/audio", [wave], step, sample_rate=[example.rate])
-        for title, figure in figures.items():
-            logger.log_image(f"{name}/{title}", [pixels(figure)], step)
-        return True
-    board: Any = getattr(logger, "experiment", None)  # a SummaryWriter, if the logger is TensorBoard's
-    if not hasattr(board, "add_audio") or not hasattr(board, "add_figure"):
-        return False
-    board.add_audio(f"{name}/audio", wave, step, sample_rate=example.rate)
-    for title, figure in figures.items():
-        board.add_figure(f"{name}/{title}", figure, step)
-    return True
-
-
-def keep(folder: Path, example: SpokenExample) -> None:
-    """Write an utterance into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = example.sample_id.replace("/", "_")
-    write(folder / f"{name}.wav", example.wave, example.rate)
-    draw_spectrograms(example).savefig(folder / f"{name}-spectrograms.png")
-    draw_alignment(example).savefig(folder / f"{name}-alignment.png")
+def show(outlet: Outlet, example: SpokenExample, step: int) -> None:
+    """Send an utterance to a logger or into a folder."""
+    name = f"speech/{example.sample_id.replace('/', '_')}"
+    log_audio(outlet, f"{name}/audio", example.wave, example.rate, step)
+    log_figure(outlet, f"{name}/spectrograms", draw_spectrograms(example), step)
+    log_figure(outlet, f"{name}/alignment", draw_alignment(example), step)
 
 
 def draw_spectrograms(example: SpokenExample) -> Figure:
@@ -135,10 +111,3 @@ def draw_alignment(example: SpokenExample) -> Figure:
     ax.imshow(path, origin="lower", aspect="auto", interpolation="nearest", cmap="gray_r")
     ax.set(xlabel="frame", ylabel="token")
     return figure
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    """A figure as an image, [H, W, 4] of bytes."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
