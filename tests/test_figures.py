@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dmlik_pl.results.figures import make_figures, register_figures
+from dmlik_pl.results.prompt_summaries import accuracy_summary
 from dmlik_pl.results.report import main, write_report
 from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.summaries import accuracy_summary
 from dmlik_pl.results.sweep_summaries import sweep_summary
 
 

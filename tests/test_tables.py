@@ -11,11 +11,13 @@ import pytest
 import rich.console
 from fake_records import DIMS, Row, accuracy_units, sweep_units
 
+import dmlik_pl.results.prompt_tables
 import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.results.frames import data_likelihoods, decisions, describe
+from dmlik_pl.results.prompt_summaries import accuracy_summary, confusion_matrix
 from dmlik_pl.results.significance import holm, wilson_interval
 from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.summaries import accuracy_summary, bits_per_dim_summary, confusion_matrix
+from dmlik_pl.results.summaries import bits_per_dim_summary
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import Table, percent_with_interval, probability, with_error
 from dmlik_pl.results.tables import make_tables, register_tables

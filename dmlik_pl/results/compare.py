@@ -21,11 +21,11 @@ import rich.console
 
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.prompt_summaries import accuracy_summary, class_average_summary
 from dmlik_pl.results.protocol import is_published
 from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import RecordStore, read
-from dmlik_pl.results.summaries import accuracy_summary, class_average_summary
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import MISSING, Table
 from dmlik_pl.speech.nbest import NBestLists

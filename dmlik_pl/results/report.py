@@ -12,6 +12,8 @@ import rich.console
 from matplotlib.figure import Figure
 
 import dmlik_pl.results.adaptation_tables
+import dmlik_pl.results.prompt_figures
+import dmlik_pl.results.prompt_tables
 import dmlik_pl.results.rescoring_figures
 import dmlik_pl.results.rescoring_tables
 import dmlik_pl.results.speech_tables
