@@ -1,11 +1,14 @@
 """Keeps what an evaluation finds: records while it runs, tables and figures when it ends."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -13,9 +16,11 @@ from torch import Tensor
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.report import write_report
+from dmlik_pl.results.sharing import file_name, picture_path, take_over
 from dmlik_pl.results.store import FAILURES, RecordStore
 from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
+from dmlik_pl.studies import Outcome
 
 __all__ = ["RecordWriter"]
 
@@ -36,44 +41,53 @@ class RecordWriter(Callback):
         self._store: RecordStore | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out what an earlier run of the same settings has finished; every process reads the same."""
+        """Find out what this run, or another with equal settings, has finished; every process reads the same."""
         assert isinstance(pl_module, Evaluation)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EvaluationData)
+        names = data.sample_ids()
+        console = Console(stderr=True)
+        if trainer.is_global_zero:
+            for other, count in take_over(self.folder, names).items():
+                console.print(f"Taken over from {other}: {count} results of the same settings.")
+        trainer.strategy.barrier("results of other runs are taken over")
         self._store = RecordStore(self.folder, rank=trainer.global_rank)
         pl_module.done = self._store.done()
-        finished = [pl_module.done.get(name, set()) for name in pl_module.studies]
-        data.skip = set.intersection(*finished)
-        self._shown = set(data.sample_ids()[: self.pictures])
+        pl_module.keep = partial(self._keep, trainer)
+        data.skip = set.intersection(*(pl_module.done.get(unit, set()) for unit in pl_module.units))
+        self._shown = set(names[: self.pictures])
         if data.skip and trainer.is_global_zero:
-            Console(stderr=True).print(
-                f"Resuming {self.folder}: {len(data.skip)} of {len(data.sample_ids())} samples are done already."
-            )
+            console.print(f"Resuming {self.folder}: {len(data.skip)} of {len(names)} samples are done already.")
         trainer.strategy.barrier("records are read")  # before any process appends
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Append the outcomes of a batch; each is on the disk when this returns."""
+        """Count what a batch will yield, for the progress bar."""
+        assert isinstance(pl_module, Evaluation)
+        left = [set(batch.sample_id) - pl_module.done.get(unit, set()) for unit in pl_module.units]
+        self._batch, self._kept, self._expected = batch_idx, 0, sum(map(len, left))
+
+    def _keep(self, trainer: Trainer, unit: str, outcomes: Sequence[Outcome]) -> None:
+        """Append outcomes; each is on the disk when this returns."""
         assert self._store is not None
-        for study, outcome in outputs:
+        for outcome in outcomes:
             if outcome.error is not None:
-                self._store.append_failure(study, outcome.sample_id, outcome.error)
+                self._store.append_failure(unit, outcome.sample_id, outcome.error)
                 continue
             if outcome.picture is not None and outcome.sample_id in self._shown:
-                _save(outcome.picture, self.folder / "pictures" / study / f"{outcome.sample_id.replace('/', '_')}.png")
+                _save(outcome.picture, picture_path(self.folder, unit, outcome.sample_id))
             if outcome.sound and outcome.sample_id in self._shown:
-                folder = self.folder / "sound" / study
-                folder.mkdir(parents=True, exist_ok=True)
                 for name, wave in outcome.sound.items():
-                    write(folder / f"{outcome.sample_id.replace('/', '_')}-{name}.wav", wave, outcome.rate)
-            self._store.append(study, outcome.sample_id, outcome.rows)
+                    path = self.folder / "sound" / unit / f"{file_name(outcome.sample_id)}-{name}.wav"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write(path, wave, outcome.rate)
+            self._store.append(unit, outcome.sample_id, outcome.rows)
+        self._kept += len(outcomes)
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, RichProgressBar) and bar.progress is not None and bar.test_progress_bar_id is not None:
+            share = min(1.0, self._kept / max(1, self._expected))
+            bar.progress.update(bar.test_progress_bar_id, completed=self._batch + share, description=f"Testing {unit}")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge the records of all processes and write tables and figures, once."""

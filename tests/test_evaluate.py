@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,25 @@ def test_a_run_writes_records_tables_figures_and_settings(finished: Path) -> Non
     metrics = pd.read_csv(finished / "log" / "metrics.csv")
     accuracy = records["prompt_accuracy"].query("attribute == 'tone'")["correct"].mean()
     assert metrics["prompt_accuracy/accuracy_tone"].iloc[-1] == pytest.approx(accuracy)
+
+
+def test_what_another_run_computed_with_equal_settings_is_taken_over(finished: Path, tmp_path: Path) -> None:
+    small = tmp_path / finished.name
+    shutil.copytree(finished, small)
+    lines = (small / "records" / "rank0.jsonl").read_text().splitlines()
+    for name in ("toy-5", "toy-6"):  # as if it had been stopped before these
+        lines = [line for line in lines if json.loads(line)["sample_id"] != name]
+    (small / "records" / "rank0.jsonl").write_text("\n".join(lines) + "\n")
+    arguments = ["--config", TOY, "--runs", str(tmp_path), "--name", "other"]
+    arguments += ["--model.studies.prompt_accuracy.confidence", "0.9"]  # another study than before
+    assert evaluate.cli_main(arguments) == 0
+    (other,) = tmp_path.glob("other-*")
+    written = [json.loads(line) for line in (other / "records" / "rank0.jsonl").read_text().splitlines()]
+    first = [(unit["study"].partition("/")[0], unit["sample_id"]) for unit in written[:5]]
+    assert first == [("time_sweep", f"toy-{i}") for i in range(5)], "five sweeps were there already"
+    assert len(written) == 14 and len({(unit["study"], unit["sample_id"]) for unit in written}) == 14
+    pd.testing.assert_frame_equal(read(other)["time_sweep"], read(finished)["time_sweep"])
+    assert len(list((other / "pictures" / "time_sweep").rglob("*.png"))) == 7
 
 
 def test_a_changed_setting_starts_a_new_run_and_an_irrelevant_one_does_not(finished: Path) -> None:

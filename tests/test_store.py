@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from dmlik_pl.results.frames import failure_count
 from dmlik_pl.results.store import RecordStore, read
 
 
@@ -60,6 +61,28 @@ def test_failures_are_not_done_and_vanish_when_repaired(tmp_path: Path) -> None:
     assert len(frames["other"]) == 0
 
 
+def test_parts_of_a_study_are_done_apart_and_form_one_frame(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.append("sweep/guidance=3", "b", [{"w": 3.0}])
+    store.append("sweep/guidance=1", "b", [{"w": 1.0}])
+    store.append("sweep/guidance=3", "a", [{"w": 3.0}, {"w": 3.5}])
+    store.append_failure("sweep/guidance=1", "a", "diverged")
+    store.append_failure("sweep", "a", "unreadable, until it was read")
+    store.append_failure("sweep", "c", "unreadable")
+    assert store.done() == {"sweep/guidance=3": {"a", "b"}, "sweep/guidance=1": {"b"}}
+    frames = store.finalise()
+    assert sorted(frames) == ["failures", "sweep"]
+    assert frames["sweep"].to_dict("list") == {"sample_id": ["a", "a", "b", "b"], "w": [3.0, 3.5, 1.0, 3.0]}
+    assert frames["failures"].to_dict("list") == {
+        "study": ["sweep/guidance=1", "sweep"],
+        "sample_id": ["a", "c"],
+        "error": ["diverged", "unreadable"],
+    }
+    assert failure_count(frames["failures"], "sweep") == 2
+    with pytest.raises(ValueError, match="cannot be called"):
+        store.append("sweep/a/b", "a", [])
+
+
 @pytest.mark.parametrize(
     "rest", [b'{"study": "sweep", "sample_id": "cut", "ro', b'{"study": "s", "rows": []}', b"\0\0"]
 )
@@ -88,6 +111,7 @@ def test_a_damaged_line_costs_its_own_unit_only(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from dmlik_pl.results.frames import failure_count
 from dmlik_pl.results.store import RecordStore
 store = RecordStore(sys.argv[1])
 for i in range(int(sys.argv[2]), 10**9):

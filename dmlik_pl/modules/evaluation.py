@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
 from dmlik_pl.models import DiffusionModel
 from dmlik_pl.studies import Estimator, Outcome, Study
+from dmlik_pl.studies.base import Measure
 
 __all__ = ["Evaluation"]
 
@@ -23,7 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluation(LightningModule):
-    """Runs studies on a model, batch by batch; the records are what ``test_step`` returns.
+    """Runs studies on a model, batch by batch, and hands over what they find as soon as it is found.
+
+    Attributes:
+        done: Samples that need no measurement any more, by unit: a study's name, or "study/part" for one with parts.
+        keep: Is given the name of a unit and its outcomes, each time some are there.
 
     Args:
         diffusion: The model, one of :mod:`dmlik_pl.models`; None for studies that need none.
@@ -68,29 +73,48 @@ class Evaluation(LightningModule):
             dequantisation_bits=dequantisation_bits,
         )
         self.done: Mapping[str, AbstractSet[str]] = {}
+        self.keep: Callable[[str, Sequence[Outcome]], None] = lambda unit, outcomes: None
+        self._parts = {name: study.parts() for name, study in studies.items()}
         self._measured: set[str] = set()  # kinds of study that have measured a sample
         self._refused: Counter[str] = Counter()
+
+    @property
+    def units(self) -> dict[str, tuple[str, str]]:
+        """Study and part of every unit, by the name that it is stored under."""
+        return {
+            f"{name}/{label}" if label else name: (name, label)
+            for name, parts in self._parts.items()
+            for label in parts
+        }
 
     def test_step(  # type: ignore[override]  # outcomes go to callbacks, not to Lightning's own reductions
         self, batch: Batch, batch_idx: int
     ) -> list[tuple[str, Outcome]]:
-        """Every outcome of a batch, with the name of its study; units that are done already are left out."""
-        outcomes = []
-        for name, study in self.studies.items():
+        """Every outcome of a batch, with the name of its unit; units that are done already are left out."""
+        outcomes: list[tuple[str, Outcome]] = []
+        for name in self.studies:
+            unreadable = [Outcome(failure.sample_id, error=failure.error) for failure in batch.failures]
+            outcomes += self._keep(name, unreadable)
+        for unit, (name, label) in self.units.items():
+            study = self.studies[name]
             assert isinstance(study, Study)
-            finished = self.done.get(name, frozenset())
+            finished = self.done.get(unit, frozenset())
             left = [b for b, sample in enumerate(batch.sample_id) if sample not in finished]
-            outcomes += [(name, Outcome(failure.sample_id, error=failure.error)) for failure in batch.failures]
             size = self.estimator.max_batch
             for start in range(0, len(left), size):
-                piece = batch.select(left[start : start + size])
-                outcomes += [(name, _with_kind(outcome, study.kind)) for outcome in self._measure(study, piece)]
+                found = self._measure(study, self._parts[name][label], batch.select(left[start : start + size]))
+                outcomes += self._keep(unit, [_with_kind(outcome, study.kind) for outcome in found])
         return outcomes
 
-    def _measure(self, study: Study, batch: Batch) -> Sequence[Outcome]:
-        """One study on one batch; a sample that cannot be measured fails alone, not with its batch."""
+    def _keep(self, unit: str, outcomes: Sequence[Outcome]) -> list[tuple[str, Outcome]]:
+        if outcomes:
+            self.keep(unit, outcomes)
+        return [(unit, outcome) for outcome in outcomes]
+
+    def _measure(self, study: Study, measure: Measure, batch: Batch) -> Sequence[Outcome]:
+        """One part of a study on one batch; a sample that cannot be measured fails alone, not with its batch."""
         try:
-            outcomes = study.measure(self.diffusion, batch, self.estimator)
+            outcomes = measure(self.diffusion, batch, self.estimator)
             self._measured.add(study.kind)
             return outcomes
         except torch.OutOfMemoryError as error:
@@ -105,7 +129,7 @@ class Evaluation(LightningModule):
                     raise ValueError(f"{study.kind} could not measure the first {PATIENCE} samples: {error}") from error
                 logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], error)
                 return [Outcome(batch.sample_id[0], error=str(error))]
-            alone = [self._measure(study, batch.select([b])) for b in range(len(batch))]
+            alone = [self._measure(study, measure, batch.select([b])) for b in range(len(batch))]
             return [outcome for outcomes in alone for outcome in outcomes]
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.results.run import run_folder, write_settings
+from dmlik_pl.results.run import part_digests, run_folder, write_settings
 
 __all__ = ["EvaluationCLI"]
 
@@ -45,7 +45,9 @@ class EvaluationCLI(LightningCLI):
             args=args,
         )
         if self.trainer.is_global_zero:
-            write_settings(self.folder, self._settings)
+            axes = {name: study.axes for name, study in self.model.studies.items()}
+            parts = part_digests(self.config.as_dict(), axes, self.model.units)
+            write_settings(self.folder, self._settings, parts)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""

@@ -162,7 +162,8 @@ def feature_matrix(frame: pd.DataFrame) -> np.ndarray | None:
 
 def failure_count(failures: pd.DataFrame, study: str) -> int:
     """Number of samples on which a study failed."""
-    return int((failures["study"] == study).sum())
+    names = failures["study"].str.partition("/")[0] if len(failures) else failures["study"]
+    return int(failures.loc[names == study, "sample_id"].nunique())
 
 
 def describe(frame: pd.DataFrame, failed: int) -> str:

@@ -1,11 +1,11 @@
 """The record store: append-only, crash-safe, columnar at the end.
 
-One study on one sample is a *unit*. A unit is one line of JSON, flushed to the disk before `append` returns, so a run
-that is killed at any moment leaves whole units and at most one cut line. Every process writes its own file, so none
+One study, or one part of a study, on one sample is a line of JSON, flushed to the disk before `append` returns, so a
+run that is killed at any moment leaves whole lines and at most one cut one. Every process writes its own file, so none
 ever waits for another one.
 
-    records/rank0.jsonl      {"study": "time_sweep", "sample_id": "test-00012", "rows": [{...}, ...]}
-    records/rank1.jsonl      {"study": "time_sweep", "sample_id": "test-00013", "error": "NaN from the network"}
+    records/rank0.jsonl      {"study": "time_sweep/guidance=3", "sample_id": "test-00012", "rows": [{...}, ...]}
+    records/rank1.jsonl      {"study": "time_sweep/guidance=3", "sample_id": "test-00013", "error": "NaN from network"}
     records/time_sweep.parquet, records/failures.parquet      made by `RecordStore.finalise`
 """
 
@@ -29,7 +29,7 @@ __all__ = ["FAILURES", "RecordStore", "Value", "read"]
 Value = str | int | float | bool | None | list[float]
 
 FAILURES = "failures"
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.=,-]+)?")
 _FAILURE_SCHEMA = pa.schema([("study", pa.string()), ("sample_id", pa.string()), ("error", pa.string())])
 
 
@@ -50,7 +50,7 @@ class RecordStore:
         """Store all rows of one study on one sample; they are on the disk when this returns.
 
         Args:
-            study: Name of the study; it becomes the name of a file.
+            study: Name of the study, which becomes the name of a file, or "study/part".
             sample_id: The stable name of the sample.
             rows: One mapping of column name to value per row. NaN and infinities are kept as they are.
 
@@ -67,7 +67,7 @@ class RecordStore:
         """Store that a study failed on a sample; the unit is tried again by the next run.
 
         Args:
-            study: Name of the study.
+            study: Name of the study, or "study/part".
             sample_id: The stable name of the sample.
             error: What went wrong, in words.
         """
@@ -77,38 +77,47 @@ class RecordStore:
         """What needs no computation any more.
 
         Returns:
-            The finished sample ids of each study, over the files of all processes. Failed units and a line that a
-            crash has cut are not among them.
+            The finished sample ids of each study or "study/part", over the files of all processes. Failed ones and a
+            line that a crash has cut are not among them.
         """
         finished: dict[str, set[str]] = {}
+        for study, sample_id, _ in self.finished():
+            finished.setdefault(study, set()).add(sample_id)
+        return finished
+
+    def finished(self) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+        """Yield study or "study/part", sample id and rows of all that is finished, in the order of its computation."""
         for unit in self._units():
             if "rows" in unit:
-                finished.setdefault(unit["study"], set()).add(unit["sample_id"])
-        return finished
+                yield unit["study"], unit["sample_id"], unit["rows"]
 
     def finalise(self) -> dict[str, pd.DataFrame]:
         """Merge the files of all processes into one Parquet file a study, replaced atomically.
 
-        A unit that was computed twice is kept once, a failure that was repaired later is dropped. Rows are sorted by
-        sample id and keep their order within a sample, so the result does not depend on the number of processes.
+        What was computed twice is kept once, a failure that was repaired later is dropped. The parts of a study form
+        one frame. Rows are sorted by sample id, then by part, and keep their order within it, so the result does not
+        depend on the number of processes.
 
         Returns:
             The same as `read` afterwards: one frame a study, and the frame `failures`.
         """
-        rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
-        errors: dict[tuple[str, str], str] = {}
+        rows: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
+        errors: dict[tuple[str, str, str], str] = {}
         for unit in self._units():
+            study, _, part = unit["study"].partition("/")
             if "rows" in unit:
-                rows.setdefault(unit["study"], {}).setdefault(unit["sample_id"], unit["rows"])
+                rows.setdefault(study, {}).setdefault((unit["sample_id"], part), unit["rows"])
             else:
-                errors[unit["study"], unit["sample_id"]] = unit["error"]
-        for study, samples in rows.items():
-            ordered = [{"sample_id": name} | row for name in sorted(samples) for row in samples[name]]
+                errors[study, unit["sample_id"], part] = unit["error"]
+        for study, units in rows.items():
+            ordered = [{"sample_id": unit[0]} | row for unit in sorted(units) for row in units[unit]]
             _write_parquet(_columnar(study, ordered), self.folder / f"{study}.parquet")
+        repaired = {(study, sample) for study, units in rows.items() for sample, _ in units}
         failures = [
-            {"study": study, "sample_id": sample_id, "error": error}
-            for (study, sample_id), error in sorted(errors.items())
-            if sample_id not in rows.get(study, {})
+            {"study": f"{study}/{part}" if part else study, "sample_id": sample_id, "error": error}
+            for (study, sample_id, part), error in sorted(errors.items())
+            # A sample that could not be read failed for all parts together.
+            if (sample_id, part) not in rows.get(study, {}) and (part or (study, sample_id) not in repaired)
         ]
         _write_parquet(pa.Table.from_pylist(failures, _FAILURE_SCHEMA), self.folder / f"{FAILURES}.parquet")
         return read(self.folder.parent)
@@ -175,7 +184,7 @@ def read(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def _checked(study: str) -> str:
-    if study == FAILURES or not _STUDY_NAME.fullmatch(study):
+    if study == FAILURES or not _UNIT_NAME.fullmatch(study):
         raise ValueError(f"a study cannot be called {study!r}: use letters, digits, '_', '.' and '-', not '{FAILURES}'")
     return study
 

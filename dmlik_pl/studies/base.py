@@ -1,7 +1,7 @@
 """What every study shares: what it needs of a model and of a batch, and how its likelihoods are taken."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,9 +18,10 @@ from dmlik_pl.flow import (
     ProbabilityFlow,
     Solver,
     log_likelihood,
+    reconstruct,
 )
 
-__all__ = ["Estimator", "ImageModel", "Images", "Model", "Outcome", "Study", "likelihood_columns"]
+__all__ = ["Estimator", "ImageModel", "Images", "Measure", "Model", "Outcome", "Study", "likelihood_columns"]
 
 
 @runtime_checkable
@@ -109,6 +110,18 @@ class Estimator:
         ]
         return LogLikelihood.cat(parts)
 
+    def reconstruct(self, flow: ProbabilityFlow, x: Tensor, condition: Condition) -> Tensor:
+        """Each x [B, ...] through the flow to noise and back, in pieces that fit the memory; NaN where that fails."""
+        pieces = [slice(start, start + self.max_batch) for start in range(0, len(x), self.max_batch)]
+        return torch.cat(
+            [
+                reconstruct(
+                    flow, self.state(x[piece]), condition.select(piece), solver=self.solver, on_failure="record"
+                )
+                for piece in pieces
+            ]
+        )
+
     def describe_probes(self) -> str:
         """The trace estimator in words, for tables."""
         if isinstance(self.divergence, Exact):
@@ -140,6 +153,10 @@ class Outcome:
     rate: int = 0
 
 
+Measure = Callable[[Any, Any, Estimator], list[Outcome]]
+"""Takes a model, a batch and how likelihoods are taken; gives one outcome for each sample of the batch."""
+
+
 class Study(nn.Module, ABC):
     """One experiment: what is asked of a batch and which records it yields.
 
@@ -147,10 +164,12 @@ class Study(nn.Module, ABC):
         kind: What experiment it is; decides which tables and figures are made of its records.
         asks: The protocol of the models that it can measure; its docstring completes the message to whoever gives
             another model.
+        axes: Names of the arguments that only list its parts: what they are otherwise changes no part.
     """
 
     kind: str
     asks: type = ImageModel
+    axes: tuple[str, ...] = ()
 
     @abstractmethod
     def measure(self, model: Any, batch: Any, estimator: Estimator) -> list[Outcome]:
@@ -161,6 +180,15 @@ class Study(nn.Module, ABC):
             batch: Samples of the kind that the model is of, e.g. :class:`Images`.
             estimator: How likelihoods are taken.
         """
+
+    def parts(self) -> Mapping[str, Measure]:
+        """What is measured and kept apart, by label; together they are the study.
+
+        A run resumes part by part, and takes over parts of equal settings from other runs. So a label names the values
+        of all `axes`, for instance "guidance=3,size=512", whatever other values they have. A study without axes is a
+        single part with an empty label.
+        """
+        return {"": self.measure}
 
 
 def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: ProbabilityFlow) -> list[dict[str, Any]]:
