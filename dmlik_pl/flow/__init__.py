@@ -3,6 +3,7 @@
 from dmlik_pl.flow.bound import Bound, elbo
 from dmlik_pl.flow.divergence import NFE, Divergence, Exact, Hutchinson
 from dmlik_pl.flow.dynamics import SolverError
+from dmlik_pl.flow.information import Information, pointwise_information
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.likelihood import (
     LogLikelihood,
@@ -14,6 +15,7 @@ from dmlik_pl.flow.likelihood import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.noising import Draws, Noising
 from dmlik_pl.flow.prior import GaussianPrior, Prior
 from dmlik_pl.flow.probability_flow import Condition, Network, Prediction, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, noise
@@ -30,14 +32,17 @@ __all__ = [
     "Cosine",
     "DiscreteVP",
     "Divergence",
+    "Draws",
     "Exact",
     "GaussianPrior",
     "Hutchinson",
+    "Information",
     "LinearVP",
     "LogLikelihood",
     "Multistep",
     "Network",
     "NoiseLevel",
+    "Noising",
     "Prediction",
     "Prior",
     "ProbabilityFlow",
@@ -57,6 +62,7 @@ __all__ = [
     "encode",
     "log_likelihood",
     "noise",
+    "pointwise_information",
     "reconstruct",
     "trajectory",
 ]

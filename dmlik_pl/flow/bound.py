@@ -17,69 +17,55 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE
-from dmlik_pl.flow.integral import widening
 from dmlik_pl.flow.likelihood import NOTHING, bits_per_dim
+from dmlik_pl.flow.noising import Draws, Noising, squared_norm
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
-from dmlik_pl.flow.probes import Purpose, draw, stream
 from dmlik_pl.flow.schedule import NoiseLevel
 
 __all__ = ["Bound", "elbo"]
 
 
 @dataclass(frozen=True)
-class Bound:
+class Bound(Draws):
     """Lower bounds on the log-likelihood of B samples, float64.
 
     Attributes:
-        draws: One value for each noise level, rising, nats, [draws, B]; their mean is unbiased.
+        log_snr: Log-SNR of each draw, falling, [draws, B].
+        squared_errors: Squared error of the predicted noise in each draw, nats per unit of log r, [draws, B].
         dims: D, the number of unmasked dimensions, [B].
         nfe: Network evaluations per sample.
         density: Which density is bounded.
     """
 
-    draws: Tensor
+    log_snr: Tensor
+    squared_errors: Tensor
     dims: Tensor
     nfe: NFE
     density: str
 
-    @property
-    def value(self) -> Tensor:
-        """The bound, nats, [B]."""
-        return self.draws.mean(0)
-
-    @property
-    def standard_error(self) -> Tensor:
-        """Standard error of the bound, nats, [B]: 1.96 of them on either side are a 95 % confidence interval.
-
-        Levels are stratified, so what counts is the scatter within a stratum, which that of neighbours bounds closely.
-        It is widened for its few degrees of freedom, as that of a likelihood is.
-        """
-        count = len(self.draws)
-        freedom = 2 * (count - 1) ** 2 / (3 * count - 4)  # of a mean square successive difference
-        return (self.draws.diff(dim=0) ** 2).sum(0).div(2 * count * (count - 1)).sqrt() * widening(freedom)
+    @classmethod
+    def of(cls, flow: ProbabilityFlow, x: Tensor, condition: Condition, noising: Noising, predicted: Tensor) -> "Bound":
+        """The bound that noise predictions [draws, B, ...] make, see :meth:`Noising.predict`."""
+        mask, schedule = condition.mask, flow.schedule
+        dims = torch.full((len(x),), x[0].numel()) if mask is None else mask.expand_as(x).flatten(1).sum(1)
+        dims = dims.to(x.device, torch.float64)
+        log_r_0 = float(schedule.at(schedule.t_min).r.log())
+        errors = squared_norm(noising.noises.double() - predicted.double(), mask)
+        constant = -dims * (log_r_0 + 0.5 * math.log(2 * math.pi)) - _kl(
+            flow, x, schedule.at(schedule.t_max), condition
+        )
+        nfe = NFE(forward=flow.evaluations_per_call * len(predicted))
+        draws = constant - noising.integral(errors).draws
+        return cls(draws, noising.log_snr, errors, dims, nfe, flow.density(condition))
 
     @property
     def bpd(self) -> Tensor:
         """Bits per dimension: an upper bound on that of the likelihood."""
         return bits_per_dim(self.value, self.dims)
-
-
-def _log_r_quantiles(low: float, high: float, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log noise levels at quantiles of the proposal, and the inverse of its density there.
-
-    The proposal follows the error of the best linear denoiser of unit-variance data, 1 / (1 + r^2), on a floor of a
-    twentieth of its maximum that keeps the weights bounded where a real model errs more.
-    """
-    grid = np.linspace(low, high, 4097)
-    density = 1 / (1 + np.exp(2 * grid)) + 0.05
-    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
-    log_r = np.interp(quantiles * cumulative[-1], cumulative, grid)
-    return log_r, cumulative[-1] / (1 / (1 + np.exp(2 * log_r)) + 0.05)
 
 
 def elbo(
@@ -97,48 +83,15 @@ def elbo(
         flow: The model.
         x: Samples [B, ...].
         condition: What they are conditioned on.
-        draws: Levels and noises per sample, one evaluation each; levels are equally spaced in their proposal, which
-            samples log-SNR by importance.
+        draws: Levels and noises per sample, one evaluation each.
         sample_ids: Stable names, which key levels and noise.
         seed: Their seed.
 
     Raises:
         ValueError: If there are fewer than two draws (no standard error).
     """
-    if draws < 2:
-        raise ValueError(f"a standard error needs draws >= 2, got {draws}")
-    ids = list(range(len(x))) if sample_ids is None else list(sample_ids)
-    if len(ids) != len(x):
-        raise ValueError(f"{len(ids)} sample ids for a batch of {len(x)}")
-    schedule, mask = flow.schedule, condition.mask
-    first, last = schedule.at(schedule.t_min), schedule.at(schedule.t_max)
-    dims = torch.full((len(x),), x[0].numel()) if mask is None else mask.expand_as(x).flatten(1).sum(1)
-    dims = dims.to(x.device, torch.float64)
-    # One offset a sample for all its levels: equally spaced, they leave no gap that one condition could fall into.
-    offsets = np.array([[np.random.Generator(stream(seed, name, Purpose.LEVEL)).random()] for name in ids])
-    log_r_0, high = float(first.r.log()), min(float(last.r.log()), math.log(1e3))
-    log_r, inverse_density = _log_r_quantiles(log_r_0 - 0.5, high, (np.arange(draws) + offsets) / draws)
-    log_r = log_r.clip(min=log_r_0)
-    noises = draw("gaussian", x, ids, seed=seed, probes=draws, purpose=Purpose.BOUND, mask=mask)
-
-    def squared_error(level: NoiseLevel, noise: Tensor) -> Tensor:
-        """|eps - eps_hat|^2 at z = x + r eps, nats, [B]."""
-        at = level.like(x)
-        cos, sin = at.alpha / at.scale, at.sigma / at.scale
-        u = cos * x + sin * noise
-        with torch.no_grad():
-            _, predicted = flow.denoise(u if mask is None else u * mask, level, condition)
-        error = (noise.double() - predicted.double()) ** 2
-        return (error if mask is None else error * mask).flatten(1).sum(1)
-
-    constant = -dims * (log_r_0 + 0.5 * math.log(2 * math.pi)) - _kl(flow, x, last, condition)
-    weights = torch.from_numpy(inverse_density.T).to(dims)
-    values = [
-        constant - weights[k] * squared_error(schedule.at_log_snr(torch.from_numpy(-2 * log_r[:, k])), noises[k])
-        for k in range(draws)
-    ]
-    nfe = NFE(forward=flow.evaluations_per_call * draws)
-    return Bound(torch.stack(values), dims, nfe, flow.density(condition))
+    noising = Noising.keyed(flow, x, condition.mask, draws=draws, sample_ids=sample_ids, seed=seed)
+    return Bound.of(flow, x, condition, noising, noising.predict(flow, x, condition))
 
 
 def _kl(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition) -> Tensor:
