@@ -238,14 +238,26 @@ class TestKernelDistance:
         assert float(distances.mean()) == pytest.approx(0, abs=3 * float(distances.std()) / 20)
         assert float(torch.stack([frechet_distance(*pair) for pair in pairs]).mean()) > 1
 
+    def test_images_that_belong_together_are_not_compared(self) -> None:
+        generator = torch.Generator().manual_seed(6)
+        real = torch.randn(400, 8, 4, generator=generator, dtype=torch.float64)
+        other = (real + 0.5 * torch.randn(real.shape, generator=generator, dtype=torch.float64)) / 1.25**0.5
+        paired = torch.stack([kernel_distance(a, b, paired=True) for a, b in zip(real, other, strict=True)])
+        error = float(paired.std()) / 20
+        assert float(paired.mean()) == pytest.approx(0, abs=3 * error)
+        apart = torch.stack([kernel_distance(a, b) for a, b in zip(real, other, strict=True)])
+        assert float(apart.mean()) < -10 * error, "alike rows make two sets of one distribution seem too near"
+        with pytest.raises(ValueError, match="pairs need as many"):
+            kernel_distance(real[0], other[0, :5], paired=True)
+
     def test_standard_error_is_the_spread_over_repetitions(self) -> None:
         generator = torch.Generator().manual_seed(5)
         pairs = torch.randn(300, 2, 20, 4, generator=generator, dtype=torch.float64)
         pairs[:, 1] = 0.6 * pairs[:, 0] + pairs[:, 1] + 1  # an image and what was made for it have much in common
-        spread = torch.stack([kernel_distance(*pair) for pair in pairs]).std()
+        spread = torch.stack([kernel_distance(*pair, paired=True) for pair in pairs]).std()
         errors = torch.stack([kernel_distance_standard_error(*pair) for pair in pairs])
         assert float(errors.square().mean().sqrt()) == pytest.approx(float(spread), rel=0.15)
-        one_by_one = torch.stack([kernel_distance(*pairs[0][:, torch.arange(20) != i]) for i in range(20)])
+        one_by_one = torch.stack([kernel_distance(*pairs[0][:, torch.arange(20) != i], paired=True) for i in range(20)])
         assert float(errors[0]) == pytest.approx(float((19 * one_by_one.var(correction=0)).sqrt()), rel=1e-9)
         with pytest.raises(ValueError, match="three samples"):
             kernel_distance_standard_error(pairs[0, 0], pairs[0, 1, :19])
