@@ -2,75 +2,203 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from dmlik_pl.metrics.frechet import frechet_distance
+from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
+from dmlik_pl.results.cells import Cell, cells_of, labels
 from dmlik_pl.results.frames import column, feature_matrix
-from dmlik_pl.results.significance import mean_with_error
+from dmlik_pl.results.significance import holm, mean_with_error
 
-__all__ = ["sweep_summary"]
+__all__ = ["difference_summary", "stages_of", "sweep_summary"]
 
 _JACKKNIFE_GROUPS = 10
+_LIKELIHOODS = ("bpd", "bpd_pixels", "bpd_marginal")
+_OTHERS = ("clip", "round_trip", "round_trip_pixels")
+_COMPARED = ("bpd", "clip")
+_ROUNDING = 1e-5
+
+
+class _Distances(NamedTuple):
+    """Distances of a set of images to the data with their jackknife standard errors, from n features of each."""
+
+    fid: float = float("nan")
+    fid_standard_error: float = float("nan")
+    kid: float = float("nan")
+    kid_standard_error: float = float("nan")
+    fid_n: int = 0
+    fid_features: int = 0
 
 
 def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of a time sweep, one row a noise level, the data first and then from noise to data.
+    """Numbers of a time sweep, one row a cell and noise level, the data first and then from noise to data.
+
+    FID and KID are taken once over all samples, against the data of the same size as they are; where a sweep has
+    nothing but reconstructions, against the reconstructed data.
 
     Args:
         frame: The records of the study.
 
     Returns:
-        Columns stage, time, sigma, n, non_finite, and of bpd, bpd_marginal, clip and fid the mean, its standard error
-        and (bpd only) the probes' part of it.
+        Columns cell (in words), size, reconstructed, guidance, stage, time, sigma, n, non_finite, too_dense (more
+        likely than data smoothed by noise of size r_min can be), and of bpd, bpd_pixels, bpd_marginal, clip,
+        round_trip, round_trip_pixels, fid and kid the value and its standard error, of likelihoods also the probes'
+        part of it. fid_n samples with fid_features features are behind fid and kid.
     """
-    frame = frame.assign(time=column(frame, "time"))
-    data = frame[frame["stage"] == "data"]
-    samples = frame[frame["stage"] == "sample"]
-    levels = [("data", float("nan"), data)] if len(data) else []
-    levels += [
-        ("sample", time, samples[samples["time"] == time]) for time in sorted(set(samples["time"]), reverse=True)
-    ]
+    cells = cells_of(frame)
+    words = labels(cells)
     rows = []
-    for stage, time, level in levels:
-        row: dict[str, Any] = {"stage": stage, "time": time, "sigma": column(level, "sigma").mean(), "n": len(level)}
-        finite = np.isfinite(column(level, "bpd"))
-        row["non_finite"] = int((~finite).sum())
-        for name in ("bpd", "bpd_marginal", "clip"):
-            values, errors = column(level, name), column(level, f"{name}_standard_error")
-            usable = np.isfinite(values)
-            mean = mean_with_error(values[usable], errors[usable])
-            row |= {name: mean.value, f"{name}_standard_error": mean.standard_error}
-            if name != "clip":
-                row[f"{name}_probe_error"] = mean.probe_error
-        row["fid"], row["fid_standard_error"], row["fid_features"] = _frechet(data, level)
-        rows.append(row)
+    for cell, part in cells.items():
+        reference = _reference(cells, cell)
+        for stage, time, level in stages_of(part):
+            row: dict[str, Any] = {"cell": words[cell], **cell._asdict(), "stage": stage, "time": time}
+            row |= {"sigma": column(level, "sigma").mean(), "n": len(level)}
+            row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum())
+            row["too_dense"] = int((column(level, "log_p") > _densest(level)).sum())
+            for name in (*_LIKELIHOODS, *_OTHERS):
+                values, errors = column(level, name), column(level, f"{name}_standard_error")
+                usable = np.isfinite(values)
+                mean = mean_with_error(values[usable], errors[usable])
+                row |= {name: mean.value, f"{name}_standard_error": mean.standard_error}
+                if name in _LIKELIHOODS:
+                    row[f"{name}_probe_error"] = mean.probe_error
+            row |= _distances(reference, level)._asdict()
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _frechet(data: pd.DataFrame, level: pd.DataFrame) -> tuple[float, float, float]:
-    """Frechet distance of a level to the data, its grouped-jackknife standard error, and the number of features."""
-    nothing = (float("nan"), float("nan"), float("nan"))
+def stages_of(cell: pd.DataFrame) -> Iterator[tuple[str, float, pd.DataFrame]]:
+    """Stage, time (NaN for data) and records of each noise level of one cell: the data, then from noise to data."""
+    times = column(cell, "time")
+    data, samples = cell["stage"] == "data", cell["stage"] == "sample"
+    if data.any():
+        yield "data", float("nan"), cell[data]
+    for time in sorted(set(times[samples]), reverse=True):
+        yield "sample", float(time), cell[samples & (times == time)]
+
+
+def difference_summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Differences between cells of a sweep that share all settings but one, paired by sample.
+
+    Guidance is compared with w = 1, or the smallest there is; reconstructed with plain; a size with the smallest.
+    Values that are equal up to rounding, as those of the same data are, are no test.
+
+    Args:
+        frame: The records of the study.
+
+    Returns:
+        One row a comparison and noise level: of (the setting that differs), cell and baseline (in words), stage, time,
+        sigma, n, and of bpd and clip the mean difference cell minus baseline, its paired standard error, the p-value
+        of a paired t-test and, in `_p_holm`, that value Holm-corrected over all comparisons of the same setting.
+    """
+    cells = cells_of(frame)
+    words = labels(cells)
+    rows = []
+    for setting, cell, baseline in _pairs(cells):
+        others = {time: level for _, time, level in _keyed(cells[baseline])}
+        for stage, time, level in _keyed(cells[cell]):
+            if time not in others:
+                continue
+            row: dict[str, Any] = {"of": setting, "cell": words[cell], "baseline": words[baseline], "stage": stage}
+            row |= {"time": time if stage == "sample" else float("nan"), "sigma": column(level, "sigma").mean()}
+            rows.append(row | _paired(level, others[time]))
+    raw = pd.DataFrame(rows)
+    for name in _COMPARED if rows else ():
+        for _, family in raw.groupby("of"):
+            tested = family.index[family[f"{name}_p"].notna()]
+            raw.loc[tested, f"{name}_p_holm"] = holm(raw.loc[tested, f"{name}_p"].tolist())
+    return raw
+
+
+def _keyed(cell: pd.DataFrame) -> Iterator[tuple[str, float, pd.DataFrame]]:
+    """Like `stages_of`, with the data at time -1, which is equal to itself."""
+    for stage, time, level in stages_of(cell):
+        yield stage, -1.0 if stage == "data" else time, level
+
+
+def _pairs(cells: Mapping[Cell, pd.DataFrame]) -> Iterator[tuple[str, Cell, Cell]]:
+    """The setting that differs, a cell, and the one that it is compared with."""
+    weights = sorted({cell.guidance for cell in cells if cell.guidance is not None})
+    sizes = sorted({cell.size for cell in cells if cell.size is not None})
+    plain = 1.0 if 1.0 in weights else min(weights, default=None)
+    for setting in ("guidance", "reconstruction", "size"):
+        for cell in cells:
+            baseline = {
+                "guidance": cell._replace(guidance=plain),
+                "reconstruction": cell._replace(reconstructed=False),
+                "size": cell._replace(size=min(sizes, default=None)),
+            }[setting]
+            if baseline != cell and baseline in cells:
+                yield setting, cell, baseline
+
+
+def _paired(level: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float]:
+    a, b = (part.drop_duplicates("sample_id").set_index("sample_id") for part in (level, baseline))
+    names = a.index.intersection(b.index)
+    row: dict[str, float] = {"n": len(names)}
+    for name in _COMPARED:
+        ours, theirs = column(a.loc[names], name), column(b.loc[names], name)
+        both = np.isfinite(ours) & np.isfinite(theirs)
+        change = (ours - theirs)[both]
+        if change.size and np.abs(change).max() <= _ROUNDING * np.abs(theirs[both]).max():
+            change = np.zeros_like(change)
+        mean = mean_with_error(change)
+        p_value = float("nan")
+        if mean.n > 1 and mean.standard_error > 0:
+            p_value = float(2 * stats.t.sf(abs(mean.value / mean.standard_error), mean.n - 1))
+        row |= {name: mean.value, f"{name}_standard_error": mean.standard_error, f"{name}_p": p_value}
+        row[f"{name}_p_holm"] = float("nan")
+    return row
+
+
+def _densest(level: pd.DataFrame) -> np.ndarray:
+    """Largest log-density in nats, [N]: data seen through noise of size r_min are not denser than it at its peak."""
+    return -0.5 * column(level, "dims") * np.log(2 * np.pi * column(level, "r_min") ** 2)
+
+
+def _reference(cells: Mapping[Cell, pd.DataFrame], cell: Cell) -> pd.DataFrame:
+    """The data of a cell's size as they are, one row a sample."""
+    plain = [part for other, part in cells.items() if other.size == cell.size and not other.reconstructed]
+    every = pd.concat(plain or [cells[cell]])
+    return every[every["stage"] == "data"].drop_duplicates("sample_id")
+
+
+def _distances(data: pd.DataFrame, level: pd.DataFrame) -> _Distances:
     names = sorted(set(data["sample_id"]) & set(level["sample_id"]))
     if len(names) < 2:
-        return nothing
+        return _Distances()
     reference, other = (
         feature_matrix(part.drop_duplicates("sample_id").set_index("sample_id").loc[names]) for part in (data, level)
     )
     if reference is None or other is None:
-        return nothing
+        return _Distances()
+    behind = {"fid_n": len(names), "fid_features": reference.shape[1]}
+    if np.abs(reference - other).max() <= _ROUNDING * np.abs(reference).max():
+        return _Distances(0.0, 0.0, 0.0, 0.0, **behind)
     both = torch.from_numpy(reference), torch.from_numpy(other)
-    distance = max(0.0, float(frechet_distance(*both)))
-    groups = min(_JACKKNIFE_GROUPS, len(names))
-    if level["stage"].iloc[0] == "data":
-        return 0.0, 0.0, float(reference.shape[1])
-    if len(names) - -(-len(names) // groups) < 2:
-        return distance, float("nan"), float(reference.shape[1])
+    kid_error = float(kernel_distance_standard_error(*both)) if len(names) > 2 else float("nan")
+    return _Distances(
+        max(0.0, float(frechet_distance(*both))),
+        _frechet_error(*both),
+        float(kernel_distance(*both, paired=True)),
+        kid_error,
+        **behind,
+    )
+
+
+def _frechet_error(reference: torch.Tensor, other: torch.Tensor) -> float:
+    """Grouped-jackknife standard error of the Frechet distance of features [N, F] to others of the same samples."""
+    n = len(reference)
+    groups = min(_JACKKNIFE_GROUPS, n)
+    if n - -(-n // groups) < 2:
+        return float("nan")
     # A sample and its data image share a prompt, so both are left out together.
-    group = torch.arange(len(names)) % groups
-    left_out = np.array([float(frechet_distance(*(part[group != g] for part in both))) for g in range(groups)])
-    error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum())
-    return distance, float(error), float(reference.shape[1])
+    group = torch.arange(n) % groups
+    left_out = [float(frechet_distance(reference[group != g], other[group != g])) for g in range(groups)]
+    return float(np.sqrt((groups - 1) * np.var(left_out)))
