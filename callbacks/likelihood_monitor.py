@@ -1,72 +1,99 @@
-"""The exact likelihood of validation data as a curve over epochs."""
+"""The exact likelihood of validation data as a curve over a training."""
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
-from torch.nn.functional import pad
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
 
-from dmlik_pl.flow import Condition, Divergence, LogLikelihood, Multistep, Solver, log_likelihood
-from dmlik_pl.modules.training.offers import LikelihoodProblem, OffersLikelihoods
+from callbacks.fixed_samples import FixedSamples
+from callbacks.loggers import log_figure
+from dmlik_pl.flow import Divergence, Multistep, Solver
+from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
+from dmlik_pl.modules.training.offers import OffersLikelihoods
+from dmlik_pl.results.monitor_figures import monitor_figure
 
 __all__ = ["LikelihoodMonitor"]
 
-COLUMNS = ("dims", "nats", "variance", "gain", "gain_variance")  # of a sample: bits per dimension are of minus log p
-
 
 class LikelihoodMonitor(Callback):
-    """Measures bits per dimension on the first samples of the validation data, every few epochs.
+    """Measures bits per dimension on the first samples of every validation loader, and how training changes them.
 
-    Samples, probes and time grid are the same in every epoch and on any number of processes: the curve shows the model
-    and not the noise. Samples weigh as much as they have dimensions. It measures while batches are validated, when a
-    callback that averages weights has put the average in place. Logged are
+    It measures before training and every few validations. Samples, probes, time grid and noise are the same every time
+    and on any number of processes: the curve shows the model and not the noise. Samples weigh as much as they have
+    dimensions. Automatic casts to a lower precision are off, and a callback that averages weights has put the average
+    in place. The names of what is logged begin with ``val/``, or with ``val/NAME/`` if the validation loaders
+    have names (`validation_names` of the data module, or the keys of a dictionary of loaders):
 
-    - `name`, bits per dimension;
-    - `name`_probe_error, its standard error over probes: how far off it is for these samples;
-    - `name`_sampling_error, its standard error over samples: how far other samples would have moved it;
-    - `gain`, where the training offers an alternative condition: by how much the bits per dimension of the alternative
-      exceed those of the condition, on the same probes, with the same two errors of this paired difference;
-    - `name`_failed, how many samples have no likelihood; they are in none of the above.
+    - ``bpd``, bits per dimension of the samples under their condition;
+    - ``bpd_unconditional`` and `gain`, where the training offers an alternative condition, such as the empty prompt:
+      its bits per dimension, and by how much they exceed those of the condition on the same probes;
+    - ``elbo``, the evidence lower bound in bits per dimension, which is above ``bpd``;
+    - ``bpd_change``, the difference to the measurement before training, sample by sample on the same probes, and
+      ``bpd_change_z``, its ratio to its error over samples;
+    - each of these (but the last) with ``_probe_error``, its standard error over probes (of ``elbo``: over noise and
+      levels), which says how far off it is for these samples, and ``_sampling_error``, its standard error over samples,
+      which says how far other samples would have moved it, probes included;
+    - ``bpd_samples`` and ``bpd_failed``, how many samples these numbers are of, and how many have no likelihood;
+    - ``val/monitor_nfe``, network evaluations that the monitor has cost so far, on all processes together.
 
-    In epochs between measurements the last values are logged again, so that `ModelCheckpoint` and `EarlyStopping` can
-    be told `monitor: val/bpd`; the patience of the latter then counts validations, not measurements.
+    In validations between measurements the last values are logged again, so that `ModelCheckpoint` and `EarlyStopping`
+    can be told ``monitor: val/bpd`` or ``val/NAME/bpd``; the patience of the latter then counts validations, not
+    measurements. The measurement before training goes to the loggers alone. All measurements are in ``likelihood.csv``
+    in the log folder, one row a measurement and loader; at the end of the fit ``likelihood.png`` shows them, to the
+    loggers too. A resumed fit goes on with the first fit's samples, start and curve.
 
     Args:
-        every_n_epochs: Epochs from one measurement to the next; the first is at the first validation.
-        samples: Number of samples, the first ones of the validation data.
+        every_n_validations: Validations from one measurement to the next; the first is always measured.
+        samples: Number of samples, the first ones of each loader.
         solver: How the flow is integrated; :class:`Multistep` by default.
         divergence: How its divergence is estimated; one fresh Rademacher probe a node by default.
-        seed: Seed of the probes.
-        name: Name of the logged bits per dimension.
-        gain: Name of the logged difference to the alternative condition.
+        seed: Seed of the probes, and of the bound's noise.
+        elbo_draws: Noise levels of the evidence lower bound, one network evaluation a sample each; 0 leaves it out.
+        max_nfe: Bound on the network evaluations of one measurement, forward passes and derivatives together, over all
+            loaders and processes: of each loader as many samples are taken as fit. A solver that chooses its own steps
+            has no known cost: there a process stops when its share is spent, with at most one sample too many. None
+            sets no bound.
+        gain: Name of the difference to the alternative condition.
     """
 
     def __init__(
         self,
-        every_n_epochs: int = 1,
+        every_n_validations: int = 1,
         samples: int = 16,
         solver: Solver | None = None,
         divergence: Divergence | None = None,
         seed: int = 0,
-        name: str = "val/bpd",
-        gain: str = "val/text_gain",
+        elbo_draws: int = 32,
+        max_nfe: int | None = None,
+        gain: str = "guidance_gap",
     ) -> None:
-        if every_n_epochs < 1 or samples < 1:
-            raise ValueError(f"every_n_epochs={every_n_epochs} and samples={samples} must be at least 1")
-        self.every_n_epochs = every_n_epochs
+        if every_n_validations < 1 or samples < 1:
+            raise ValueError(f"every_n_validations={every_n_validations} and samples={samples} must be at least 1")
+        if elbo_draws < 0 or elbo_draws == 1:
+            raise ValueError(f"elbo_draws={elbo_draws} must be 0, for no bound, or at least 2, for one with an error")
+        self.every_n_validations = every_n_validations
         self.samples = samples
-        self.solver = Multistep() if solver is None else solver
-        self.divergence = divergence
-        self.seed = seed
-        self.name = name
+        self.gauge = Gauge(Multistep() if solver is None else solver, divergence, seed, elbo_draws)
+        self.max_nfe = max_nfe
         self.gain = gain
-        self._last_epoch: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._validations = 0
+        self._nfe = 0
+        self._start: dict[str, Measured] = {}
+        self._rows: list[dict[str, Any]] = []
         self._last: dict[str, float] = {}
-        self._left = 0
-        self._rows: list[Tensor] = []
+        self._found: dict[str, list[Measured]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make sure that there is something to measure.
@@ -78,109 +105,164 @@ class LikelihoodMonitor(Callback):
             raise TypeError(
                 f"{type(pl_module).__name__} has no `likelihood_problems(batch, limit)`, which says what to measure"
             )
+        if stage == "fit":
+            self._forget()  # a resumed fit loads its state after this
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take this process's share of the samples, if a measurement is due: the samples go round the processes."""
-        share = len(range(trainer.global_rank, self.samples, trainer.world_size))
-        self._left = share if self._due(trainer) else 0
-        self._rows = []
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the samples; measure them before training, unless this fit goes on with an earlier one."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        with isolate_rng(), measuring(pl_module):
+            self._fixed = FixedSamples(trainer, pl_module, self.samples)
+            self._count = self._affordable(trainer)
+            if self._start:
+                return
+            self._start = self._of_all_processes(trainer, self._measure(trainer))
+        self._note(trainer, self._start)
+        for logger in trainer.loggers:
+            logger.log_metrics(self._last | {"epoch": trainer.current_epoch}, trainer.global_step)
+            logger.save()
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Measure the samples of a batch that belong to the subset."""
-        if self._left == 0 or dataloader_idx > 0:
-            return
-        assert isinstance(pl_module, OffersLikelihoods)
-        for problem in pl_module.likelihood_problems(batch, self._left):
-            self._rows.append(self._measure(problem))
-            self._left -= len(problem.sample_ids)
+        """Measure at the first batch of a validation, if one is due: averaged weights are in place by now."""
+        if self._due(trainer) and self._found is None:
+            with measuring(pl_module):
+                self._found = self._measure(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join what all processes found and log it; where nothing is due, log what was found last."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
         if self._due(trainer):
-            self._last = self._summary(self._of_all_processes(trainer, pl_module))
-            self._last_epoch = trainer.current_epoch
-        if not trainer.sanity_checking:
-            pl_module.log_dict(self._last, sync_dist=True)
+            self._note(trainer, self._of_all_processes(trainer, self._found or {}))
+            self._found = None
+        self._validations += 1
+        pl_module.log_dict(self._last, sync_dist=True)
 
-    def _due(self, trainer: Trainer) -> bool:
-        if trainer.sanity_checking:
-            return False
-        return self._last_epoch is None or trainer.current_epoch >= self._last_epoch + self.every_n_epochs
-
-    def _measure(self, problem: LikelihoodProblem) -> Tensor:
-        """A row of `COLUMNS` for each sample, float64."""
-        found = self._log_likelihood(problem, problem.condition)
-        columns = [found.dims, -found.log_p, found.integral.variance]
-        if problem.alternative is None:
-            columns += [torch.full_like(found.log_p, math.nan)] * 2
-        else:
-            other = self._log_likelihood(problem, problem.alternative)
-            columns += [found.log_p - other.log_p, (found.integral - other.integral).variance]
-        return torch.stack([column.double().cpu() for column in columns], 1)
-
-    def _log_likelihood(self, problem: LikelihoodProblem, condition: Condition) -> LogLikelihood:
-        return log_likelihood(
-            problem.flow,
-            problem.x,
-            condition,
-            solver=self.solver,
-            divergence=self.divergence,
-            sample_ids=problem.sample_ids,
-            seed=self.seed,
-            on_failure="record",
-        )
-
-    def _of_all_processes(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
-        """The columns of all samples, each [N]."""
-        rows = torch.cat([torch.zeros(0, len(COLUMNS), dtype=torch.float64), *self._rows])
-        if trainer.world_size > 1:  # every process hands over as many rows; those without dimensions are none
-            rows = pad(rows, (0, 0, 0, -(-self.samples // trainer.world_size) - len(rows)))
-            rows = trainer.strategy.all_gather(rows.to(pl_module.device)).flatten(0, 1).cpu()
-        return dict(zip(COLUMNS, rows[rows[:, 0] > 0].unbind(1), strict=True))
-
-    def _summary(self, columns: dict[str, Tensor]) -> dict[str, float]:
-        """The numbers to log."""
-        fine = columns["nats"].isfinite()
-        failed = int((~fine).sum())
-        if failed:
-            rank_zero_warn(f"{failed} of {len(fine)} samples have no likelihood: {self.name} is that of the others")
-        kept = {name: values[fine] for name, values in columns.items()}
-        summary = bits(self.name, kept["nats"], kept["variance"], kept["dims"])
-        if bool(kept["gain"].isfinite().any()):
-            summary |= bits(self.gain, kept["gain"], kept["gain_variance"], kept["dims"])
-        return summary | {f"{self.name}_failed": float(failed)}
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curve, for the log folder and for the loggers."""
+        if not self._rows or not trainer.is_global_zero:
+            return
+        figure = monitor_figure(pd.DataFrame(self._rows), self.gain)
+        figure.savefig(self._folder / "likelihood.png", dpi=150)
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # it has the file
+                log_figure(logger, "val/likelihood", figure, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next validations repeat after a resume."""
-        return {"last_epoch": self._last_epoch, "last": self._last}
+        """Return what a resumed fit goes on with: plain numbers and tensors."""
+        start = {
+            name: {"sample_ids": found.sample_ids, "dims": found.dims, "scores": found.condition.state()}
+            for name, found in self._start.items()
+        }
+        counts = {"validations": self._validations, "nfe": self._nfe}
+        return {"gauge": self.gauge.describe(), "start": start, "rows": self._rows, "last": self._last, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what an earlier fit found last."""
-        self._last_epoch, self._last = state_dict["last_epoch"], state_dict["last"]
+        """Take up an earlier fit's start and curve; of another grid or other probes only the curve."""
+        self._validations, self._nfe = state_dict["validations"], state_dict["nfe"]
+        self._rows, self._last = state_dict["rows"], state_dict["last"]
+        if state_dict["gauge"] != self.gauge.describe():
+            rank_zero_warn(
+                f"the fit that is resumed measured with {state_dict['gauge']}, this one does with "
+                f"{self.gauge.describe()}: changes of bits per dimension count from the resumption"
+            )
+            return
+        for name, each in state_dict["start"].items():
+            scores = Scores.of_state(each["scores"])
+            self._start[name] = Measured(each["sample_ids"], each["dims"], scores, None, None, 0)
+
+    def _due(self, trainer: Trainer) -> bool:
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        return fitting and self._validations % self.every_n_validations == 0
+
+    def _affordable(self, trainer: Trainer) -> int:
+        """How many samples of each loader a measurement takes.
+
+        Raises:
+            ValueError: If the budget is less than what one sample of each loader costs.
+        """
+        if self.max_nfe is None or not self.gauge.cost_is_fixed:
+            return self.samples
+        own = {name: 0 if first is None else self.gauge.cost(first) for name, first in self._fixed.first.items()}
+        costs = [max(each) for each in zip(*(costs.values() for costs in gathered(trainer, own)), strict=True)]
+        count = min(self.samples, self.max_nfe // max(1, sum(costs)))
+        price = f"{' + '.join(map(str, costs))} network evaluations for a sample of each validation loader"
+        if count == 0:
+            raise ValueError(
+                f"max_nfe={self.max_nfe} is less than the {price}: raise it to {sum(costs)} or more, or lower the "
+                "solver's nodes or elbo_draws"
+            )
+        rank_zero_info(
+            f"The likelihood monitor measures {count} of {self.samples} samples a loader: {price}, "
+            f"of max_nfe={self.max_nfe}"
+        )
+        return count
+
+    def _measure(self, trainer: Trainer) -> dict[str, list[Measured]]:
+        """What this process finds for its share of the samples, as far as the budget reaches."""
+        budget = None if self.max_nfe is None or self.gauge.cost_is_fixed else self.max_nfe / trainer.world_size
+        posed = {name: self._fixed.problems(name, self._count) for name in self._fixed}
+        if budget is not None:
+            posed = {name: [single for each in problems for single in each.apart()] for name, problems in posed.items()}
+        found: dict[str, list[Measured]] = {name: [] for name in posed}
+        turns = chain.from_iterable(zip_longest(*([(name, each) for each in posed[name]] for name in posed)))
+        spent = 0
+        for name, problem in filter(None, turns):
+            if budget is not None and spent >= budget:
+                if not self._rows:
+                    rank_zero_info(f"max_nfe={self.max_nfe} reaches for {sum(map(len, found.values()))} samples")
+                break
+            found[name].append(self.gauge.measure(problem))
+            spent += found[name][-1].nfe
+        return found
+
+    def _of_all_processes(self, trainer: Trainer, own: dict[str, list[Measured]]) -> dict[str, Measured]:
+        """What all processes found together."""
+        everyone = gathered(trainer, own)
+        joined = {name: [part for each in everyone for part in each.get(name, [])] for name in self._fixed}
+        if empty := [name for name, parts in joined.items() if not parts]:
+            raise ValueError(f"no sample of the validation loader {empty[0]!r} was measured: is it empty?")
+        return {name: Measured.cat(parts) for name, parts in joined.items()}
+
+    def _note(self, trainer: Trainer, found: dict[str, Measured]) -> None:
+        """Sum up a measurement for the loggers and the table."""
+        self._nfe += sum(each.nfe for each in found.values())
+        self._last = {"val/monitor_nfe": float(self._nfe)}
+        for name, each in found.items():
+            start = None if found is self._start else self._start.get(name)
+            numbers = summary(each, start, self.gain)
+            if numbers["bpd_failed"]:
+                of = f"of {name} " if name else ""
+                rank_zero_warn(
+                    f"{numbers['bpd_failed']:.0f} of {len(each.sample_ids)} samples {of}have "
+                    "no likelihood: bits per dimension are those of the others"
+                )
+            self._last |= {f"val/{name}/{key}" if name else f"val/{key}": value for key, value in numbers.items()}
+            where = {"step": trainer.global_step, "epoch": trainer.current_epoch, "loader": name}
+            self._rows.append(where | numbers | {"monitor_nfe": self._nfe})
+        if trainer.is_global_zero:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(self._rows).to_csv(self._folder / "likelihood.csv", index=False)
 
 
-def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor) -> dict[str, float]:
-    """Bits per dimension of N samples together, with the errors that probes and the choice of samples leave.
+@contextmanager
+def measuring(module: LightningModule) -> Iterator[None]:
+    """Without dropout, and in the precision of weights and state rather than that of automatic casts."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode(False), torch.autocast(module.device.type, enabled=False):
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
-    Args:
-        name: What they are called.
-        nats: Of each sample, [N].
-        variance: Variance of these over probes, nats^2, [N].
-        dims: Dimensions of each, [N].
-    """
-    unit = float(dims.sum()) * math.log(2)
-    # Of a ratio of two sums, each sample moves the ratio by what it has more than its dimensions' worth.
-    residual = nats - nats.sum() / dims.sum() * dims
-    return {
-        name: float(nats.sum()) / unit if len(nats) else math.nan,
-        f"{name}_probe_error": math.sqrt(float(variance.sum())) / unit if len(nats) else math.nan,
-        f"{name}_sampling_error": float(residual.std()) * math.sqrt(len(nats)) / unit if len(nats) > 1 else math.nan,
-    }
+
+def gathered(trainer: Trainer, own: Any) -> list[Any]:
+    """What every process has, in their order."""
+    everyone = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(everyone, own)
+    return everyone

@@ -116,10 +116,10 @@ def test_the_numbers_are_those_of_the_function():
     )
     assert curve["val/bpd_sampling_error"][0] == pytest.approx(float(found.bpd.std()) / math.sqrt(6), rel=1e-6)
     paired = found.log_p - other.log_p
-    assert curve["val/text_gain"][0] == pytest.approx(float(paired.sum()) / unit, rel=1e-6)
+    assert curve["val/guidance_gap"][0] == pytest.approx(float(paired.sum()) / unit, rel=1e-6)
     variance = (found.integral - other.integral).variance.sum()
-    assert curve["val/text_gain_probe_error"][0] == pytest.approx(float(variance.sqrt()) / unit, rel=1e-6)
-    assert curve["val/text_gain_sampling_error"][0] == pytest.approx(
+    assert curve["val/guidance_gap_probe_error"][0] == pytest.approx(float(variance.sqrt()) / unit, rel=1e-6)
+    assert curve["val/guidance_gap_sampling_error"][0] == pytest.approx(
         float((paired / DIMS / math.log(2)).std()) / math.sqrt(6), rel=1e-6
     )
     assert curve["val/bpd_failed"] == [0]
@@ -138,18 +138,22 @@ def test_bits_per_dim_are_right_within_their_error():
 def test_the_curve_does_not_move_when_the_weights_do_not():
     _, curve = fit(Shifted(rate=0.0), LikelihoodMonitor(samples=5, solver=SOLVER), 3)
     assert len(curve.rows) == 3
+    spent = curve["val/monitor_nfe"]
+    assert spent == [spent[0], 1.5 * spent[0], 2 * spent[0]], "each costs the same, the one before training too"
+    for row in curve.rows:
+        row.pop("val/monitor_nfe")
     assert curve.rows[0] == curve.rows[1] == curve.rows[2]
 
 
 def test_a_better_model_has_fewer_bits_and_gains_more_from_its_condition():
     _, curve = fit(Shifted(error=1.0, rate=0.2), LikelihoodMonitor(samples=5, solver=SOLVER), 4)
     assert curve["val/bpd"] == sorted(curve["val/bpd"], reverse=True)
-    assert curve["val/text_gain"] == sorted(curve["val/text_gain"])
+    assert curve["val/guidance_gap"] == sorted(curve["val/guidance_gap"])
     assert curve["val/bpd"][0] - curve["val/bpd"][-1] > 0.1
 
 
 def test_last_values_are_repeated_between_measurements():
-    _, curve = fit(Shifted(error=1.0, rate=0.2), LikelihoodMonitor(every_n_epochs=2, samples=3, solver=SOLVER), 5)
+    _, curve = fit(Shifted(error=1.0, rate=0.2), LikelihoodMonitor(every_n_validations=2, samples=3, solver=SOLVER), 5)
     first, repeated, second, again, third = curve["val/bpd"]
     assert first == repeated > second == again > third
 
@@ -211,12 +215,12 @@ def test_a_sample_without_a_likelihood_is_counted_and_left_out():
 
 
 def test_without_an_alternative_there_is_no_gain():
-    _, curve = fit(Shifted(alternative=False), LikelihoodMonitor(samples=2, solver=SOLVER, name="val/bits"), 1)
+    _, curve = fit(Shifted(alternative=False), LikelihoodMonitor(samples=2, solver=SOLVER), 1)
     assert sorted(curve.rows[0]) == ["val/bits", "val/bits_failed", "val/bits_probe_error", "val/bits_sampling_error"]
 
 
 def test_samples_weigh_as_much_as_they_have_dimensions():
-    from callbacks.likelihood_monitor import bits
+    from dmlik_pl.modules.training.likelihoods import bits
 
     nats, dims = torch.tensor([10.0, 60.0, 20.0]).double(), torch.tensor([10, 30, 20]).double()
     found = bits("b", nats, torch.tensor([1.0, 4.0, 4.0]), dims)

@@ -1,6 +1,6 @@
 """What a training may offer to the callbacks that watch it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,14 @@ class LikelihoodProblem:
     condition: Condition
     sample_ids: Sequence[str]
     alternative: Condition | None = None
+
+    def apart(self) -> "Iterator[LikelihoodProblem]":
+        """Yield a problem for each sample."""
+        conditions = [None if c is None else c.spread(self.x) for c in (self.condition, self.alternative)]
+        for b, name in enumerate(self.sample_ids):
+            own, other = (None if c is None else c.select(slice(b, b + 1)) for c in conditions)
+            assert own is not None
+            yield LikelihoodProblem(self.flow, self.x[b : b + 1], own, [name], other)
 
 
 @runtime_checkable

@@ -1,0 +1,91 @@
+"""The first samples of every validation loader, the same ones for a whole fit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from dmlik_pl.modules.training.offers import LikelihoodProblem, OffersLikelihoods
+
+__all__ = ["FixedSamples"]
+
+
+class FixedSamples:
+    """Keeps the first validation batches of this process, and poses their samples anew whenever they are measured.
+
+    Args:
+        trainer: A trainer that fits. Names of its validation loaders are the keys of a dictionary of loaders, or the
+            data module's `validation_names`; a single loader may have no name.
+        module: The training that poses problems.
+        count: Number of samples of each loader, over all processes: they go round them.
+
+    Raises:
+        ValueError: If there is no validation data, or names do not fit the loaders.
+    """
+
+    def __init__(self, trainer: Trainer, module: LightningModule, count: int) -> None:
+        self._trainer = trainer
+        self._module = module
+        self._batches: dict[str, list[Any]] = {}
+        self.first: dict[str, LikelihoodProblem | None] = {}
+        for place, (name, loader) in enumerate(validation_loaders(trainer).items()):
+            kept: list[Any] = []
+            left, first = max(1, self._share(count)), None  # the first one tells what a sample costs
+            for batch in loader:
+                kept.append(batch)
+                problems = self._pose(batch, left, place)
+                first = first or next(iter(problems), None)
+                left -= sum(len(problem.sample_ids) for problem in problems)
+                if left <= 0:
+                    break
+            self._batches[name], self.first[name] = kept, first
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batches)
+
+    def problems(self, name: str, count: int) -> list[LikelihoodProblem]:
+        """The problems of this process's share of the first samples of a loader, with the weights as they are now."""
+        place, left = list(self._batches).index(name), self._share(count)
+        posed = []
+        for batch in self._batches[name]:
+            if left <= 0:
+                break
+            problems = self._pose(batch, left, place)
+            left -= sum(len(problem.sample_ids) for problem in problems)
+            posed += problems
+        return posed
+
+    def _share(self, count: int) -> int:
+        return len(range(self._trainer.global_rank, count, self._trainer.world_size))
+
+    def _pose(self, batch: Any, limit: int, place: int) -> list[LikelihoodProblem]:
+        assert isinstance(self._module, OffersLikelihoods)
+        with torch.no_grad():
+            here = self._trainer.strategy.batch_to_device(batch, dataloader_idx=place)
+            return self._module.likelihood_problems(here, limit)
+
+
+def validation_loaders(trainer: Trainer) -> dict[str, Any]:
+    """The validation loaders by name; the only one without a name is called "".
+
+    Raises:
+        ValueError: If there is no validation data, or names do not fit the loaders.
+    """
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()  # does nothing the second time
+    loaders: Any = trainer.val_dataloaders
+    names: Sequence[str] | None = getattr(trainer.datamodule, "validation_names", None)  # type: ignore[attr-defined]
+    if isinstance(loaders, Mapping):
+        names, loaders = (list(loaders) if names is None else names), list(loaders.values())
+    elif not isinstance(loaders, list | tuple):
+        loaders = [] if loaders is None else [loaders]
+    if not loaders:
+        raise ValueError("likelihoods are measured on validation data, and there is none: give a validation loader")
+    if names is None and len(loaders) == 1:
+        names = [""]
+    if names is None or len(set(names)) != len(loaders):
+        raise ValueError(
+            f"{len(loaders)} validation loaders need as many different names, got {names}: set the data module's "
+            "`validation_names`, or return the loaders as a dictionary"
+        )
+    return dict(zip(names, loaders, strict=True))

@@ -1,0 +1,74 @@
+"""The curve of a likelihood monitor: what a training gains where, and what it loses elsewhere."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import t
+
+from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, open_axes
+
+__all__ = ["monitor_figure"]
+
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+
+
+def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
+    """Bits per dimension of every loader against the training step, with 95 % bands over samples.
+
+    Args:
+        history: One row a measurement and loader, as in ``likelihood.csv``: `step`, `loader`, `bpd_samples` and, in bits
+            per dimension, `bpd` and, where measured, `bpd_change`, the gain, `bpd_unconditional` and `elbo`, each with
+            its ``_sampling_error``.
+        gain: Name of the excess of the bits per dimension without the condition.
+
+    Returns:
+        Panels for bits per dimension, their change since the first measurement, the gain, and the bound.
+    """
+    panels = [
+        ("bpd", "bits per dimension"),
+        ("bpd_change", "change since the start, same samples"),
+        (gain, gain.replace("_", " ")),
+        ("elbo", "evidence bound, bits per dimension"),
+    ]
+    panels = [(name, title) for name, title in panels if name in history and history[name].notna().any()]
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(0.6 + 4.2 * columns, 0.6 + 3.0 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (name, title) in zip(places, panels, strict=False):
+        for colour, (loader, part) in zip(cycle(_COLOURS), history.groupby("loader", sort=False), strict=False):
+            _draw(axes, part, name, str(loader), colour)
+        if name == "bpd_change":
+            axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("training step")
+        axes.grid(axis="y", alpha=0.3)
+        open_axes(axes)
+    for axes in places[len(panels) :]:
+        axes.axis("off")
+    handles, labels = places[0].get_legend_handles_labels()
+    if any(labels):
+        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=len(labels))
+    dashed = "; dashed: without the condition" if "bpd_unconditional" in history else ""
+    samples = ", ".join(f"{count:.0f}" for count in history.groupby("loader", sort=False)["bpd_samples"].max())
+    figure.supxlabel(f"{samples} samples; bands: 95 % over samples; the change is paired by sample{dashed}", fontsize=8)
+    return figure
+
+
+def _draw(axes: Axes, part: pd.DataFrame, name: str, loader: str, colour: str) -> None:
+    """The curve of one loader with its band."""
+    known = part[part[name].notna()]
+    if name == "bpd_change":  # the first measurement is where changes count from
+        known = part.assign(**{column: part[column].fillna(0) for column in (name, f"{name}_sampling_error")})
+    # Few samples leave their scatter uncertain: Student's t.
+    reach = t.ppf(0.975, np.maximum(known["bpd_samples"] - 1, 1)) * known[f"{name}_sampling_error"]
+    axes.fill_between(known["step"], known[name] - reach, known[name] + reach, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(known["step"], known[name], color=colour, marker="o", markersize=3, label=loader)
+    if name == "bpd" and "bpd_unconditional" in part:
+        free = part[part["bpd_unconditional"].notna()]
+        axes.plot(free["step"], free["bpd_unconditional"], color=colour, linestyle="--", linewidth=1)
