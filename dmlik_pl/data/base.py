@@ -27,12 +27,14 @@ class Sample:
         image: The image in [-1, 1], [C, H, W].
         prompt: The true prompt.
         attributes: True values by attribute name, e.g. ``{"colour": "red", "shape": "sphere"}``.
+        candidates: Prompts that compete for the image, the true one among them; empty where the data name none.
     """
 
     sample_id: str
     image: Tensor
     prompt: str
     attributes: dict[str, str] = field(default_factory=dict)
+    candidates: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Batch:
         prompt: The true prompt of each sample.
         attributes: True values by attribute name, B of each.
         failures: Samples that could not be read; they are not counted in B.
+        candidates: The prompts that compete for each sample, B lists; empty where the data name none.
     """
 
     sample_id: list[str]
@@ -65,6 +68,7 @@ class Batch:
     prompt: list[str]
     attributes: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    candidates: list[list[str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -80,6 +84,7 @@ class Batch:
             image=self.image[list(index)],
             prompt=[self.prompt[b] for b in index],
             attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
+            candidates=[self.candidates[b] for b in index] if self.candidates else [],
         )
 
 
@@ -123,6 +128,7 @@ def collate(items: Sequence[Sample | Failure | None]) -> Batch:
         prompt=[sample.prompt for sample in samples],
         attributes={name: [sample.attributes[name] for sample in samples] for name in names},
         failures=[item for item in items if isinstance(item, Failure)],
+        candidates=[sample.candidates for sample in samples],
     )
 
 

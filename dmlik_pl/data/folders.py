@@ -4,7 +4,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -53,12 +53,14 @@ class ImageEntry:
         path: The file.
         prompt: The true prompt.
         attributes: True values by attribute name.
+        candidates: Prompts that compete for the image, the true one among them; empty where there are none.
     """
 
     sample_id: str
     path: Path
     prompt: str
-    attributes: dict[str, str]
+    attributes: dict[str, str] = field(default_factory=dict)
+    candidates: list[str] = field(default_factory=list)
 
     @property
     def cell(self) -> str:
@@ -131,7 +133,7 @@ class ImageFiles(EvaluationSet):
             image = load_image(entry.path, self.size, self.resize)
         except Exception as error:  # decoders of damaged files raise almost anything
             return Failure(entry.sample_id, f"{entry.path} cannot be read as an image: {error}")
-        return Sample(entry.sample_id, image, entry.prompt, entry.attributes)
+        return Sample(entry.sample_id, image, entry.prompt, entry.attributes, entry.candidates)
 
 
 class ImageFolderData(EvaluationData):

@@ -15,7 +15,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,6 +61,20 @@ class Bound(Draws):
         nfe = NFE(forward=flow.evaluations_per_call * len(predicted))
         draws = constant - noising.integral(errors).draws
         return cls(draws, noising.log_snr, errors, dims, nfe, flow.density(condition))
+
+    @staticmethod
+    def cat(parts: "Sequence[Bound]") -> "Bound":
+        """Bounds of several batches with equally many draws as those of one."""
+        draws, log_snr, errors = (
+            torch.cat([getattr(part, name) for part in parts], 1) for name in ("draws", "log_snr", "squared_errors")
+        )
+        return replace(
+            parts[0],
+            draws=draws,
+            log_snr=log_snr,
+            squared_errors=errors,
+            dims=torch.cat([part.dims for part in parts]),
+        )
 
     @property
     def bpd(self) -> Tensor:

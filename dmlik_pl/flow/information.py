@@ -25,6 +25,7 @@ References:
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE
@@ -58,6 +59,15 @@ class Information:
         errors = [squared_norm(noising.noises.double() - each.double(), mask) for each in (unconditional, conditional)]
         moved = squared_norm(unconditional.double() - conditional.double(), mask)
         return cls(noising.integral(errors[0] - errors[1]), noising.integral(moved))
+
+    @staticmethod
+    def cat(parts: "Sequence[Information]") -> "Information":
+        """The information of several batches with equally many draws as that of one."""
+        standard, orthogonal = (
+            Draws(torch.cat([form.draws for form in forms], 1))
+            for forms in zip(*((part.standard, part.orthogonal) for part in parts), strict=True)
+        )
+        return Information(standard, orthogonal)
 
 
 def pointwise_information(

@@ -3,6 +3,8 @@
 from dmlik_pl.studies.adaptation import Adaptation
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Model, Outcome, Study
 from dmlik_pl.studies.prompt_accuracy import PromptAccuracy
+from dmlik_pl.studies.prompt_bounds import Elimination
+from dmlik_pl.studies.prompt_likelihoods import Screening
 from dmlik_pl.studies.rescoring import Rescoring, StoredRescoring
 from dmlik_pl.studies.speech import SpeechModel, Utterances
 from dmlik_pl.studies.speech_sweep import SpeechSweep
@@ -11,6 +13,7 @@ from dmlik_pl.studies.time_sweep import TimeSweep
 
 __all__ = [
     "Adaptation",
+    "Elimination",
     "Estimator",
     "ImageModel",
     "Images",
@@ -18,6 +21,7 @@ __all__ = [
     "Outcome",
     "PromptAccuracy",
     "Rescoring",
+    "Screening",
     "SpeechModel",
     "SpeechSweep",
     "StoredRescoring",

@@ -1,74 +1,109 @@
-"""Which prompt the likelihood prefers, decided image by image (Table 6 of Cross and Ragni).
+"""Which prompt a model prefers, decided image by image (Table 6 of Cross and Ragni).
 
 All prompts of an image compete on the same latent, the same grid and the same probes, so that what is ranked is their
 difference, with the standard error of the difference. A ranking that its error does not support counts as undecided.
+Beside exact likelihood there are cheaper methods: the evidence lower bound, with or without elimination, pointwise
+mutual information, and CLIP. Each is recorded with what it cost.
 
 Under the published protocol every prompt of an image has probes of its own, and tables decide on averages over all
 images of a true value.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from dmlik_pl.flow import Condition, LogLikelihood, ProbabilityFlow, elbo, reconstruct
+from dmlik_pl.flow import reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
-from dmlik_pl.studies.base import Estimator, ImageModel, Images, Outcome, Study, likelihood_columns, tile
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
+from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds
+from dmlik_pl.studies.prompt_contest import Contest, attribute_questions, check_candidates, listed_questions, pieces
+from dmlik_pl.studies.prompt_decisions import Ranking
+from dmlik_pl.studies.prompt_likelihoods import Likelihoods, Screening, take_likelihoods
 
 __all__ = ["PromptAccuracy"]
 
 
 class PromptAccuracy(Study):
-    """Let the values of each attribute compete, the other attributes being true.
+    """Let prompts compete for each image: the values of each attribute, the others being true, or whole prompts.
+
+    Each guidance, with and without reconstruction, is a part of its own.
 
     Args:
-        template: Prompt with the attributes' names in braces, e.g. "a photo of a {colour} {shape}".
-        candidates: The values of each attribute that compete.
-        guidance: w of Eq. 10: 1 is plain conditional.
+        template: Prompt with the attributes' names in braces, e.g. "a photo of a {colour} {shape}"; None for data that
+            name the prompts that compete for each image.
+        candidates: The values of each attribute that compete; None with `template` None.
+        guidance: w of Eq. 10: 1 is plain conditional. A list measures at each.
         confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as
-            far as probe noise goes.
+            far as noise of the method goes.
         clip: Folder or hub name of a CLIP model for the baseline; none without.
         elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
+            A list measures each.
         local_files_only: Never download the CLIP model.
         protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
+        null: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same probes. The
+            ratio to it ranks prompts as the likelihood does; it tells whether the true prompt is better than none.
+        pmi: Decide by pointwise mutual information too, in its orthogonal form, on the draws of the bound. Its standard
+            form, which ranks as the bound does, is recorded beside it.
+        elimination: Further draws of the bound for the prompts that are best so far.
+        screening: Take exact likelihoods only of the prompts that the bound finds best.
     """
 
     kind = "prompt_accuracy"
+    axes = ("guidance", "reconstruct")
 
     def __init__(
         self,
-        template: str,
-        candidates: dict[str, list[str]],
-        guidance: float = 1.0,
+        template: str | None = None,
+        candidates: dict[str, list[str]] | None = None,
+        guidance: float | list[float] = 1.0,
         confidence: float = 0.95,
         clip: str | None = None,
         elbo_draws: int = 0,
-        reconstruct: bool = False,
+        reconstruct: bool | list[bool] = False,
         local_files_only: bool = False,
         protocol: ProtocolName = "repaired",
+        null: bool = False,
+        pmi: bool = False,
+        elimination: Elimination | None = None,
+        screening: Screening | None = None,
     ) -> None:
         super().__init__()
-        for attribute, values in candidates.items():
-            if len(set(values)) < 2 or len(set(values)) < len(values) or any("|" in value for value in values):
-                raise ValueError(
-                    f"candidates of {attribute!r} must be two or more different values without '|': {values}"
-                )
+        if (template is None) != (candidates is None):
+            raise ValueError("template and candidates belong together: give both, or neither if the data name prompts")
+        for attribute, values in (candidates or {}).items():
+            check_candidates(attribute, values)
+        self.guidance = guidance if isinstance(guidance, list) else [guidance]
+        self.reconstruct = reconstruct if isinstance(reconstruct, list) else [reconstruct]
+        for name, listed in (("guidance", self.guidance), ("reconstruct", self.reconstruct)):
+            if not listed or len(set(listed)) < len(listed):
+                raise ValueError(f"{name} must be one value or a list of different ones, got {listed}")
+        self.published = protocol == "published"
+        if self.published and (null or pmi or elimination or screening):
+            raise ValueError("the published protocol has no null, pmi, elimination or screening: leave them out")
+        if elbo_draws == 1 or (elbo_draws == 0 and (pmi or elimination or screening)):
+            raise ValueError(
+                "elbo_draws must be 2 or more, or 0 for no bound, which pmi, elimination and screening need; got "
+                f"{elbo_draws}"
+            )
+        if elimination is not None and elimination.draws[0] < elbo_draws + 2:
+            raise ValueError(f"elimination gives {elimination.draws[0]} draws in all, after elbo_draws={elbo_draws}")
         self.template = template
         self.candidates = candidates
-        self.guidance = guidance
         self.threshold = float(norm.ppf(0.5 + confidence / 2))
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.elbo_draws = elbo_draws
-        self.reconstruct = reconstruct
-        self.published = protocol == "published"
+        self.null = null
+        self.pmi = pmi
+        self.elimination = elimination
+        self.screening = screening
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -79,125 +114,134 @@ class PromptAccuracy(Study):
             "every prompt is scored with random probes of its own, so that the noise of competing prompts differs",
             "log-likelihoods are averaged over all images of a true value, and one decision is made for all of them, a "
             "tie being a miss",
-            *([_OWN_RECONSTRUCTION] if self.reconstruct else []),
+            *([_OWN_RECONSTRUCTION] if any(self.reconstruct) else []),
             _NOT_REPRODUCED,
         )
 
+    def parts(self) -> Mapping[str, Measure]:
+        """One for each guidance, with and without reconstruction."""
+        return {
+            f"guidance={weight:g}{',reconstructed' if moved else ''}": partial(
+                self._measure, guidance=weight, reconstructed=moved
+            )
+            for weight in self.guidance
+            for moved in self.reconstruct
+        }
+
+    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:
+        """All parts; the rows of a sample follow each other."""
+        found = [measure(model, batch, estimator) for measure in self.parts().values()]
+        return [_joined(outcomes) for outcomes in zip(*found, strict=True)]
+
     @torch.no_grad()
-    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:  # noqa: D102
-        flow, ids, count = model.flow(self.guidance), list(batch.sample_id), len(batch.sample_id)
-        truths = [{name: batch.attributes[name][b] for name in batch.attributes} for b in range(count)]
-        # Prompt 0 of a sample is the true one; every other changes one attribute. The same number for every sample.
-        prompts = [self._prompts(truth) for truth in truths]
-        copies = len(prompts[0])
-        condition = model.condition([prompts[b][k] for k in range(copies) for b in range(count)])
-        stacked = self._latents(flow, estimator.state(model.to_latent(batch.image, ids)), condition, copies, estimator)
-        keys = [f"{ids[b]}/{prompts[b][k]}" if self.published else ids[b] for k in range(copies) for b in range(count)]
-        result = estimator.log_likelihood(flow, stacked, condition, keys)
-        bound = self._bound(flow, stacked, condition, ids * copies, estimator)
-        columns = likelihood_columns(result, estimator, flow)
-        outcomes = []
-        for b, name in enumerate(ids):
-            places = list(range(b, copies * count, count))
-            own = result.select(places)
-            if failure := next(filter(None, own.failures), None):
-                outcomes.append(Outcome(name, error=failure))
-                continue
-            clip = self._clip(batch.image[b], prompts[b])
-            rows = [
-                self._row(attribute, truths[b], prompts[b], own, None if bound is None else bound[places], clip)
-                | {key: columns[b][key] for key in _SETTINGS}
-                | protocol_columns("published" if self.published else "repaired", self.deviations)
-                for attribute in self.candidates
-            ]
-            outcomes.append(Outcome(name, rows=rows))
+    def _measure(
+        self, model: ImageModel, batch: Images, estimator: Estimator, *, guidance: float, reconstructed: bool
+    ) -> list[Outcome]:
+        contest = self._contest(model, batch, estimator, guidance, reconstructed)
+        bounds = None
+        if self.elbo_draws:
+            bounds = take_bounds(contest, estimator, self.elbo_draws, self.elimination, self.pmi)
+        entries = self._exact_entries(contest, bounds)
+        exact = take_likelihoods(contest, estimator, entries, self.null, own_probes=self.published)
+        shown = 0.5 * batch.image + 0.5
+        if reconstructed and not self.published and self.encoder is not None:
+            shown = model.to_image(contest.x[contest.first].nan_to_num())
+        outcomes = [
+            Outcome(name, error=exact.failure(b) or (None if bounds is None else bounds.failure(b)))
+            for b, name in enumerate(contest.sample_ids)
+        ]
+        protocol = protocol_columns("published" if self.published else "repaired", self.deviations)
+        for number, question in enumerate(contest.questions):
+            outcome = outcomes[question.sample]
+            if outcome.error is None:
+                clip = self._clip(shown[question.sample], question.prompts)
+                row = self._row(number, contest, exact, bounds, clip)
+                outcome.rows.append(row | {"reconstructed": reconstructed} | protocol)
         return outcomes
 
-    def _prompts(self, truth: Mapping[str, str]) -> list[str]:
-        for attribute, values in self.candidates.items():
-            if attribute not in truth:
-                raise ValueError(
-                    f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`"
-                )
-            if truth[attribute] not in values:
-                raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")
-        changed = [
-            {**truth, attribute: value}
-            for attribute, values in self.candidates.items()
-            for value in values
-            if value != truth[attribute]
-        ]
-        return [self.template.format(**attributes) for attributes in ({**truth}, *changed)]
+    def _contest(
+        self, model: ImageModel, batch: Images, estimator: Estimator, guidance: float, reconstructed: bool
+    ) -> Contest:
+        """Who competes, on the latents that are scored."""
+        if self.template is None or self.candidates is None:
+            questions = listed_questions(batch)  # type: ignore[arg-type]  # it tells what data are wanted
+        else:
+            questions = attribute_questions(batch, self.template, self.candidates)
+        entries = Contest.list_entries(questions)
+        samples = [sample for sample, _ in entries]
+        first = [samples.index(b) for b in range(len(batch.sample_id))]
+        flow, condition = model.flow(guidance), model.condition([prompt for _, prompt in entries])
+        latents = estimator.state(model.to_latent(batch.image, batch.sample_id))
+        if reconstructed and not self.published:
+            latents = reconstruct(flow, latents, condition.select(first), solver=estimator.solver)
+        x = latents[samples]
+        if reconstructed and self.published:
+            parts = pieces(range(len(x)), estimator.max_batch)
+            x = torch.cat([reconstruct(flow, x[s], condition.select(s), solver=estimator.solver) for s in parts])
+        return Contest(flow, list(batch.sample_id), questions, entries, x, condition, first)
 
-    def _latents(
-        self, flow: ProbabilityFlow, x: Tensor, condition: Condition, copies: int, estimator: Estimator
-    ) -> Tensor:
-        """What each prompt scores, [copies B, ...], given the latents x [B, ...]."""
-        if self.reconstruct and not self.published:
-            x = reconstruct(flow, x, condition.select(slice(len(x))), solver=estimator.solver)
-        stacked = tile(x, copies)
-        if not (self.reconstruct and self.published):
-            return stacked
-        pieces = _pieces(len(stacked), estimator.max_batch)
-        return torch.cat([reconstruct(flow, stacked[s], condition.select(s), solver=estimator.solver) for s in pieces])
+    def _exact_entries(self, contest: Contest, bounds: Bounds | None) -> list[int]:
+        """The entries that get an exact likelihood."""
+        if self.screening is None or bounds is None:
+            return list(range(len(contest.entries)))
+        wanted: set[int] = set()
+        for number, question in enumerate(contest.questions):
+            checked = self.screening.checks(contest.sample_ids[question.sample])
+            values = question.values if checked else bounds.ranking(number).best(self.screening.keep)
+            wanted |= {contest.places(question)[value] for value in values}
+        return sorted(wanted)
 
-    def _bound(self, flow: Any, x: Tensor, condition: Any, ids: Sequence[str], estimator: Estimator) -> Tensor | None:
-        if not self.elbo_draws:
-            return None
-        return torch.cat(
-            [
-                elbo(
-                    flow, x[s], condition.select(s), draws=self.elbo_draws, sample_ids=ids[s], seed=estimator.seed
-                ).value
-                for s in _pieces(len(x), estimator.max_batch)
-            ]
-        )
-
-    def _clip(self, image: Tensor, prompts: Sequence[str]) -> Tensor | None:
+    def _clip(self, image: Tensor, prompts: Mapping[str, str]) -> Ranking | None:
         if self.encoder is None:
             return None
-        shown = (0.5 * image[None] + 0.5).clamp(0, 1)
-        return clip_score_matrix(self.encoder, shown.expand(-1, 3, -1, -1), prompts)[0]
+        scores = clip_score_matrix(self.encoder, image[None].clamp(0, 1).expand(-1, 3, -1, -1), list(prompts.values()))
+        return Ranking(dict(zip(prompts, scores[0].tolist(), strict=True)))
 
     def _row(
-        self,
-        attribute: str,
-        truth: Mapping[str, str],
-        prompts: Sequence[str],
-        result: LogLikelihood,
-        bound: Tensor | None,
-        clip: Tensor | None,
+        self, number: int, contest: Contest, exact: Likelihoods, bounds: Bounds | None, clip: Ranking | None
     ) -> dict[str, Any]:
-        """The record of one attribute of one sample; ``result``, ``bound`` and ``clip`` are over its prompts."""
-        values, true = self.candidates[attribute], truth[attribute]
-        places = [prompts.index(self.template.format(**{**truth, attribute: value})) for value in values]
-        scores = result.select(places)
-        best, second = torch.topk(scores.log_p, 2).indices.tolist()
-        margin, margin_error = _difference(scores, best, second)
-        own = values.index(true)
-        rival = second if best == own else best
-        true_margin, true_error = _difference(scores, own, rival)
-        row: dict[str, Any] = {
-            "attribute": attribute,
-            "truth": true,
-            "candidates": "|".join(values),
-            "predicted": values[best],
-            "correct": best == own,
-            "decided": bool(margin > self.threshold * margin_error) if not math.isnan(margin_error) else False,
-            "margin": margin,
-            "margin_standard_error": margin_error,
-            "true_margin": true_margin,
-            "true_margin_standard_error": true_error,
-            "scores": json.dumps(dict(zip(values, scores.log_p.tolist(), strict=True))),
-            "scores_standard_error": json.dumps(dict(zip(values, scores.standard_error.tolist(), strict=True))),
-        }
-        for baseline, of_prompt in (("clip", clip), ("elbo", bound)):
-            theirs = None if of_prompt is None else of_prompt[places].tolist()
-            predicted = None if theirs is None else values[theirs.index(max(theirs))]
-            row[f"{baseline}_predicted"] = predicted
-            row[f"{baseline}_correct"] = None if predicted is None else predicted == true
-            row[f"{baseline}_scores"] = None if theirs is None else json.dumps(dict(zip(values, theirs, strict=True)))
-        return row
+        """The record of one question."""
+        question = contest.questions[number]
+        truth, count = question.truth, len(question.prompts)
+        bound = None if bounds is None else bounds.ranking(number)
+        information = None if bounds is None else bounds.information_ranking(number)
+        beside = {} if bounds is None else bounds.columns(number)
+        full, screened, nfe = exact.ranking(number), None, exact.cost * count
+        if self.screening is not None and bound is not None:
+            kept = bound.best(self.screening.keep)
+            checked = self.screening.checks(contest.sample_ids[question.sample])
+            screened = exact.ranking(number, kept)
+            beside["screened_nfe"] = beside["elbo_nfe"] + exact.cost * len(kept)
+            beside |= {"screened_kept": len(kept), "screened_checked": checked}
+            if not checked:
+                full, nfe = screened, beside["screened_nfe"]
+        true_margin, true_error = full.true_margin(truth)
+        methods = {"clip": clip, "elbo": bound, "pmi": information, "screened": screened}
+        return (
+            {"attribute": question.attribute, "truth": truth, "candidates": "|".join(question.values)}
+            | full.columns(truth, self.threshold)
+            | {"true_margin": true_margin, "true_margin_standard_error": true_error, "nfe": nfe}
+            | exact.columns(number, full)
+            | {
+                f"{method}_{name}": value
+                for method, ranking in methods.items()
+                for name, value in _decision(ranking, truth, self.threshold).items()
+            }
+            | beside
+        )
+
+
+def _decision(ranking: Ranking | None, truth: str, threshold: float) -> dict[str, Any]:
+    if ranking is None:
+        return {"predicted": None, "correct": None, "scores": None}
+    return ranking.columns(truth, threshold)
+
+
+def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcomes of one sample in all parts as one."""
+    error = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+    rows = [] if error else [row for outcome in outcomes for row in outcome.rows]
+    return Outcome(outcomes[0].sample_id, rows=rows, error=error)
 
 
 _OWN_RECONSTRUCTION = "each prompt scores its own reconstruction of an image, not one image"
@@ -205,18 +249,3 @@ _NOT_REPRODUCED = (
     "not reproduced: likelihoods of blue and green in each other's columns, a loop variable that made nearly all PACS "
     "cells take one image again and again, network times cut to whole steps"
 )
-
-_SETTINGS = (
-    *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
-    *("solver", "probes", "discretisation", "dequantisation_bits"),
-)
-
-
-def _pieces(count: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def _difference(scores: LogLikelihood, first: int, second: int) -> tuple[float, float]:
-    """Difference of two log-likelihoods of one sample and its standard error, nats."""
-    value, error = scores.select([first]).minus(scores.select([second]))
-    return float(value), float(error)

@@ -1,0 +1,142 @@
+"""Which prompts compete for each image of a batch, and what they compete on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from dmlik_pl.flow import Condition, ProbabilityFlow
+from dmlik_pl.studies.base import Images
+
+__all__ = ["Contest", "Question", "attribute_questions", "check_candidates", "listed_questions", "pieces"]
+
+
+class CaptionedImages(Images, Protocol):
+    """A batch of images with lists of prompts that compete for each."""
+
+    candidates: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One decision: which of several values is true of a sample.
+
+    Attributes:
+        sample: Position of the sample in its batch.
+        attribute: What is asked, e.g. "colour"; "prompt" where whole prompts compete.
+        truth: The true value.
+        prompts: The prompt of every value that competes, the true one among them.
+    """
+
+    sample: int
+    attribute: str
+    truth: str
+    prompts: Mapping[str, str]
+
+    @property
+    def values(self) -> list[str]:
+        """The values that compete."""
+        return list(self.prompts)
+
+
+def check_candidates(attribute: str, values: Sequence[str]) -> None:
+    """Raise a ValueError unless values can compete and be told apart in records."""
+    if len(set(values)) < 2 or len(set(values)) < len(values) or any("|" in value for value in values):
+        raise ValueError(
+            f"candidates of {attribute!r} must be two or more different values without '|': {list(values)}"
+        )
+
+
+def attribute_questions(batch: Images, template: str, candidates: Mapping[str, Sequence[str]]) -> list[Question]:
+    """Ask for each attribute of each sample, the other attributes being true.
+
+    Args:
+        batch: Images with their true attributes.
+        template: Prompt with the attributes' names in braces.
+        candidates: The values of each attribute that compete.
+
+    Raises:
+        ValueError: If the data lack an attribute, or a true value is not among the candidates.
+    """
+    questions = []
+    for b in range(len(batch.sample_id)):
+        truth = {name: values[b] for name, values in batch.attributes.items()}
+        for attribute, values in candidates.items():
+            if attribute not in truth:
+                raise ValueError(
+                    f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`"
+                )
+            if truth[attribute] not in values:
+                raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")
+            prompts = {value: template.format(**{**truth, attribute: value}) for value in values}
+            questions.append(Question(b, attribute, truth[attribute], prompts))
+    return questions
+
+
+def listed_questions(batch: CaptionedImages) -> list[Question]:
+    """Ask for the prompt of each sample among those that the data name for it.
+
+    Raises:
+        ValueError: If the data name none.
+    """
+    lists = getattr(batch, "candidates", None) or [[]] * len(batch.sample_id)
+    questions = []
+    for b, (prompt, prompts) in enumerate(zip(batch.prompt, lists, strict=True)):
+        if prompt not in prompts:
+            raise ValueError(
+                f"the data name no prompts that compete with {prompt!r} of {batch.sample_id[b]}: give the study "
+                "`template` and `candidates`, or take data that have lists of prompts, such as "
+                "dmlik_pl.data.captioned.ImagePrompts"
+            )
+        check_candidates("prompt", prompts)
+        questions.append(Question(b, "prompt", prompt, {each: each for each in prompts}))
+    return questions
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Everything that competes for the B samples of a batch: N entries, each different prompt of each sample once.
+
+    Attributes:
+        flow: What scores them.
+        sample_ids: The samples' names, B, which key noise: the entries of a sample share it.
+        questions: All decisions to take.
+        entries: Position of the sample and prompt of each entry, N.
+        x: What is scored, [N, ...].
+        condition: Conditions of the entries.
+        first: The first entry of each sample, its true prompt, B.
+    """
+
+    flow: ProbabilityFlow
+    sample_ids: list[str]
+    questions: list[Question]
+    entries: list[tuple[int, str]]
+    x: Tensor
+    condition: Condition
+    first: list[int]
+    _places: dict[tuple[int, str], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", {entry: place for place, entry in enumerate(self.entries)})
+
+    @staticmethod
+    def list_entries(questions: Sequence[Question]) -> list[tuple[int, str]]:
+        """The entries of some questions, for each sample the true prompt first."""
+        true = {question.sample: question.prompts[question.truth] for question in questions}
+        entries = [
+            (question.sample, prompt)
+            for question in questions
+            for prompt in (true[question.sample], *question.prompts.values())
+        ]
+        return list(dict.fromkeys(entries))
+
+    def places(self, question: Question) -> dict[str, int]:
+        """The entry of every value of a question."""
+        return {value: self._places[question.sample, prompt] for value, prompt in question.prompts.items()}
+
+
+def pieces(places: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Places in pieces that go through the network at once."""
+    for start in range(0, len(places), size):
+        yield list(places[start : start + size])

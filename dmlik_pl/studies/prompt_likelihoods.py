@@ -1,0 +1,144 @@
+"""Decisions between prompts by exact likelihood, of all of them or of those that a cheaper method has left."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dmlik_pl.flow import LogLikelihood
+from dmlik_pl.studies.base import Estimator, likelihood_columns
+from dmlik_pl.studies.prompt_contest import Contest
+from dmlik_pl.studies.prompt_decisions import Ranking, as_json
+
+__all__ = ["Likelihoods", "Screening", "take_likelihoods"]
+
+_SETTINGS = (
+    *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
+    *("solver", "probes", "discretisation", "dequantisation_bits"),
+)
+_NULL = ("null_log_p", "null_log_p_standard_error", "null_margin", "null_margin_standard_error")
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Exact likelihoods only of the prompts that the evidence lower bound finds best.
+
+    Attributes:
+        keep: How many prompts of each question get one.
+        check: Share of the samples of which all prompts get one all the same, so that the agreement of both decisions
+            can be told. A sample's name alone decides whether it is one of them.
+    """
+
+    keep: int
+    check: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.keep < 2 or not 0 <= self.check <= 1:
+            raise ValueError(
+                f"screening keeps 2 prompts or more and checks a share between 0 and 1 of the samples, got {self}"
+            )
+
+    def checks(self, sample_id: str) -> bool:
+        """Whether all prompts of a sample get an exact likelihood."""
+        number = int.from_bytes(hashlib.blake2b(sample_id.encode(), digest_size=8).digest())
+        return number < self.check * 2**64
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Exact likelihoods of entries of a contest.
+
+    Attributes:
+        contest: Who competes.
+        rows: The row of `result` of each entry that has one.
+        result: Log-likelihoods of these entries.
+        empty: That of each of the B samples under the empty prompt; None if not taken.
+        settings: How each row of `result` was made.
+    """
+
+    contest: Contest
+    rows: Mapping[int, int]
+    result: LogLikelihood
+    empty: LogLikelihood | None
+    settings: Sequence[Mapping[str, Any]]
+
+    @property
+    def cost(self) -> int:
+        """Network evaluations of one likelihood, forward passes and derivatives together."""
+        nfe = self.result.nfe
+        return nfe.forward + nfe.vjp + nfe.jvp
+
+    def failure(self, sample: int) -> str | None:
+        """Why a sample lacks a likelihood; None if it has all that were taken of it."""
+        own = [
+            self.result.failures[row] for place, row in self.rows.items() if self.contest.entries[place][0] == sample
+        ]
+        if self.empty is not None:
+            own.append(self.empty.failures[sample])
+        return next(filter(None, own), None)
+
+    def ranking(self, number: int, among: Sequence[str] | None = None) -> Ranking:
+        """The order of a question's values, given by its number; only of some of them if these are given."""
+        rows = self._rows(number)
+        scored = [value for value in rows if among is None or value in among]
+
+        def difference(value: str, other: str) -> tuple[float, float]:
+            gap, error = self.result.select([rows[value]]).minus(self.result.select([rows[other]]))
+            return float(gap), float(error)
+
+        values = self.contest.questions[number].prompts
+        scores = {value: float(self.result.log_p[rows[value]]) if value in scored else math.nan for value in values}
+        return Ranking(scores, difference)
+
+    def columns(self, number: int, ranking: Ranking) -> dict[str, Any]:
+        """What is recorded beside a ranking: errors, how it was made, and the likelihood ratio to the empty prompt.
+
+        The empty prompt is the same for all that compete, so the ratio ranks as the likelihood does; what it adds is
+        whether the true prompt says anything of the image at all.
+        """
+        question, rows = self.contest.questions[number], self._rows(number)
+        errors = self.result.standard_error.tolist()
+        columns: dict[str, Any] = {name: self.settings[min(rows.values())][name] for name in _SETTINGS}
+        columns["scores_standard_error"] = as_json(
+            {value: math.nan if math.isnan(score) else errors[rows[value]] for value, score in ranking.scores.items()}
+        )
+        columns |= dict.fromkeys(_NULL)
+        if self.empty is None:
+            return columns
+        empty = self.empty.select([question.sample])
+        columns |= {"null_log_p": float(empty.log_p), "null_log_p_standard_error": float(empty.standard_error)}
+        if question.truth in rows:
+            margin, error = self.result.select([rows[question.truth]]).minus(empty)
+            columns |= {"null_margin": float(margin), "null_margin_standard_error": float(error)}
+        return columns
+
+    def _rows(self, number: int) -> dict[str, int]:
+        places = self.contest.places(self.contest.questions[number])
+        return {value: self.rows[place] for value, place in places.items() if place in self.rows}
+
+
+def take_likelihoods(
+    contest: Contest, estimator: Estimator, entries: Sequence[int], null: bool, own_probes: bool
+) -> Likelihoods:
+    """Exact likelihoods of some entries.
+
+    Args:
+        contest: Who competes.
+        estimator: How likelihoods are taken.
+        entries: Which entries get one.
+        null: Whether to take the samples' likelihoods under the empty prompt too, on the same probes.
+        own_probes: Whether each entry has probes of its own, instead of those of its sample.
+    """
+    named = [(contest.sample_ids[sample], prompt) for sample, prompt in (contest.entries[place] for place in entries)]
+    keys = [f"{name}/{prompt}" if own_probes else name for name, prompt in named]
+    chosen = list(entries)
+    condition = contest.condition.select(chosen)
+    result = estimator.log_likelihood(contest.flow, contest.x[chosen], condition, keys)
+    empty = None
+    if null:
+        flow, first = replace(contest.flow, guidance=0.0), contest.first
+        condition = contest.condition.select(first)
+        empty = estimator.log_likelihood(flow, contest.x[first], condition, contest.sample_ids)
+    settings = likelihood_columns(result, estimator, contest.flow)
+    return Likelihoods(contest, {place: row for row, place in enumerate(chosen)}, result, empty, settings)
