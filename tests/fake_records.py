@@ -70,6 +70,48 @@ def sweep_units(n: int = 64, seed: int = 0) -> dict[str, list[Row]]:
     return units
 
 
+def sweep_grid_units(
+    n: int = 32,
+    guidances: tuple[float, ...] = (1.0, 3.0, 7.0),
+    sizes: tuple[int, ...] = (32, 64),
+    reconstructed: tuple[bool, ...] = (False, True),
+    seed: int = 0,
+) -> dict[str, list[Row]]:
+    """Rows of a time sweep over settings: guidance adds 0.1 bits a unit to samples, reconstruction takes 0.2 off."""
+    generator = np.random.default_rng(seed)
+    content, styles = generator.normal(0, 1, (n, 16)), generator.normal(0, 1, 16)
+    units: dict[str, list[Row]] = {}
+    for size in sizes:
+        base = sweep_units(n, seed + size)
+        for again in reconstructed:
+            for guidance in guidances:
+                for i, (name, rows) in enumerate(base.items()):
+                    for row in rows:
+                        data, level = row["stage"] == "data", 0.0 if row["time"] is None else 0.05 + 0.95 * row["time"]
+                        pull = (guidance - 1) * (1 - level) * (not data)
+                        bpd = row["bpd"] + 0.1 * pull - 0.2 * again + generator.normal(0, 0.03)
+                        noise = generator.normal(0, 1, 16)
+                        feature = content[i] * (1 - level) + level * (1 + noise) + 0.1 * pull * styles
+                        units.setdefault(name, []).append(
+                            row
+                            | {
+                                "guidance": guidance,
+                                "size": size,
+                                "reconstructed": again,
+                                "dims": size * size // 4,
+                                "bpd": bpd,
+                                "log_p": -bpd * size * size / 4 * math.log(2),
+                                "bpd_pixels": bpd + 0.3,
+                                "bpd_pixels_standard_error": 0.02,
+                                "clip": row["clip"] + 0.5 * pull + (not data) * generator.normal(0, 0.2),
+                                "feature": (feature + 0.05 * again * noise).tolist(),
+                                "round_trip": 0.02 + 0.01 * guidance if again else None,
+                                "round_trip_pixels": 1.5 * guidance if again else None,
+                            }
+                        )
+    return units
+
+
 def accuracy_units(n: int = 96, seed: int = 0, with_elbo: bool = False) -> dict[str, list[Row]]:
     """Rows of a prompt accuracy study for each sample: colours are easy, shapes hard; "red" and "cube" are favoured."""
     generator = np.random.default_rng(seed)
@@ -115,3 +157,89 @@ def accuracy_units(n: int = 96, seed: int = 0, with_elbo: bool = False) -> dict[
             )
         units[name] = rows
     return units
+
+
+CELLS = ((1.0, False), (1.0, True), (3.0, False), (3.0, True))
+"""Guidance and reconstruction of the parts of a prompt accuracy study."""
+
+
+def prompt_units(n: int = 48, cells: tuple = CELLS, draws: int = 16, seed: int = 0) -> dict[str, list[Row]]:
+    """Rows of a prompt accuracy study with every method: each part of each sample, a row an attribute.
+
+    Scores are log-likelihoods of Gaussian evidence, so that those of the likelihood are calibrated at guidance 1 and
+    three times too large at 3. The bound has the same scores in noise of 3 nats, and its draws know the prompt best at
+    a log-SNR of 0. Screening keeps the better half by the bound, and every second sample is computed in full.
+    """
+    generator = np.random.default_rng(seed)
+    units: dict[str, list[Row]] = {}
+    for i in range(n):
+        name, colour, shape = identity(i)
+        units[name] = []
+        for guidance, reconstructed in cells:
+            gain, gain_error = generator.normal(40, 25), float(generator.gamma(4) * 1.5)
+            for attribute, truth, values, strength in (("colour", colour, COLOURS, 3.0), ("shape", shape, SHAPES, 1.0)):
+                row = _prompt_row(generator, truth, values, strength, draws)
+                scale = 1.0 if guidance == 1 else 3.0
+                scores = {key: scale * value for key, value in row.pop("evidence").items()}
+                noisy = {key: value + generator.normal(0, 3) for key, value in scores.items()}
+                mutual = {key: value - 5 for key, value in noisy.items()}
+                kept = sorted(values, key=lambda key, noisy=noisy: -noisy[key])[: (len(values) + 1) // 2]
+                screened = {key: scores[key] if key in kept else None for key in values}
+                checked = i % 2 == 0
+                similar = {key: 25 + (key == truth) + generator.normal(0, 0.7) for key in values}
+                calls = 66 * len(values) * (1 if guidance == 1 else 2)
+                units[name].append(
+                    _LIKELIHOOD
+                    | row
+                    | {"attribute": attribute, "guidance": guidance, "reconstructed": reconstructed}
+                    | {"null_log_p": -1500.0, "null_log_p_standard_error": 6.0}
+                    | {"null_margin": gain, "null_margin_standard_error": gain_error}
+                    | _decision("", scores if checked else screened, truth, calls, 1.0)
+                    | _decision("elbo_", noisy, truth, draws * len(values), 3.0)
+                    | _decision("pmi_", mutual, truth, draws * (len(values) + 1), 3.0)
+                    | _decision("clip_", similar, truth, None, None)
+                    | _decision("screened_", screened, truth, 66 * len(kept) + draws * len(values), 1.0)
+                    | {"screened_kept": len(kept), "screened_checked": checked}
+                )
+    return units
+
+
+def _prompt_row(generator: np.random.Generator, truth: str, values: tuple, strength: float, draws: int) -> Row:
+    """Evidence for each value, errors of single draws by their level, and how many draws each value was given."""
+    signal = generator.normal(0, 1, len(values)) + strength * (np.array(values) == truth)
+    evidence = {value: strength * float(s) for value, s in zip(values, signal, strict=True)}
+    levels = np.sort(generator.uniform(-6, 6, draws))
+    clear = 4 * np.exp(-(levels**2) / 4)
+    errors = {value: 50 - clear * (value == truth) + generator.normal(0, 2, draws) for value in values}
+    given = {value: draws if value == truth or generator.random() < 0.3 else draws // 2 for value in values}
+    if generator.random() < 0.1:
+        given[truth] = draws // 2
+    return {
+        "truth": truth,
+        "candidates": "|".join(values),
+        "evidence": evidence,
+        "elbo_levels": levels.tolist(),
+        "elbo_level_errors": json.dumps({value: error.tolist() for value, error in errors.items()}),
+        "elbo_eliminated": json.dumps(given),
+    }
+
+
+def _decision(prefix: str, scores: dict, truth: str, calls: int | None, error: float | None) -> Row:
+    """What a method says of one row; without errors nothing of decided."""
+    order = sorted((value, key) for key, value in scores.items() if value is not None)[::-1]
+    margin, predicted = order[0][0] - order[1][0], order[0][1]
+    row: Row = {
+        f"{prefix}predicted": predicted,
+        f"{prefix}correct": predicted == truth,
+        f"{prefix}scores": json.dumps(scores),
+        f"{prefix}nfe": calls,
+    }
+    if error is not None:
+        row |= {f"{prefix}margin": margin, f"{prefix}margin_standard_error": error}
+        row |= {f"{prefix}decided": margin > 1.96 * error}
+    if not prefix:
+        own = scores[truth]
+        rival = max((value for key, value in scores.items() if key != truth and value is not None))
+        row |= {"true_margin": None if own is None else own - rival, "true_margin_standard_error": error}
+        row["scores_standard_error"] = json.dumps(dict.fromkeys(scores, 6.0))
+    return row

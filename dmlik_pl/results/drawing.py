@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -12,18 +14,22 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "
 GREY = "#999999"
 
 
-def curve(axes: Axes, samples: pd.DataFrame, name: str, meaning: str, colour: str) -> None:
+def curve(
+    axes: Axes, samples: pd.DataFrame, name: str, meaning: str, colour: str, shade: float = 0.25, **style: Any
+) -> None:
     """Draw a column against time with the 95 % interval of its mean.
 
     The interval is that of the columns `name`_low and `name`_high, or 1.96 times `name`_standard_error to either side.
+    `shade` is the opacity of its band; further arguments are the line's style.
     """
     known = samples[samples[name].notna()]
     band = 1.96 * known[f"{name}_standard_error"].fillna(0)
     low, high = known[name] - band, known[name] + band
     if f"{name}_low" in known:
         low, high = known[f"{name}_low"], known[f"{name}_high"]
-    axes.fill_between(known["time"], low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(known["time"], known[name], color=colour, marker="o", markersize=4, label=meaning)
+    axes.fill_between(known["time"], low, high, color=colour, alpha=shade, linewidth=0)
+    look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4}
+    axes.plot(known["time"], known[name], label=meaning, **look | style)
 
 
 def time_axis(axes: Axes, samples: pd.DataFrame) -> None:
