@@ -20,8 +20,10 @@ import dmlik_pl.results.speech_tables
 import dmlik_pl.results.sweep_figures
 import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.results.adaptation_figures import adaptation_sheet
+from dmlik_pl.results.caveats import Caveat, caveat_line, find_caveats
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.html import render_page
 from dmlik_pl.results.pictures import contact_sheet
 from dmlik_pl.results.speech_figures import mel_sheet
 from dmlik_pl.results.store import RecordStore, read
@@ -40,7 +42,7 @@ _SHEETS: dict[str, Callable[[Path, pd.DataFrame], Figure | dict[str, Figure] | N
 
 
 def write_report(folder: str | Path) -> list[Table]:
-    """Write `tables/`, `figures/` and `report.md` into a run folder, replacing those of an earlier call.
+    """Write `tables/`, `figures/`, `report.md` and `report.html` into a run folder, replacing those of an earlier call.
 
     A run that was killed before it merged its records is merged here first; what it finished is shown.
 
@@ -69,7 +71,9 @@ def write_report(folder: str | Path) -> list[Table]:
         table.write(folder / "tables")
     for name, figure in figures.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=_DOTS_PER_INCH)
-    (folder / "report.md").write_text(_markdown(folder, tables, list(figures)), encoding="utf-8")
+    caveats = find_caveats(records)
+    (folder / "report.md").write_text(_markdown(folder, tables, list(figures), caveats), encoding="utf-8")
+    (folder / "report.html").write_text(render_page(folder, records, tables, figures, caveats), encoding="utf-8")
     return tables
 
 
@@ -96,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = rich.console.Console()
     for table in tables:
         console.print(table.rich())
-    console.print(f"Written to {folder / 'report.md'}, {folder / 'tables'} and {folder / 'figures'}.")
+    console.print(caveat_line(find_caveats(read(folder))))
+    console.print(
+        f"Written to {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'tables'}, {folder / 'figures'}."
+    )
     return 0
 
 
@@ -108,11 +115,17 @@ def _clear(folder: Path, extensions: Sequence[str]) -> None:
             path.unlink()
 
 
-def _markdown(folder: Path, tables: Sequence[Table], figures: Sequence[str]) -> str:
+def _markdown(folder: Path, tables: Sequence[Table], figures: Sequence[str], caveats: Sequence[Caveat]) -> str:
     parts = [f"# {folder.resolve().name}"]
     settings = [f"[{name}]({name})" for name in ("config.yaml", "versions.json") if (folder / name).exists()]
     if settings:
         parts.append(f"Settings: {', '.join(settings)}.")
+    parts.append("All of this on one page that can be sent on: [report.html](report.html).")
+    if caveats:
+        listed = [
+            f"- {caveat.severity.capitalize()}, {caveat.study}, {caveat.topic}: {caveat.text}" for caveat in caveats
+        ]
+        parts += ["## Caveats", "\n".join(listed)]
     for table in tables:
         links = ", ".join(f"[{extension}](tables/{table.name}.{extension})" for extension in ("csv", "tex"))
         parts += [f"## {table.name.replace('_', ' ').capitalize()}", table.markdown().strip(), f"As {links}."]

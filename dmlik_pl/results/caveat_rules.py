@@ -1,0 +1,312 @@
+"""Rules that find in a study's records what limits its numbers; :mod:`dmlik_pl.results.caveats` collects what they say.
+
+Rules know columns, not studies: a new study that writes the columns of a likelihood, `decided`, or `feature` is
+covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dmlik_pl.results.frames import column, data_likelihoods
+from dmlik_pl.results.protocol import protocol_caption
+
+__all__ = ["RULES", "Finding", "Rule", "Severity", "failed_samples", "unfinished"]
+
+Severity = Literal["serious", "caution", "note"]
+
+FEW_SAMPLES = 30
+FEW_IMAGES_A_FEATURE = 10
+MOST_LISTED = 5
+# What tells apart the means that tables show, and the ways of a decision.
+_CELL = ("stage", "time", "guidance", "size", "reconstructed", "alignment", "alternative", "mean", "forward", "reverse")
+_METHODS = {"": "likelihood", "elbo_": "ELBO", "pmi_": "PMI"}
+_HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
+
+
+class Finding(NamedTuple):
+    """What a rule found; a caveat without its study."""
+
+    topic: str
+    text: str
+    severity: Severity
+
+
+Rule = Callable[[pd.DataFrame], Iterator[Finding]]
+"""Takes the records of a study, at least one."""
+
+
+def failed_samples(failed: pd.DataFrame) -> Iterator[Finding]:
+    """Samples without a result, with the reasons."""
+    if not len(failed):
+        return
+    reasons = [
+        f"{error} ({len(rows)}: {_some(rows['sample_id'].astype(str).drop_duplicates())})"
+        for error, rows in failed.groupby("error", sort=False)
+    ]
+    what = f"{failed['sample_id'].nunique()} samples failed and are in no number"
+    yield Finding("failures", f"{what}: {_some(reasons, '; ')}.", "serious")
+
+
+def unfinished(everything: set[str], frame: pd.DataFrame, failed: pd.DataFrame) -> Iterator[Finding]:
+    """Samples that other studies of the run have, and cells that have fewer samples than others."""
+    missing = everything - set(frame["sample_id"]) - set(failed["sample_id"])
+    if missing:
+        text = f"{len(missing)} of the run's {len(everything)} samples are missing: the run was not finished."
+        yield Finding("unfinished", text, "serious")
+    cells = _cells(frame)
+    if len(cells) and "attribute" not in frame:
+        counts = frame.groupby(cells, dropna=False)["sample_id"].nunique()
+        if counts.min() < counts.max():
+            text = f"Means are of {counts.min()} to {counts.max()} samples, not all of the same ones."
+            yield Finding("unfinished", text, "caution")
+
+
+def _not_finite(frame: pd.DataFrame) -> Iterator[Finding]:
+    rows = _likelihoods(frame)
+    count = int((~np.isfinite(rows["bpd"])).sum())
+    if count:
+        yield Finding(
+            "not finite",
+            f"{count} of {len(rows)} likelihoods are not finite and are left out of every mean.",
+            "serious",
+        )
+
+
+def _unconverged(frame: pd.DataFrame) -> Iterator[Finding]:
+    """The time grid's error against what it must be small to: errors over probes, and of means over samples."""
+    rows = _likelihoods(frame)
+    rows = rows[np.isfinite(rows["bpd"])]
+    known = rows[np.isfinite(rows["grid"])]
+    if len(rows) and not len(known):
+        yield Finding("grid error", "The solver gives no estimate of its error: convergence is not known.", "caution")
+    if not len(known):
+        return
+    text = ""
+    probed = known[known["probe"] > 0]
+    above = probed[probed["grid"].abs() > probed["probe"]]
+    if len(above):
+        text = (
+            f"The time grid's error exceeds the probes' in {len(above)} of {len(probed)} likelihoods; the largest is "
+            f"{above['grid'].abs().max():.2g} bits per dimension."
+        )
+    biased = []
+    for place, cell in _by_cell(known):
+        bias, error = abs(cell["grid"].mean()), cell["bpd"].std() / np.sqrt(len(cell))
+        if bias > error > 0:
+            biased.append((bias / error, f"{place}{bias:.2g} against {error:.2g} bits per dimension"))
+    if biased:
+        worst = max(biased)[1]
+        cells = len(_by_cell(known))
+        text += f" It exceeds the standard error of the mean in {len(biased)} of {cells} means, most in {worst}."
+    if text:
+        yield Finding(
+            "grid error", f"{text.strip()} More nodes would change these.", "serious" if biased else "caution"
+        )
+
+
+def _unsure_of_grid(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Decisions that are called decided, but by less than the time grid's error."""
+    if not {"decided", "margin", "discretisation"} <= set(frame.columns):
+        return
+    decided = frame[frame["decided"].astype(bool)]
+    close = int((np.abs(column(decided, "margin")) < np.abs(column(decided, "discretisation"))).sum())
+    if close:
+        yield Finding(
+            "grid error",
+            f"{close} of {len(decided)} decisions that the probes support have a margin below the time grid's error of "
+            "one likelihood, of which competing prompts share an unknown part.",
+            "caution",
+        )
+
+
+def _undecided(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Shares of decisions that their errors do not support, of every method that says so."""
+    keys = [name for name in ("attribute", "alignment", "alternative") if name in frame]
+    shares, texts = [], []
+    for prefix, method in _METHODS.items():
+        if f"{prefix}decided" not in frame:
+            continue
+        known = frame[frame[f"{prefix}decided"].notna()]
+        groups = known.groupby(keys, sort=False, dropna=False) if keys else [((), known)]
+        for group, rows in groups:
+            undecided = int((~rows[f"{prefix}decided"].astype(bool)).sum())
+            if undecided:
+                shares.append(undecided / len(rows))
+                name = ", ".join(map(str, group)) or "all"
+                texts.append(f"{name} {undecided} of {len(rows)} ({100 * shares[-1]:.0f} %) by {method}")
+    if texts:
+        text = f"Undecided, since their errors do not support a decision: {'; '.join(texts)}."
+        yield Finding("undecided", text, "serious" if max(shares) > 0.5 else "caution")
+
+
+def _screened(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Decisions among the candidates that a cheaper method kept."""
+    if "screened_checked" not in frame or not frame["screened_checked"].notna().any():
+        return
+    known = frame[frame["screened_checked"].notna()]
+    checked = int(known["screened_checked"].astype(bool).sum())
+    if checked < len(known):
+        kept = column(known, "screened_kept")
+        yield Finding(
+            "screening",
+            f"{len(known) - checked} of {len(known)} decisions are among the {np.nanmin(kept):g} to "
+            f"{np.nanmax(kept):g} candidates that the ELBO kept; whether all candidates give the same is known of "
+            f"{checked}.",
+            "caution",
+        )
+
+
+def _too_dense(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Densities above the peak of the noise through which data are read, which no noised density reaches."""
+    rows = _likelihoods(frame)
+    if "r_min" not in rows:
+        return
+    lowest = 0.5 * np.log2(2 * np.pi * column(rows, "r_min") ** 2)
+    count = int((rows["bpd"] < lowest).sum())
+    if count:
+        yield Finding(
+            "too dense",
+            f"{count} of {len(rows)} likelihoods are higher than data seen through noise of size r_min can have: the "
+            "solver has not converged, or the flow (guidance above 1) is not that of a noised density.",
+            "serious",
+        )
+
+
+def _guided(frame: pd.DataFrame) -> Iterator[Finding]:
+    weights = sorted({weight for weight in column(frame, "guidance") if weight > 1})
+    if weights:
+        yield Finding(
+            "guidance",
+            f"At w = {', '.join(f'{weight:g}' for weight in weights)} the density is that of the guided flow, which "
+            "no noised p(x|y) has: it compares samples of one w, not one w with another.",
+            "caution",
+        )
+
+
+def _density(frame: pd.DataFrame) -> Iterator[Finding]:
+    """What the likelihoods are densities of."""
+    if "density" not in frame or not frame["density"].notna().any():
+        return
+    dims = column(frame, "dims")
+    low, high = f"{np.nanmin(dims):.6g}", f"{np.nanmax(dims):.6g}"
+    space = " / ".join(sorted(frame["space"].dropna().unique())) if "space" in frame else "the model's own space"
+    size = low if low == high else f"{low} to {high}"
+    text = (
+        f"Likelihoods are {' / '.join(sorted(frame['density'].dropna().unique()))}, densities of {space} with {size} "
+        "dimensions. Bits per dimension of another space, or in another scale, are no comparison."
+    )
+    yield Finding("density", text, "note")
+
+
+def _no_probe_error(frame: pd.DataFrame) -> Iterator[Finding]:
+    rows = _likelihoods(frame)
+    rows = rows[np.isfinite(rows["bpd"])]
+    count = int(rows["probe"].isna().sum())
+    if count:
+        yield Finding(
+            "probe error",
+            f"{count} of {len(rows)} likelihoods have no error over probes: a single probe for the whole trajectory "
+            "gives none.",
+            "caution",
+        )
+
+
+def _protocol(frame: pd.DataFrame) -> Iterator[Finding]:
+    if text := protocol_caption(frame):
+        yield Finding("protocol", text, "caution")
+
+
+def _few_images(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Frechet distances of fewer images than their covariances need."""
+    if "feature" not in frame or not len(known := frame[frame["feature"].notna()]):
+        return
+    features, images = len(known["feature"].iloc[0]), min(len(cell) for _, cell in _by_cell(known))
+    if images <= features:
+        text = f"FID of {images} images with {features} features: their covariance is singular, the value mostly bias."
+        yield Finding("FID", text, "serious")
+    elif images < FEW_IMAGES_A_FEATURE * features:
+        text = f"FID of {images} images with {features} features is biased upwards: compare it only at equal numbers."
+        yield Finding("FID", text, "caution")
+
+
+def _few_samples(frame: pd.DataFrame) -> Iterator[Finding]:
+    count = frame["sample_id"].nunique()
+    if 1 < count < FEW_SAMPLES:
+        uncertainty = 100 / np.sqrt(2 * (count - 1))
+        text = f"{count} samples: a standard error over them is itself uncertain by about {uncertainty:.0f} %."
+        yield Finding("few samples", text, "caution")
+    elif count == 1:
+        yield Finding("few samples", "One sample: no mean has an error over samples.", "caution")
+
+
+def _undefined(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Measures of sound that some waves do not have."""
+    missing = {}
+    for name, meaning in _HEARD.items():
+        values = pd.Series(column(frame, name)).groupby(frame["sample_id"].to_numpy())
+        if np.isfinite(column(frame, name)).any() and (count := int((values.size() - values.count()).sum())):
+            missing[meaning] = count
+    if missing:
+        text = ", ".join(f"{meaning} {count}" for meaning, count in missing.items())
+        yield Finding("undefined", f"Not defined for some of {len(frame)} waves, and left out: {text}.", "caution")
+
+
+def _left_out(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Hypotheses that broke a rule of the lists."""
+    if "excluded" not in frame:
+        return
+    reasons = frame.loc[frame["excluded"].fillna("") != "", "excluded"].value_counts()
+    if len(reasons):
+        text = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
+        yield Finding("left out", f"{reasons.sum()} of {len(frame)} rows of the lists are left out: {text}.", "note")
+
+
+RULES: tuple[Rule, ...] = (
+    *(_not_finite, _too_dense, _unconverged, _unsure_of_grid, _no_probe_error, _undecided, _screened),
+    *(_few_images, _few_samples, _undefined, _left_out, _guided, _protocol, _density),
+)
+
+
+def _likelihoods(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every likelihood of a study with columns bpd, grid and probe, its value and errors in bits per dimension."""
+    rows = data_likelihoods(frame) if "scores" in frame else frame
+    if rows is None or not {"log_p", "dims"} <= set(rows.columns):
+        return pd.DataFrame(columns=["bpd", "grid", "probe"], dtype=float)
+    rows = rows[rows["dims"].notna()]
+    unit = column(rows, "dims") * np.log(2)
+    return rows.assign(
+        bpd=-column(rows, "log_p") / unit,
+        grid=column(rows, "discretisation") / unit,
+        probe=column(rows, "standard_error") / unit,
+    )
+
+
+def _cells(frame: pd.DataFrame) -> list[str]:
+    return [name for name in _CELL if name in frame]
+
+
+def _by_cell(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The records behind each mean, and where it stands among them, in words that end with a colon."""
+    names = _cells(frame)
+    if not names:
+        return [("", frame)]
+    varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
+    groups = []
+    for values, rows in frame.groupby(names, sort=False, dropna=False):
+        known = {name: value for name, value in zip(names, values, strict=True) if name in varying and pd.notna(value)}
+        place = ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else str(value) for name, value in known.items()
+        )
+        groups.append((f"{place}: " if place else "", rows))
+    return groups
+
+
+def _some(names: Sequence[str] | pd.Series, between: str = ", ") -> str:
+    """The first of many."""
+    shown = between.join(list(names)[:MOST_LISTED])
+    return shown if len(names) <= MOST_LISTED else f"{shown}{between}and {len(names) - MOST_LISTED} more"

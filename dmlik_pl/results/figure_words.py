@@ -1,0 +1,55 @@
+"""What a figure shows, in words: captions for everybody, alternative texts for who cannot see it."""
+
+from __future__ import annotations
+
+import re
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["alternative_text", "caption"]
+
+_KNOWN = {
+    "pictures": "Kept pictures, a row each.",
+    "bits_per_dim": "Bits per dimension of the data: distribution over samples, and below it the mean of each class.",
+    "margins": "Margin of the true prompt over the best other one in every sample, sorted, with its probe error.",
+    "confusion": "Predicted against true values, a panel for each method.",
+}
+_MOST_PANELS = 6
+
+
+def caption(name: str, figure: Figure) -> str:
+    """One line below a figure: what it is, and what is written above it.
+
+    Args:
+        name: Its name, that of a study and what of it is shown.
+        figure: The figure.
+    """
+    known = next((text for ending, text in _KNOWN.items() if name.endswith(f"_{ending}")), "")
+    words = name.replace("_", " ")
+    return " ".join(filter(None, (f"{words[:1].upper()}{words[1:]}.", known, _sentence(figure.get_suptitle()))))
+
+
+def alternative_text(figure: Figure) -> str:
+    """Axes and curves of a figure, read from the figure itself."""
+    panels = [words for axes in figure.axes if axes.axison and (words := _panel(axes))]
+    more = f" and {len(panels) - _MOST_PANELS} more panels" if len(panels) > _MOST_PANELS else ""
+    text = "; ".join(dict.fromkeys(panels[:_MOST_PANELS])) or "pictures"
+    return _sentence(f"Figure of {text}{more}")
+
+
+def _panel(axes: Axes) -> str:
+    x, y, title = (_plain(text) for text in (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()))
+    curves = ", ".join(_plain(label) for label in axes.get_legend_handles_labels()[1])
+    what = f"{y} against {x}" if x and y else x or y
+    return ": ".join(filter(None, (title, what, curves)))
+
+
+def _plain(text: str) -> str:
+    """Text without mathematical markup and line breaks."""
+    return re.sub(r"\s+", " ", re.sub(r"[${}\\]", "", text)).strip()
+
+
+def _sentence(text: str) -> str:
+    text = _plain(text)
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""

@@ -1,0 +1,227 @@
+"""A run's report as one HTML file that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from dmlik_pl.results.caveats import Caveat, caveat_counts
+from dmlik_pl.results.embedding import Embedded, data_uri, embedded_image
+from dmlik_pl.results.figure_words import alternative_text, caption
+from dmlik_pl.results.gallery import Gallery, make_gallery
+from dmlik_pl.results.headlines import headlines
+from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.table import Table
+
+__all__ = ["render_page"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_WIDEST_FIGURE, _FIGURE_BYTES = 1800, 400_000
+_FIGURE_BUDGET = 6_000_000
+_CSV_BYTES = 300_000
+_SCREEN_DOTS, _FIGURE_DOTS = 96, 150
+# What a note on the likelihoods of one study says also of its line in the table of all studies.
+_OF_LIKELIHOODS = {"grid error", "not finite", "too dense", "probe error", "guidance", "density"}
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure with what it shows in words; without the image where too many are large."""
+
+    name: str
+    caption: str
+    alternative: str
+    image: Embedded | None
+    width: int
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """A table, its raw numbers as a URI where they are few, and the caveats that concern it."""
+
+    name: str
+    title: str
+    table: Table
+    csv: str | None
+    caveats: list[Caveat]
+
+
+@dataclass(frozen=True)
+class Section:
+    """All of one study."""
+
+    study: str
+    title: str
+    caveats: list[Caveat]
+    tables: list[ShownTable]
+    figures: list[ShownFigure]
+    gallery: Gallery
+
+
+def render_page(
+    folder: Path,
+    records: Mapping[str, pd.DataFrame],
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
+    caveats: Sequence[Caveat],
+) -> str:
+    """The page.
+
+    Args:
+        folder: The run folder; the figures are in `figures` already, `config.yaml` and `versions.json` are shown if
+            they are there.
+        records: One frame a study, and `failures`, as the record store returns them.
+        tables: The tables made of them.
+        figures: The figures made of them, by name.
+        caveats: What limits their numbers.
+    """
+    studies = {name: frame for name, frame in records.items() if name != FAILURES and len(frame)}
+    of_table = {table.name: _owner(table.name, studies) for table in tables}
+    images = _embed_figures(folder, figures)
+    sections = [
+        Section(
+            study,
+            _words(study),
+            [caveat for caveat in caveats if caveat.study == study],
+            [_shown_table(table, study, []) for table in tables if of_table[table.name] == study],
+            [figure for figure in images if _owner(figure.name, studies) == study],
+            make_gallery(folder, study, frame, max(1, 96 // len(studies))),
+        )
+        for study, frame in studies.items()
+    ]
+    settings = _read(folder / "config.yaml")
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return _template().render(
+        name=folder.resolve().name,
+        made=_date_of_records(folder),
+        command=_command(folder),
+        facts=_facts(settings, records),
+        headlines=headlines(tables),
+        caveat_counts=caveat_counts(caveats),
+        caveats=_joined(caveats),
+        sections=sections,
+        overall=[_shown_table(table, None, caveats) for table in tables if of_table[table.name] is None],
+        settings=settings,
+        versions=json.loads(_read(folder / "versions.json") or "{}"),
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,  # prompts, names and errors come from outside
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = _words
+    return environment.get_template("report.html.j2")
+
+
+def _owner(name: str, studies: Mapping[str, Any]) -> str | None:
+    """The study of a table or figure: the longest whose name it begins with."""
+    candidates = [study for study in studies if name == study or name.startswith(f"{study}_")]
+    return max(candidates, key=len, default=None)
+
+
+def _shown_table(table: Table, study: str | None, caveats: Sequence[Caveat]) -> ShownTable:
+    title = _words(table.name if study is None else table.name.removeprefix(study).removeprefix("_"))
+    concerning = _OF_LIKELIHOODS if table.name == "bits_per_dim" else ()
+    raw = table.raw.to_csv(index=False).encode()
+    uri = data_uri(raw, "text/csv") if len(raw) <= _CSV_BYTES else None
+    return ShownTable(table.name, title, table, uri, _joined([c for c in caveats if c.topic in concerning]))
+
+
+def _joined(caveats: Sequence[Caveat]) -> list[Caveat]:
+    """Caveats that say the same of several studies as one."""
+    studies: dict[Caveat, list[str]] = {}
+    for caveat in caveats:
+        studies.setdefault(replace(caveat, study=""), []).append(_words(caveat.study))
+    return [replace(caveat, study=", ".join(names)) for caveat, names in studies.items()]
+
+
+def _embed_figures(folder: Path, figures: Mapping[str, Figure]) -> list[ShownFigure]:
+    """The files that were drawn, as long as they fit."""
+    shown, left = [], _FIGURE_BUDGET
+    for name, figure in figures.items():
+        path = folder / "figures" / f"{name}.png"
+        image = embedded_image(path, _FIGURE_BYTES, _WIDEST_FIGURE) if left > 0 else None
+        left -= len(image.uri) if image else 0
+        width = round(figure.get_figwidth() * _SCREEN_DOTS)
+        shown.append(ShownFigure(name, caption(name, figure), alternative_text(figure), image, width))
+    return shown
+
+
+def _words(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _date_of_records(folder: Path) -> str:
+    """When the last record was computed: making a report again does not change it."""
+    paths = [*(folder / "records").glob("rank*.jsonl")] or [*(folder / "records").glob("*.parquet")]
+    latest = max(path.stat().st_mtime for path in paths)
+    return datetime.fromtimestamp(latest).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def _command(folder: Path) -> str:
+    """What makes this run again; the folder's own name is the run's and a digest of its settings."""
+    if not (folder / "config.yaml").is_file():
+        return ""
+    name = folder.resolve().name.rpartition("-")[0] or folder.resolve().name
+    return f"python evaluate.py --config {shlex.quote(str(folder / 'config.yaml'))} --name {shlex.quote(name)}"
+
+
+def _facts(settings: str, records: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """What was measured, in a few words."""
+    try:
+        config = yaml.safe_load(settings) or {}
+    except yaml.YAMLError:
+        config = {}
+    samples = {sample for name, frame in records.items() if name != FAILURES for sample in frame["sample_id"]}
+    failed = len(set(records.get(FAILURES, pd.DataFrame({"sample_id": []}))["sample_id"]))
+    model = config.get("model", {}) if isinstance(config, dict) else {}
+    facts = [
+        ("Model", _class_and_path(model.get("diffusion"))),
+        ("Data", _class_and_path(config.get("data"))),
+        ("Solver", _class_and_path(model.get("solver"))),
+        ("Divergence", _class_and_path(model.get("divergence"))),
+        ("Seed", str(model.get("seed", ""))),
+        ("Samples", f"{len(samples)} measured, {failed} failed"),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _class_and_path(part: Any) -> str:
+    """The name of a class in the settings, with what says most about it."""
+    if not isinstance(part, dict) or "class_path" not in part:
+        return ""
+    arguments = part.get("init_args") or {}
+    told = [
+        str(arguments[name])
+        for name in ("path", "folder", "root", "nodes", "probes", "distribution")
+        if arguments.get(name) not in (None, "")
+    ]
+    name = str(part["class_path"]).rpartition(".")[2]
+    return f"{name} ({', '.join(told)})" if told else name
