@@ -24,9 +24,9 @@ from dmlik_pl.results.caveats import Caveat, caveat_line, find_caveats
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.html import render_page
-from dmlik_pl.results.pictures import contact_sheet
 from dmlik_pl.results.speech_figures import mel_sheet
 from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.results.sweep_pictures import sweep_sheets
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 
@@ -34,7 +34,7 @@ __all__ = ["main", "write_report"]
 
 _DOTS_PER_INCH = 150
 _SHEETS: dict[str, Callable[[Path, pd.DataFrame], Figure | dict[str, Figure] | None]] = {
-    "time_sweep": contact_sheet,
+    "time_sweep": sweep_sheets,
     "speech_sweep": mel_sheet,
     "adaptation": adaptation_sheet,
 }
