@@ -246,33 +246,51 @@ def trajectory(
     return Trajectory(wanted, visited_x[skip:], marginals, dynamics.failures)
 
 
-def encode(flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None) -> Tensor:
-    """Data x [B, ...] to its latent x_T, without derivatives."""
+def encode(
+    flow: ProbabilityFlow,
+    x: Tensor,
+    condition: Condition = NOTHING,
+    *,
+    solver: Solver | None = None,
+    on_failure: Literal["raise", "record"] = "raise",
+) -> Tensor:
+    """Data x [B, ...] to its latent x_T, without derivatives; "record" leaves NaN where a sample fails."""
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, x, condition, None, None, 0)
     levels = [flow.schedule.at(flow.schedule.t_min), flow.schedule.at(flow.schedule.t_max)]
     solution = solver.integrate(dynamics, _read(flow, x, levels[0], condition, as_data=True), levels, trace=False)
-    _raise_failures(dynamics.failures, dynamics.sample_ids, "raise")
+    _raise_failures(dynamics.failures, dynamics.sample_ids, on_failure)
     return flow.state(solution.states[-1], levels[-1], condition)
 
 
 def decode(
-    flow: ProbabilityFlow, latent: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None
+    flow: ProbabilityFlow,
+    latent: Tensor,
+    condition: Condition = NOTHING,
+    *,
+    solver: Solver | None = None,
+    on_failure: Literal["raise", "record"] = "raise",
 ) -> Tensor:
     """Latent x_T [B, ...] to data: the inverse of :func:`encode` up to the solver's error."""
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, latent, condition, None, None, 0)
     levels = [flow.schedule.at(flow.schedule.t_max), flow.schedule.at(flow.schedule.t_min)]
     solution = solver.integrate(dynamics, flow.unit_state(latent, levels[0], condition), levels, trace=False)
-    _raise_failures(dynamics.failures, dynamics.sample_ids, "raise")
+    _raise_failures(dynamics.failures, dynamics.sample_ids, on_failure)
     return solution.states[-1] / math.cos(float(levels[-1].angle))
 
 
 def reconstruct(
-    flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING, *, solver: Solver | None = None
+    flow: ProbabilityFlow,
+    x: Tensor,
+    condition: Condition = NOTHING,
+    *,
+    solver: Solver | None = None,
+    on_failure: Literal["raise", "record"] = "raise",
 ) -> Tensor:
     """Data to latent and back; the distance from x measures the solver."""
-    return decode(flow, encode(flow, x, condition, solver=solver), condition, solver=solver)
+    latent = encode(flow, x, condition, solver=solver, on_failure=on_failure)
+    return decode(flow, latent, condition, solver=solver, on_failure=on_failure)
 
 
 def _dynamics(

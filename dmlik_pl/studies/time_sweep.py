@@ -1,56 +1,65 @@
-"""The generative process over time: likelihood, CLIP score and Frechet distance of X_t (Table 4 of Cross and Ragni).
+"""The generative process over time: likelihood, CLIP score and image features of X_t (Tables 4, 5 and 7).
 
 All times of a sample lie on one trajectory from noise keyed by its name. Two densities of X_t are recorded: that of X_t
 read as data at t = 0, which the paper shows and which mostly says that noise is not data, and that under the model's
-own marginal at time t.
+own marginal at time t. Guidance, image size and reconstruction are axes: each combination is a part of its own, and all
+of them start from the same noise and take the same probes, so that their differences are paired.
 
 Under the published protocol every time starts from noise of its own, X_t is decoded to an 8-bit image, and what is read
 as data is that image, encoded again.
+
+References:
+    What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), section 4
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dmlik_pl.flow import Condition, LogLikelihood, ProbabilityFlow, Purpose, noise, reconstruct, trajectory
+from dmlik_pl.flow import LogLikelihood, ProbabilityFlow
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
-from dmlik_pl.studies.base import Estimator, ImageModel, Images, Outcome, Study, likelihood_columns
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, likelihood_columns
+from dmlik_pl.studies.stages import StagedBatch, Stages, resample
 
 __all__ = ["TimeSweep"]
 
 
 @dataclass(frozen=True)
-class _Stages:
-    """The data and each time of a batch, in this order.
+class _Cell:
+    """One combination of the axes; a size of None is that of the data."""
 
-    Attributes:
-        names: Names of the samples, which key their probes.
-        latents: What is read as data, [B, ...] each.
-        images: What is shown of it, [B, C, H, W] in [0, 1] each.
-        marginals: The density of each time under the model's marginal, without the data; None if not taken.
-        failures: Why a sample has NaN in some stage; None for those that have not.
-    """
+    guidance: float
+    size: int | None
+    reconstructed: bool
 
-    names: list[list[str]]
-    latents: list[Tensor]
-    images: list[Tensor]
-    marginals: list[LogLikelihood] | None
-    failures: list[str | None]
+    @property
+    def label(self) -> str:
+        size = "data" if self.size is None else self.size
+        return f"guidance={self.guidance:g},size={size}" + (",reconstructed" if self.reconstructed else "")
 
 
 class TimeSweep(Study):
-    """Measure data and samples at given times.
+    """Measure data and samples at given times, for every combination of guidance, size and reconstruction.
 
     Args:
         times: Times in [0, 1], falling; 1 is noise, 0 data. The noise level of each is recorded as sigma.
-        guidance: w of Eq. 10, for sampling and for likelihood: 1 is plain conditional.
+        guidance: w of Eq. 10, for sampling and for likelihood: 1 is plain conditional. One weight or several.
+        sizes: Pixels a side at which the data are seen and samples made: the data are made smaller from the size they
+            come in, which must be the largest. None takes the size they come in.
+        reconstruct: Replace data and samples by their reconstruction, to noise and back under the same guidance (the
+            paper's "R"): likelihood, CLIP score and features are then of the reconstruction, and its distance to what
+            was reconstructed is recorded beside them. [false, true] measures both.
+        pixels: Take the likelihood of X_t a second time after the round trip through pixels: decoded to an 8-bit image,
+            encoded again.
         clip: Folder or hub name of a CLIP model for the CLIP score; none without.
-        features: A network from images in [0, 1] to features [B, F] for the Frechet distance; none without.
-        reconstruct: Replace the data by their reconstruction, latent and back, first (the paper's "R").
+        features: A network from images in [0, 1] to features [B, F] for the Frechet and the kernel distance; none
+            without.
         local_files_only: Never download the CLIP model.
         protocol: "published" measures decoded images of new noise at every time, in bits per pixel value, as the
             paper's code did. Reconstructions are then seen by the likelihood only.
@@ -59,14 +68,17 @@ class TimeSweep(Study):
     """
 
     kind = "time_sweep"
+    axes = ("guidance", "sizes", "reconstruct")
 
     def __init__(
         self,
         times: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0),
-        guidance: float = 1.0,
+        guidance: float | list[float] = 1.0,
+        sizes: list[int] | None = None,
+        reconstruct: bool | list[bool] = False,
+        pixels: bool = False,
         clip: str | None = None,
         features: nn.Module | None = None,
-        reconstruct: bool = False,
         local_files_only: bool = False,
         protocol: ProtocolName = "repaired",
         levels: Sequence[float] | None = None,
@@ -80,16 +92,31 @@ class TimeSweep(Study):
                 "levels belong to the published protocol, and must be as many times in [0, 1] as `times`, "
                 f"{len(times)}; got {list(levels)}"
             )
+        if pixels and self.published:
+            raise ValueError("under the published protocol every likelihood is of a decoded image: leave `pixels` out")
         self.times = list(times)
         self.levels = self.times if levels is None else list(levels)
-        self.guidance = guidance
+        self.cells = [
+            _Cell(*values)
+            for values in product(
+                _several("guidance", guidance),
+                [None] if sizes is None else _several("sizes", sizes),
+                _several("reconstruct", reconstruct),
+            )
+        ]
+        self.pixels = pixels
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.features = features
-        self.reconstruct = reconstruct
+
+    def parts(self) -> Mapping[str, Measure]:  # noqa: D102
+        return {cell.label: partial(self._measure_cell, cell) for cell in self.cells}
 
     @property
     def deviations(self) -> tuple[str, ...]:
         """What the published protocol does otherwise than it should; nothing under the repaired one."""
+        return self._deviations(any(cell.reconstructed for cell in self.cells))
+
+    def _deviations(self, reconstructed: bool) -> tuple[str, ...]:
         if not self.published:
             return ()
         return (
@@ -98,121 +125,86 @@ class TimeSweep(Study):
             "its own",
             "log-densities of latents are divided by the number of pixel values",
             *([_OTHER_LEVELS] if self.levels != self.times else []),
-            *([_UNSEEN_RECONSTRUCTION] if self.reconstruct else []),
+            *([_UNSEEN_RECONSTRUCTION] if reconstructed else []),
             _NOT_REPRODUCED,
         )
 
+    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:
+        """All combinations of the axes, one after another; a sample fails if it fails in any."""
+        found = [part(model, batch, estimator) for part in self.parts().values()]
+        return [
+            Outcome(
+                each[0].sample_id,
+                rows=[row for outcome in each for row in outcome.rows],
+                error=next((outcome.error for outcome in each if outcome.error), None),
+                picture=each[0].picture,
+            )
+            for each in zip(*found, strict=True)
+        ]
+
     @torch.no_grad()
-    def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:  # noqa: D102
-        flow, ids, count = model.flow(self.guidance), list(batch.sample_id), len(batch.sample_id)
-        condition = model.condition(batch.prompt)
-        data = estimator.state(model.to_latent(batch.image, ids))
-        follow = self._each_from_noise if self.published else self._on_one_trajectory
-        stages = follow(model, flow, data, condition, batch, estimator)
-        names = [name for stage in stages.names for name in stage]
-        read = estimator.log_likelihood(flow, torch.cat(stages.latents), condition.tile(len(stages.latents)), names)
-        rows = self._rows(flow, read, estimator, stages, batch)
-        failures = [stages.failures[b] or next(filter(None, read.failures[b::count]), None) for b in range(count)]
+    def _measure_cell(self, cell: _Cell, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:
+        ids = list(batch.sample_id)
+        images = batch.image if cell.size is None else resample(batch.image, cell.size)
+        staged = StagedBatch(model, model.flow(cell.guidance), ids, images, model.condition(batch.prompt), estimator)
+        if self.published:
+            source = staged.each_from_noise(self.times, self.levels)
+        else:
+            source = staged.on_one_trajectory(self.levels, densities=not cell.reconstructed)
+        stages = staged.reconstruct(source, show=not self.published) if cell.reconstructed else source
+        read = staged.read(stages.latents, stages.names)
+        columns = self._settings(staged.flow, batch) | self._seen(stages, list(batch.prompt))
+        if stages.marginals is not None:
+            columns |= _likelihoods("bpd_marginal", [read.select(range(len(ids))), *stages.marginals])
+        if self.pixels:
+            columns |= _likelihoods("bpd_pixels", [staged.read(staged.through_pixels(stages), stages.names)])
+        if cell.reconstructed:
+            columns |= _round_trip(source, stages)
+        shared = dict.fromkeys(_NOT_ALWAYS) | {"size": images.shape[-1], "reconstructed": cell.reconstructed}
+        shared |= protocol_columns("published" if self.published else "repaired", self._deviations(cell.reconstructed))
+        rows = [
+            row | shared | {name: values[place] for name, values in columns.items()}
+            for place, row in enumerate(likelihood_columns(read, estimator, staged.flow))
+        ]
+        if self.published:
+            _per_pixel_value(rows, images[0].numel())
+        failures = [
+            next(filter(None, [stages.failures[b], *read.failures[b :: len(ids)]]), None) for b in range(len(ids))
+        ]
+        shown = [source, stages] if cell.reconstructed and not self.published else [stages]
         return [
             Outcome(
                 name,
-                rows=[] if failures[b] else rows[b::count],
+                rows=[] if failures[b] else rows[b :: len(ids)],
                 error=failures[b],
-                picture=None if failures[b] else torch.cat([stage[b] for stage in stages.images], -1),
+                picture=None if failures[b] else _grid([[image[b] for image in row.images] for row in shown]),
             )
             for b, name in enumerate(ids)
         ]
 
-    def _on_one_trajectory(
-        self,
-        model: ImageModel,
-        flow: ProbabilityFlow,
-        data: Tensor,
-        condition: Condition,
-        batch: Images,
-        estimator: Estimator,
-    ) -> _Stages:
-        """All times on one path from noise, as they are."""
-        ids = list(batch.sample_id)
-        if self.reconstruct:
-            data = reconstruct(flow, data, condition, solver=estimator.solver)
-        path = trajectory(
-            flow,
-            _noise(flow, data, condition, ids, estimator),
-            condition,
-            times=self.levels,
-            solver=estimator.solver,
-            densities=True,
-            divergence=estimator.divergence,
-            sample_ids=ids,
-            seed=estimator.seed,
-            on_failure="record",
-        )
-        latents = [data, *path.states]
-        images = [model.to_image(latent.nan_to_num()) for latent in latents]
-        return _Stages([ids] * len(latents), latents, images, path.marginals, path.failures)
+    def _settings(self, flow: ProbabilityFlow, batch: Images) -> dict[str, list[Any]]:
+        """What is known before anything is measured; like all columns here in the order stage, sample."""
+        schedule, count, stages = flow.schedule, len(batch.sample_id), 1 + len(self.times)
+        # Data have no time on a trajectory; they are read at the smallest noise level.
+        levels = [schedule.t_min, *(min(max(level, schedule.t_min), schedule.t_max) for level in self.levels)]
+        columns = {
+            "prompt": list(batch.prompt) * stages,
+            "stage": _each(["data", *["sample"] * len(self.times)], count),
+            "time": _each([None, *self.times], count),
+            "sigma": _each([float(schedule.at(level).r) for level in levels], count),
+        }
+        return columns | {name: list(values) * stages for name, values in batch.attributes.items()}
 
-    def _each_from_noise(
-        self,
-        model: ImageModel,
-        flow: ProbabilityFlow,
-        data: Tensor,
-        condition: Condition,
-        batch: Images,
-        estimator: Estimator,
-    ) -> _Stages:
-        """Every time on a path of its own, then decoded to 8 bits and encoded again; images as they were decoded."""
-        names, latents, images = [list(batch.sample_id)], [data], [0.5 * batch.image + 0.5]
-        failures: list[str | None] = [None] * len(data)
-        for time, level in zip(self.times, self.levels, strict=True):
-            names.append([f"{name}/t={time:g}" for name in batch.sample_id])
-            state = _noise(flow, data, condition, names[-1], estimator)
-            if level < flow.schedule.t_max:
-                path = trajectory(flow, state, condition, times=[level], solver=estimator.solver, on_failure="record")
-                state, failures = path.states[0], [a or b for a, b in zip(failures, path.failures, strict=True)]
-            images.append((255 * model.to_image(state.nan_to_num())).round() / 255)
-            latents.append(estimator.state(model.to_latent(2 * images[-1] - 1, names[-1])))
-        if self.reconstruct:
-            latents = [reconstruct(flow, latent, condition, solver=estimator.solver) for latent in latents]
-        return _Stages(names, latents, images, None, failures)
-
-    def _rows(
-        self, flow: ProbabilityFlow, read: LogLikelihood, estimator: Estimator, stages: _Stages, batch: Images
-    ) -> list[dict[str, Any]]:
-        """Records in the order stage, sample."""
-        count = len(batch.sample_id)
-        every = torch.cat(stages.images)
-        every = every.expand(-1, 3, -1, -1) if every.shape[1] == 1 else every
-        prompts = list(batch.prompt) * len(stages.images)
-        clip = None if self.encoder is None else clip_scores(self.encoder, every, prompts).tolist()
-        features = None if self.features is None else self.features(every).float().tolist()
-        rows = likelihood_columns(read, estimator, flow)
-        if self.published:
-            _per_pixel_value(rows, batch.image[0].numel())
-        # Data have no time on a trajectory; as data they are read at the smallest noise level, their own marginal.
-        data = read.select(range(count))
-        marginals = [None] * len(stages.names) if stages.marginals is None else [data, *stages.marginals]
-        protocol = protocol_columns("published" if self.published else "repaired", self.deviations)
-        schedule = flow.schedule
-        for stage, (time, level, own) in enumerate(
-            zip([None, *self.times], [schedule.t_min, *self.levels], marginals, strict=True)
-        ):
-            sigma = float(schedule.at(min(max(level, schedule.t_min), schedule.t_max)).r)
-            bpd, error = ([None] * count,) * 2 if own is None else (own.bpd.tolist(), own.bpd_standard_error.tolist())
-            for b in range(count):
-                place = stage * count + b
-                rows[place] |= {
-                    "prompt": batch.prompt[b],
-                    "stage": "data" if time is None else "sample",
-                    "time": time,
-                    "sigma": sigma,
-                    "bpd_marginal": bpd[b],
-                    "bpd_marginal_standard_error": error[b],
-                    "clip": None if clip is None else clip[place],
-                    "feature": None if features is None else features[place],
-                }
-                rows[place] |= protocol | {name: values[b] for name, values in batch.attributes.items()}
-        return rows
+    def _seen(self, stages: Stages, prompts: list[str]) -> dict[str, list[Any]]:
+        """What CLIP and the feature network make of the images."""
+        images = torch.cat(stages.images)
+        images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+        none = [None] * len(images)
+        scores = None if self.encoder is None else clip_scores(self.encoder, images, prompts * len(stages.images))
+        return {
+            "clip": none if scores is None else scores.tolist(),
+            "feature": none if self.features is None else self.features(images).float().tolist(),
+        }
 
 
 _OTHER_LEVELS = "times are the names of stages that lie elsewhere, at the σ given, and some at the same"
@@ -221,18 +213,55 @@ _NOT_REPRODUCED = (
     "not reproduced: CLIP scores of images whose 8-bit values overflowed, the mean of FIDs over a growing set, network "
     "times cut to whole steps"
 )
+_NOT_ALWAYS = (
+    *("bpd_marginal", "bpd_marginal_standard_error", "bpd_pixels", "bpd_pixels_standard_error"),
+    *("round_trip", "round_trip_pixels"),
+)
+
+
+def _several(name: str, given: Any) -> list[Any]:
+    """The values of an axis."""
+    values = list(given) if isinstance(given, Sequence) else [given]
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name} must be one value or several different ones, got {given}")
+    return values
 
 
 def _within(times: Sequence[float]) -> bool:
     return all(0 <= time <= 1 for time in times)
 
 
-def _noise(
-    flow: ProbabilityFlow, like: Tensor, condition: Condition, names: Sequence[str], estimator: Estimator
-) -> Tensor:
-    """x_T of the shape of ``like`` [B, ...], keyed by name."""
-    start = noise(like, names, seed=estimator.seed, purpose=Purpose.LATENT, mask=condition.mask)
-    return flow.state(start, flow.schedule.at(flow.schedule.t_max), condition)
+def _each(values: Sequence[Any], count: int) -> list[Any]:
+    """One value a stage, for each of its samples."""
+    return [value for value in values for _ in range(count)]
+
+
+def _likelihoods(name: str, results: Sequence[LogLikelihood]) -> dict[str, list[float]]:
+    """Bits per dimension and their standard errors."""
+    return {
+        name: [value for result in results for value in result.bpd.tolist()],
+        f"{name}_standard_error": [value for result in results for value in result.bpd_standard_error.tolist()],
+    }
+
+
+def _round_trip(source: Stages, reconstruction: Stages) -> dict[str, list[float]]:
+    """How far a reconstruction is from its source: relative to the latent, and in grey levels where it was shown."""
+    before, after = torch.cat(source.latents), torch.cat(reconstruction.latents)
+    columns = {"round_trip": (_rms(after - before) / _rms(before)).tolist()}
+    if reconstruction.images is not source.images:
+        shift = torch.cat(reconstruction.images) - torch.cat(source.images)
+        columns["round_trip_pixels"] = (255 * _rms(shift)).tolist()
+    return columns
+
+
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of each sample, [B]."""
+    return x.double().flatten(1).square().mean(1).sqrt()
+
+
+def _grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Images [C, H, W] side by side, row above row."""
+    return torch.cat([torch.cat(list(row), -1) for row in rows], -2)
 
 
 def _per_pixel_value(rows: Sequence[dict[str, Any]], pixels: int) -> None:
