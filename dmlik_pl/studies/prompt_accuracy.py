@@ -108,13 +108,16 @@ class PromptAccuracy(Study):
     @property
     def deviations(self) -> tuple[str, ...]:
         """What the published protocol does otherwise than it should; nothing under the repaired one."""
+        return self._deviations(any(self.reconstruct))
+
+    def _deviations(self, reconstructed: bool) -> tuple[str, ...]:
         if not self.published:
             return ()
         return (
             "every prompt is scored with random probes of its own, so that the noise of competing prompts differs",
             "log-likelihoods are averaged over all images of a true value, and one decision is made for all of them, a "
             "tie being a miss",
-            *([_OWN_RECONSTRUCTION] if any(self.reconstruct) else []),
+            *([_OWN_RECONSTRUCTION] if reconstructed else []),
             _NOT_REPRODUCED,
         )
 
@@ -150,7 +153,7 @@ class PromptAccuracy(Study):
             Outcome(name, error=exact.failure(b) or (None if bounds is None else bounds.failure(b)))
             for b, name in enumerate(contest.sample_ids)
         ]
-        protocol = protocol_columns("published" if self.published else "repaired", self.deviations)
+        protocol = protocol_columns("published" if self.published else "repaired", self._deviations(reconstructed))
         for number, question in enumerate(contest.questions):
             outcome = outcomes[question.sample]
             if outcome.error is None:
