@@ -20,25 +20,23 @@ import pandas as pd
 import rich.console
 
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
+from dmlik_pl.results.cells import cells_of, labels
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.prompt_summaries import accuracy_summary, class_average_summary
 from dmlik_pl.results.protocol import is_published
 from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import RecordStore, read
-from dmlik_pl.results.sweep_summaries import sweep_summary
+from dmlik_pl.results.sweep_published import PIXELS_A_LATENT, Number, settings_cells
 from dmlik_pl.results.table import MISSING, Table
 from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = ["compare", "main", "published"]
 
-PIXELS_A_LATENT = 48
-"""The paper divides the likelihoods of 4 (H/8) (W/8) latents by 3 H W pixels: so many for each dimension."""
-
 _INTERVAL = 2 * 1.959964  # a 95 % interval is so many standard errors wide
 
-Cell = tuple[str, str, float, float]
-"""Measure and column as in the paper, the run's value and its standard error."""
+Finder = Callable[[pd.DataFrame, Sequence[str]], dict[str, tuple[list[Number], str]]]
+"""Takes the records of a study and names of systems; gives the numbers of those that the study has, and a remark."""
 
 
 def published() -> pd.DataFrame:
@@ -56,14 +54,15 @@ def compare(records: Mapping[str, pd.DataFrame], table: int, system: str = "") -
         system: Compare only with the published rows whose name contains this, e.g. "Whisper" or "CFG 3".
 
     Returns:
-        One table for each study of the kind that the paper's table is made of and each published system.
+        One table for each study of the kind that the paper's table is made of and each published system that the study
+        has numbers of.
 
     Raises:
         ValueError: If there is no such table, system, or study in the run.
     """
     if table not in _TABLES:
         raise ValueError(f"the paper has tables 1 to {max(_TABLES)}, not {table}")
-    kind, cells, caveat = _TABLES[table]
+    kind, find, caveat = _TABLES[table]
     rows = published().query("table == @table")
     rows = rows[rows["system"].str.contains(system, regex=False, case=False)]
     if rows.empty:
@@ -72,14 +71,23 @@ def compare(records: Mapping[str, pd.DataFrame], table: int, system: str = "") -
     studies = {name: frame for name, frame in records.items() if len(frame) and kind_of(name, frame) == kind}
     if not studies:
         raise ValueError(f"the run has no study of kind {kind!r}, which table {table} is made of")
-    return [
-        _comparison(f"paper_{table}_{study}_{name}", list(cells(frame)), part, table, str(name), caveat)
-        for study, frame in studies.items()
-        for name, part in rows.groupby("system", sort=False)
-    ]
+    tables = []
+    for study, frame in studies.items():
+        found = find(frame, list(rows["system"].unique()))
+        for name, (cells, remark) in found.items():
+            paper = rows[rows["system"] == name]
+            remarks = f"{remark} {caveat}".strip()
+            tables.append(_comparison(f"paper_{table}_{study}_{name}", cells, paper, table, name, remarks))
+    if not tables:
+        known = "; ".join(", ".join(labels(cells_of(frame)).values()) for frame in studies.values())
+        raise ValueError(
+            f"no setting of the run is one of table {table}'s; the run has {known}. Name one of the paper's systems to "
+            f"compare a run of a single setting with it: {', '.join(rows['system'].unique())}"
+        )
+    return tables
 
 
-def _comparison(name: str, cells: Sequence[Cell], paper: pd.DataFrame, table: int, system: str, caveat: str) -> Table:
+def _comparison(name: str, cells: Sequence[Number], paper: pd.DataFrame, table: int, system: str, caveat: str) -> Table:
     ours = pd.DataFrame(cells, columns=["measure", "column", "run", "standard_error"])
     raw = paper.rename(columns={"value": "published"}).merge(ours, on=["measure", "column"], how="left")
     if table in _IMAGE_TABLES:
@@ -108,7 +116,7 @@ def _number(value: float) -> str:
     return MISSING if math.isnan(value) else f"{value:.3g}"
 
 
-def _speech_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
+def _speech_sweep(frame: pd.DataFrame) -> Iterator[Number]:
     names = {"BPD": "bpd", "LogF0": "log_f0_rmse", "MCD": "cepstral_distortion", "WER": "wer"}
     for row in speech_sweep_summary(frame).to_dict("records"):
         if row["stage"] != "vocoded":
@@ -117,7 +125,7 @@ def _speech_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
                 yield measure, column, row[name], row[f"{name}_standard_error"]
 
 
-def _rescoring(frame: pd.DataFrame) -> Iterator[Cell]:
+def _rescoring(frame: pd.DataFrame) -> Iterator[Number]:
     columns = {"acoustic": "AM Score", "likelihood": "Grad-TTS LL", RANDOM: "Random", ONE_DRAW: "Random"}
     columns |= {BEST: "Oracle Best", WORST: "Oracle worst"}
     lists = NBestLists.from_records(frame)
@@ -126,20 +134,7 @@ def _rescoring(frame: pd.DataFrame) -> Iterator[Cell]:
             yield "WER", columns[row["strategy"]], 100 * row["wer"], 100 * (row["high"] - row["low"]) / _INTERVAL
 
 
-def _time_sweep(frame: pd.DataFrame) -> Iterator[Cell]:
-    guidance = float(frame["guidance"].iloc[0])
-    scale = 0.0 if guidance == 1 else guidance  # the paper's "CFG 0" is the conditional model without guidance
-    latents = {"BPD": PIXELS_A_LATENT if is_published(frame) else 1}
-    for row in sweep_summary(frame).to_dict("records"):
-        column = "Data" if row["stage"] == "data" else f"{row['time']:.2f}"
-        for measure, name in (("BPD", "bpd"), ("FID", "fid"), ("CLIP", "clip")):
-            value, error = (latents.get(measure, 1) * row[key] for key in (name, f"{name}_standard_error"))
-            yield measure, column, value, error
-            if column == "0.00":
-                yield measure, f"CFG {scale:.2f}", value, error
-
-
-def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Cell]:
+def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Number]:
     columns = {"colour": "CLEVR Colour", "shape": "CLEVR Shape", "class": "PACS Class", "domain": "PACS Domain"}
     summary = class_average_summary(frame) if is_published(frame) else accuracy_summary(frame)
     for row in summary.to_dict("records"):
@@ -148,19 +143,45 @@ def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Cell]:
             yield "accuracy", columns[row["attribute"]], 100 * row["accuracy"], 100 * error
 
 
+def _for_all(numbers: Callable[[pd.DataFrame], Iterator[Number]]) -> Finder:
+    """Compare the same numbers with every system."""
+    return lambda frame, systems: dict.fromkeys(systems, (list(numbers(frame)), ""))
+
+
 _LATENTS = (
     f"The paper divides the log-density of the latents by the number of pixels: its BPD are shown times "
-    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its columns 0.50 and 0.00 are one noise level."
+    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its likelihoods of samples are of decoded images; so are "
+    "the run's where it has them. Its columns 0.50 and 0.00 are one noise level."
 )
 _IMAGE_TABLES = (4, 5, 7)
-_TABLES: dict[int, tuple[str, Callable[[pd.DataFrame], Iterator[Cell]], str]] = {
-    1: ("speech_sweep", _speech_sweep, "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser."),
-    2: ("rescoring", _rescoring, "Published oracles go by rounded rates, its random choice is one draw. WER in %."),
-    3: ("adaptation", adaptation_cells, "How the published BPD was made is unknown; ASV is (cosine + 1) / 2 in both."),
-    4: ("time_sweep", _time_sweep, _LATENTS),
-    5: ("time_sweep", _time_sweep, _LATENTS + " Its size columns are those of t = 1.00 in Table 7."),
-    6: ("prompt_accuracy", _prompt_accuracy, "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %."),
-    7: ("time_sweep", _time_sweep, _LATENTS),
+_TABLES: dict[int, tuple[str, Finder, str]] = {
+    1: (
+        "speech_sweep",
+        _for_all(_speech_sweep),
+        "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser.",
+    ),
+    2: (
+        "rescoring",
+        _for_all(_rescoring),
+        "Published oracles go by rounded rates, its random choice is one draw. WER in %.",
+    ),
+    3: (
+        "adaptation",
+        _for_all(adaptation_cells),
+        "How the published BPD was made is unknown; ASV is (cosine + 1) / 2 in both.",
+    ),
+    4: ("time_sweep", settings_cells, _LATENTS),
+    5: (
+        "time_sweep",
+        settings_cells,
+        _LATENTS + " Its size columns are those of t = 1.00 in Table 7, its CFG columns of t = 0.00.",
+    ),
+    6: (
+        "prompt_accuracy",
+        _for_all(_prompt_accuracy),
+        "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %.",
+    ),
+    7: ("time_sweep", settings_cells, _LATENTS),
 }
 
 
