@@ -22,6 +22,7 @@ from dmlik_pl.metrics.recognition import WordLoop
 from dmlik_pl.metrics.word_error import word_errors
 from dmlik_pl.models.grad_tts import TextToSpeech, text_free_mean
 from dmlik_pl.modules.training.grad_tts import GradTTSTraining
+from dmlik_pl.modules.training.times import even_share
 from dmlik_pl.shipped import ASSETS
 from dmlik_pl.speech.audio import write
 from train import cli_main
@@ -262,7 +263,7 @@ def test_a_broken_utterance_leaves_the_weights_as_they_are(data, tmp_path):
 
 
 def test_even_times_are_uniform_each_and_spread_together():
-    draws = torch.stack([GradTTSTraining.even_share(4) for _ in range(2000)])
+    draws = torch.stack([even_share(4) for _ in range(2000)])
     assert torch.allclose(draws.mean(0), torch.full((4,), 0.5), atol=0.03)
     assert torch.allclose(draws.sort(1).values.diff(dim=1), torch.full((), 0.25), atol=1e-6)
 

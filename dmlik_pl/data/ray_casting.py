@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SOLIDS", "Scene", "render"]
+__all__ = ["SOLIDS", "Scene", "render", "surface"]
 
 Array = NDArray[np.floating]
 
@@ -67,6 +67,20 @@ def render(scene: Scene, resolution: int) -> Array:
     side = resolution * SUPERSAMPLING
     blocks = colour.reshape(resolution, SUPERSAMPLING, side // SUPERSAMPLING, SUPERSAMPLING, 3)
     return np.clip(blocks.mean(axis=(1, 3)), 0, 1)
+
+
+def surface(scene: Scene, side: int) -> tuple[Array, Array]:
+    """Return where the camera sees the solid, and how the surface lies there.
+
+    Args:
+        scene: What to look at.
+        side: Rays along each side of the picture.
+
+    Returns:
+        Distances along the rays, infinite beside the solid, [side, side], and unit normals, [side, side, 3].
+    """
+    distance, normal = _intersect(scene, CAMERA, _camera_rays(side))
+    return distance.reshape(side, side), normal.reshape(side, side, 3)
 
 
 def _camera_rays(side: int) -> Array:

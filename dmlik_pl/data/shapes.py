@@ -83,11 +83,15 @@ class ShapeImages(EvaluationSet):
         return self._kept[index]
 
     def _render(self, index: int) -> np.ndarray:
-        """Draw the scene of a position, with the noise of its camera."""
+        """Make the picture of a position."""
         random = np.random.default_rng([self.seed, SPLITS[self.split], index])
-        picture = render(draw_scene(random, *CLASSES[index % len(CLASSES)]), self.resolution)
-        noisy = picture + SENSOR_NOISE * random.standard_normal(picture.shape, dtype=np.float32)
-        return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
+        picture = self._picture(random, *CLASSES[index % len(CLASSES)])
+        return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
+
+    def _picture(self, random: np.random.Generator, colour: str, shape: str) -> np.ndarray:
+        """Draw a scene, with the noise of its camera, nominally in [0, 1]."""
+        picture = render(draw_scene(random, colour, shape), self.resolution)
+        return picture + SENSOR_NOISE * random.standard_normal(picture.shape, dtype=np.float32)
 
 
 def draw_scene(random: np.random.Generator, colour: str, shape: str) -> Scene:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 
 from dmlik_pl.shipped import ASSETS, locate
 
-__all__ = ["Dtype", "PipelineFolder", "find_pipeline"]
+__all__ = ["Dtype", "PipelineFolder", "find_pipeline", "write_pipeline"]
 
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -120,6 +120,29 @@ def find_pipeline(
     return PipelineFolder(folder, index, variant)
 
 
+def write_pipeline(
+    folder: Path, parts: Mapping[str, Any], scheduler: Mapping[str, Any], index: Mapping[str, Any]
+) -> None:
+    """Write a pipeline as a folder in diffusers' layout.
+
+    Args:
+        folder: The folder; it is made, and files of the same names are overwritten.
+        parts: Models and tokenizers by the names of their subfolders.
+        scheduler: Content of scheduler_config.json.
+        index: Content of the model_index.json that it was read from; components that are not written are left out.
+    """
+    with _no_progress_bars():
+        for name, part in parts.items():
+            part.save_pretrained(folder / name)
+    (folder / "scheduler").mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    written = {*parts, "scheduler"}
+    kept = {name: value for name, value in index.items() if name in written or not isinstance(value, list)}
+    absent = {name: [None, None] for name in index.keys() - kept.keys()}
+    asked = {"requires_safety_checker": False} if "safety_checker" in absent else {}
+    _write_json(folder / "model_index.json", {**kept, **absent, **asked})
+
+
 def _from_hub(path: str, example: str, revision: str | None, variant: str | None, local_files_only: bool) -> Path:
     """Download what the pipeline needs, unless the local cache has it."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", path) or Path(path).parent.is_dir():
@@ -173,3 +196,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no {file.name} in {file.parent}")
     content: dict[str, Any] = json.loads(file.read_text())
     return content
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

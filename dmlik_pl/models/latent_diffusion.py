@@ -3,14 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, GaussianPrior, Purpose, noise
 from dmlik_pl.models.base import ImageModel
-from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
+from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_pipeline
+from dmlik_pl.models.lora import fuse_lora
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
 
@@ -38,10 +40,12 @@ class LatentDiffusion(ImageModel):
         truncate: Cut prompts that are longer than the text window instead of refusing them.
         vae_sample: Draw latents from the VAE's posterior, keyed by sample, instead of taking its mode.
         seed: Seed of those draws.
+        lora: File or folder with a low-rank change that is added to the U-Net's weights; needs the extra `finetune`.
     """
 
     components: tuple[str, ...]
     example: str
+    pipeline: str  # the class in diffusers
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class LatentDiffusion(ImageModel):
         truncate: bool = False,
         vae_sample: bool = False,
         seed: int = 0,
+        lora: str | None = None,
     ) -> None:
         super().__init__()
         folder = find_pipeline(
@@ -69,8 +74,11 @@ class LatentDiffusion(ImageModel):
         )
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max)
+        self.scheduler = folder.config("scheduler")
+        self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max)
         self.unet = folder.model(UNet2DConditionModel, "unet", dtype)
+        if lora is not None:
+            fuse_lora(self.unet, self.pipeline_class, lora)
         self.vae = folder.model(AutoencoderKL, "vae", "float32")
         self.text_encoders = nn.ModuleList(self._text_encoders(folder, truncate))
         self.freeze()
@@ -94,6 +102,20 @@ class LatentDiffusion(ImageModel):
     @abstractmethod
     def _embed_null(self) -> dict[str, Tensor]:
         """Embeddings of the unconditional branch."""
+
+    @property
+    def pipeline_class(self) -> Any:
+        """The class of diffusers whose folders this model reads and writes."""
+        import diffusers
+
+        return getattr(diffusers, self.pipeline)
+
+    def save(self, folder: Path) -> None:
+        """Write the model, with its weights as they are now, as a folder in diffusers' layout."""
+        parts = {"unet": self.unet, "vae": self.vae}
+        for encoder, suffix in zip(self.text_encoders, ("", "_2"), strict=False):
+            parts |= {f"text_encoder{suffix}": encoder.encoder, f"tokenizer{suffix}": encoder.tokenizer}
+        write_pipeline(folder, parts, self.scheduler, self.settings)
 
     def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """The U-Net's output for x_t [B, C, H, W] at steps time [B], which may lie between those of the grid.

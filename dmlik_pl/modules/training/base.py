@@ -17,6 +17,9 @@ __all__ = ["Training"]
 class Training(LightningModule, ABC):
     """A network in training that ends as a folder of safetensors.
 
+    Exported are the weights of the best checkpoint where one is kept by a monitored value, so that a fit may run too
+    long unharmed; else the last ones.
+
     Args:
         output: Folder for the trained weights; it is made, and files of the same names are overwritten.
         learning_rate: Peak learning rate of AdamW.
@@ -39,6 +42,10 @@ class Training(LightningModule, ABC):
 
     def on_fit_end(self) -> None:
         """Export the weights; averaged weights, where a callback keeps them, are in place by now."""
+        keeper = self.trainer.checkpoint_callback
+        if getattr(keeper, "monitor", None) and (best := getattr(keeper, "best_model_path", "")):
+            self.load_state_dict(torch.load(best, map_location=self.device, weights_only=True)["state_dict"])
+            rank_zero_info(f"Exporting the best weights, of {best}")
         if self.trainer.is_global_zero:
             self.output.mkdir(parents=True, exist_ok=True)
             self.export(self.output)

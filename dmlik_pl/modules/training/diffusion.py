@@ -13,6 +13,7 @@ from dmlik_pl.data.base import Batch
 from dmlik_pl.data.shapes import PROMPTS
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
+from dmlik_pl.modules.training.times import draw_times, limit_time_frequency, time_of
 from dmlik_pl.modules.training.tokens import small_tokenizer
 
 __all__ = ["SMALL_TEXT_ENCODER", "SMALL_UNET", "SDXLTraining"]
@@ -168,7 +169,7 @@ class SDXLTraining(Training):
         encoded = self.encode(list(prompts))
         for level in range(self.validation_levels):
             share = (level + torch.rand(len(latents), generator=random)) / self.validation_levels
-            time = self.time_of(share)
+            time = time_of(self.schedule, share)
             noise = torch.randn(latents.shape, generator=random).to(latents)
             for number in range(len(prompts)):
                 condition = [part[number].expand(len(latents), *part[number].shape) for part in encoded]
@@ -200,13 +201,7 @@ class SDXLTraining(Training):
 
     def draw_times(self, count: int) -> Tensor:
         """Draw times in [0, 1] that are spread evenly, a share of them uniform in log-SNR, [count]."""
-        share = (torch.rand(()) + torch.arange(count) / count) % 1
-        return torch.where(torch.rand(count) < self.log_snr_share, self.time_of(share), share.double())
-
-    def time_of(self, share: Tensor) -> Tensor:
-        """Return the times at shares of the way from the least to the most noise in log-SNR (float64)."""
-        ends = self.schedule.log_snr(torch.tensor([0.0, 1.0]))
-        return self.schedule.time(torch.lerp(ends[0], ends[1], share.double()))
+        return draw_times(self.schedule, count, self.log_snr_share)
 
     def encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Return the embeddings of prompts [P, L, E] and their pooled embedding [P, P'], as the pipeline makes them."""
@@ -240,19 +235,3 @@ def load_vae(folder: str) -> Any:
             "the folder of another with --model.vae"
         )
     return AutoencoderKL.from_pretrained(folder, local_files_only=True)
-
-
-def limit_time_frequency(unet: Any, highest: float) -> None:
-    """Cut the network off from the fast part of its time embedding: those weights are zero and stay so.
-
-    Args:
-        unet: A `UNet2DConditionModel`, whose sinusoidal embedding has frequencies from 1 radian per step down to 1e-4.
-        highest: Highest frequency that is kept, radians per step.
-    """
-    weight = unet.time_embedding.linear_1.weight
-    half = weight.shape[1] // 2
-    frequency = 10000.0 ** (-torch.arange(half) / (half - unet.config.freq_shift))
-    kept = (frequency <= highest).float().repeat(2)
-    with torch.no_grad():
-        weight.mul_(kept)
-    weight.register_hook(lambda gradient: gradient * kept.to(gradient))

@@ -19,6 +19,7 @@ from dmlik_pl.models.grad_tts.alignment import length_mask, log_prior, maximum_p
 from dmlik_pl.models.grad_tts.checkpoint import read_network
 from dmlik_pl.modules.training.base import Training
 from dmlik_pl.modules.training.offers import LikelihoodProblem, SpokenExample
+from dmlik_pl.modules.training.times import even_share
 
 __all__ = ["GradTTSTraining"]
 
@@ -114,14 +115,14 @@ class GradTTSTraining(Training):
         if self.global_step < self.encoder_steps:
             losses = self.encoder_losses(batch)
         else:
-            time = self.even_share(len(batch)).to(batch.mel) if self.even_times else None
+            time = even_share(len(batch)).to(batch.mel) if self.even_times else None
             losses = self.losses(batch, segment=self.segment_frames, time=time)
         return self._log_losses("train", losses, batch)
 
     def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
         """Log the losses of whole utterances at times and with noise that are the same at every validation."""
         generator = torch.Generator().manual_seed(batch_index)
-        time = self.even_share(len(batch), generator).to(batch.mel)
+        time = even_share(len(batch), generator).to(batch.mel)
         noise = torch.randn(batch.mel.shape, generator=generator).to(batch.mel)
         self._log_losses("val", self.losses(batch, time=time, noise=noise), batch)
 
@@ -199,11 +200,6 @@ class GradTTSTraining(Training):
             wave = model.vocode(decoded.nan_to_num().clamp(max=LOUDEST))
             examples.append(SpokenExample(sample_id, mel, found.mu, decoded, found.durations, wave, model.rate))
         return examples
-
-    @staticmethod
-    def even_share(count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return numbers in [0, 1) that are each uniform and together evenly spread, [count]."""
-        return (torch.rand((), generator=generator) + torch.arange(count) / count) % 1
 
     def configure_gradient_clipping(
         self,

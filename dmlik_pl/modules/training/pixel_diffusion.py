@@ -27,6 +27,7 @@ from torch import Tensor
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
+from dmlik_pl.modules.training.times import even_share
 
 __all__ = ["CLASSES_FILE", "SMALL_UNET", "PixelDiffusionTraining"]
 
@@ -136,7 +137,7 @@ class PixelDiffusionTraining(Training):
         image, label = batch.image, self.labels(batch.prompt)
         dropped = torch.rand(len(label), device=self.device) < self.condition_dropout
         label = torch.where(dropped, self.null_class, label)
-        level = (torch.rand(()) + torch.arange(len(label)) / len(label)) % 1
+        level = even_share(len(label))
         loss = self.noise_error(image, label, level, torch.randn_like(image)).mean() / image[0].numel()
         self.log("train/loss", loss, batch_size=len(label))
         return loss
@@ -159,12 +160,6 @@ class PixelDiffusionTraining(Training):
         if unknown := set(prompts) - self.class_index.keys():
             raise ValueError(f"the model knows the classes {list(self.class_index)}, not {sorted(unknown)}")
         return torch.tensor([self.class_index[prompt] for prompt in prompts], device=self.device)
-
-    def on_fit_end(self) -> None:
-        """Export the weights of the best checkpoint where one was kept, so that a fit may run too long unharmed."""
-        if path := getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
-            self.load_state_dict(torch.load(path, map_location=self.device, weights_only=True)["state_dict"])
-        super().on_fit_end()
 
     def export(self, folder: Path) -> None:
         """Write the network, its noise schedule and its class names."""

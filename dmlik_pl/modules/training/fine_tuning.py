@@ -1,0 +1,207 @@
+"""Fine-tuning of a text-to-image model, whole or by low-rank changes, while its likelihood can be watched."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from dmlik_pl.data.base import Batch
+from dmlik_pl.flow import Condition
+from dmlik_pl.flow.schedule import fit
+from dmlik_pl.models.latent_diffusion import LatentDiffusion
+from dmlik_pl.modules.training.adapter import LoRA, keep_trained_weights_only
+from dmlik_pl.modules.training.base import Training
+from dmlik_pl.modules.training.loss_weight import LossWeight, NoiseError, output_weight, target
+from dmlik_pl.modules.training.offers import LikelihoodProblem
+from dmlik_pl.modules.training.times import draw_times, limit_time_frequency
+
+__all__ = ["FineTuning"]
+
+
+class FineTuning(Training):
+    """Goes on training the U-Net of a finished pipeline; VAE and text encoders stay as they are.
+
+    It trains the network that is evaluated: the same model class encodes images and prompts, tells the network what it
+    tells it in a likelihood, and is scored with its weights as they are. Images are encoded once, in float32, by the
+    posterior's mode. Times, noise and dropped conditions are drawn by seed, epoch and batch: a fit that was stopped
+    goes on as if it had not been.
+
+    Without `lora` all weights of the U-Net are trained and the export is a whole pipeline; with it, the export is
+    diffusers' file of low-rank weights. Checkpoints hold what is trained and nothing else.
+
+    Args:
+        diffusion: The model to start from.
+        output: Folder for the result.
+        lora: Train a low-rank change instead of all weights; needs the extra `finetune`.
+        loss_weight: How much each noise level counts; the plain error of the noise by default.
+        condition_dropout: Share of the samples that are shown the model's null condition, the empty prompt.
+        log_snr_share: Share of the times that are drawn uniformly in log-SNR, where a likelihood's integral is; the
+            others are uniform in time.
+        max_time_frequency: Highest frequency of the time embedding that the network may use, radians per step; null
+            leaves it alone.
+        gradient_checkpointing: Compute activations again in the backward pass instead of keeping them.
+        keep_latents: Keep the latents of training images in memory (0.3 MB an image of 1024 pixels).
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup_steps: Steps of linear warm-up.
+        seed: Of times, noise and dropped conditions.
+
+    Raises:
+        ValueError: If all weights are to be trained in half precision; that is what `trainer.precision` is for.
+    """
+
+    def __init__(
+        self,
+        diffusion: LatentDiffusion,
+        output: str,
+        lora: LoRA | None = None,
+        loss_weight: LossWeight | None = None,
+        condition_dropout: float = 0.1,
+        log_snr_share: float = 0.5,
+        max_time_frequency: float | None = None,
+        gradient_checkpointing: bool = False,
+        keep_latents: bool = True,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(output, learning_rate, weight_decay, warmup_steps)
+        for name, share in {"condition_dropout": condition_dropout, "log_snr_share": log_snr_share}.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, got {share}")
+        self.diffusion = diffusion
+        self.lora = lora
+        self.loss_weight = NoiseError() if loss_weight is None else loss_weight
+        self.condition_dropout = condition_dropout
+        self.log_snr_share = log_snr_share
+        self.keep_latents = keep_latents
+        self.seed = seed
+        unet = diffusion.unet
+        if lora is not None:
+            lora.add_to(unet)
+        elif unet.dtype == torch.float32:
+            unet.requires_grad_(True)
+        else:
+            raise ValueError(
+                f"weights in {unet.dtype} are too coarse for the small steps of a training: load the model in float32 "
+                "and give --trainer.precision bf16-mixed, or train a low-rank change with --model.lora.rank"
+            )
+        unet.train()
+        if max_time_frequency is not None:
+            limit_time_frequency(unet, max_time_frequency)
+        if gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        keep_trained_weights_only(self)
+        self._latents: dict[str, Tensor] = {}
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+        """Return the weighted error of the network, at times spread evenly; conditions drop out at times."""
+        for failure in batch.failures:
+            rank_zero_warn(f"left out of training: {failure.error}")
+        if not len(batch):
+            return None
+        random = self._random(self.current_epoch, batch_index, self.global_rank)
+        loss = self.loss(self.training_latents(batch), self.condition(batch), random, self.condition_dropout).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Log the same error under the true prompts, at times and with noise that no validation changes."""
+        if not len(batch):
+            return
+        names = getattr(self.trainer.datamodule, "validation_names", None)  # type: ignore[attr-defined]
+        name = f"val/{names[dataloader_idx]}/loss" if names else "val/loss"
+        random = self._random(batch_index, self.global_rank)
+        loss = self.loss(self.latents(batch), self.condition(batch), random).mean()
+        self.log(name, loss, batch_size=len(batch), add_dataloader_idx=False, sync_dist=True)
+
+    def loss(self, latents: Tensor, condition: Condition, random: torch.Generator, dropout: float = 0.0) -> Tensor:
+        """Return each sample's squared error of the network's output, weighted, per dimension, [B].
+
+        Args:
+            latents: Scaled latents, [B, C, H, W].
+            condition: Conditions with their null branch.
+            random: Source of times, dropped conditions and noise, in this order; on the CPU.
+            dropout: Share of the samples whose condition is replaced by the null branch.
+        """
+        schedule, prediction = self.diffusion.schedule, self.diffusion.prediction
+        time = draw_times(schedule, len(latents), self.log_snr_share, random)
+        dropped = torch.rand(len(latents), generator=random) < dropout
+        noise = torch.randn(latents.shape, generator=random).to(latents)
+        inputs = {
+            name: torch.where(fit(dropped, value).bool(), condition.null[name], value)
+            for name, value in condition.inputs.items()
+        }
+        level = schedule.at(time).like(latents)
+        steps = schedule.network_time(time).to(latents)
+        output = self.diffusion.network(level.alpha * latents + level.sigma * noise, steps, inputs)
+        error = (output - target(prediction, latents, noise, level)).square().flatten(1).mean(1)
+        weight = output_weight(self.loss_weight, prediction, schedule.log_snr(time).exp())
+        return weight.to(error) * error
+
+    def training_latents(self, batch: Batch) -> Tensor:
+        """Return scaled latents of training images; each is encoded once and remembered."""
+        if not self.keep_latents:
+            return self.latents(batch)
+        new = [b for b, name in enumerate(batch.sample_id) if name not in self._latents]
+        if new:
+            some = batch.select(new)
+            self._latents.update(zip(some.sample_id, self.latents(some).cpu().unbind(), strict=True))
+        return torch.stack([self._latents[name] for name in batch.sample_id]).to(self.device)
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Return scaled latents in float32, whatever precision the network is trained in, [B, C, H, W]."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.diffusion.to_latent(batch.image.float(), batch.sample_id)
+
+    def condition(self, batch: Batch) -> Condition:
+        """Return the prompts' embeddings in float32, with the null branch; each prompt is encoded once."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.diffusion.condition(batch.prompt)
+
+    def likelihood_problems(self, batch: Batch, limit: int) -> list[LikelihoodProblem]:
+        """Pose images under their true prompts, and under the empty one, for the network as it is now."""
+        some = batch.select(range(min(limit, len(batch))))
+        if not len(some):
+            return []
+        condition = self.condition(some)
+        empty = Condition(condition.null)
+        return [LikelihoodProblem(self.diffusion.flow(), self.latents(some), condition, some.sample_id, empty)]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another fit.
+
+        Raises:
+            ValueError: If it holds other weights than this fit trains.
+        """
+        wanted = {name: weight.shape for name, weight in self.state_dict().items()}
+        if wanted != {name: weight.shape for name, weight in checkpoint["state_dict"].items()}:
+            raise ValueError(
+                f"the checkpoint holds {len(checkpoint['state_dict'])} tensors of a fit with other settings, and this "
+                f"one trains {len(wanted)}: give `lora` and the model as they were"
+            )
+
+    def export(self, folder: Path) -> None:
+        """Write the low-rank weights, or the whole pipeline."""
+        if self.lora is not None:
+            self.lora.save(self.diffusion.unet, self.diffusion.pipeline_class, folder)
+        else:
+            self.diffusion.save(folder)
+
+    def _random(self, *key: int) -> torch.Generator:
+        """Return a source of random numbers that depends on the seed and a key alone."""
+        (seed,) = np.random.SeedSequence([self.seed, *key]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share the frozen weights with the copy: an average of what is trained needs no second model."""
+        memo |= {id(weight): weight for weight in self.parameters() if not weight.requires_grad}
+        copy = self.__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(deepcopy(self.__getstate__(), memo))
+        return copy

@@ -1,0 +1,101 @@
+r"""How much each noise level counts in a training, whatever the network predicts.
+
+Every loss of a diffusion model is a weight of the squared error of the denoised data,
+:math:`w(\mathrm{SNR}) \, \|x_0 - \hat x_0\|^2`; the network's own output errs by a multiple of it that its prediction
+decides.
+
+References:
+    | Progressive Distillation (Salimans and Ho, 2022), section 4, for the weights of predictions
+    | Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023), Eq. 5-8
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from dmlik_pl.flow import Prediction
+from dmlik_pl.flow.schedule import NoiseLevel
+
+__all__ = ["LossWeight", "MinSNR", "NoiseError", "VelocityError", "output_weight", "target"]
+
+
+class LossWeight(Protocol):
+    """Weight of the squared error of the denoised data at signal-to-noise ratios alpha^2 / sigma^2, of their shape."""
+
+    def __call__(self, snr: Tensor) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class NoiseError:
+    """The plain error of the noise: SNR. The "simple" loss of epsilon-prediction."""
+
+    def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
+        return snr
+
+
+@dataclass(frozen=True)
+class VelocityError:
+    """The plain error of v: SNR + 1, which still learns where hardly any signal is left."""
+
+    def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
+        return snr + 1
+
+
+@dataclass(frozen=True)
+class MinSNR:
+    """The error of the noise, held where the noise is low: min(SNR, gamma).
+
+    Attributes:
+        gamma: The most that any level counts.
+    """
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.gamma <= 0:
+            raise ValueError(f"gamma must be positive, got {self.gamma}")
+
+    def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
+        return snr.clamp(max=self.gamma)
+
+
+def output_weight(weight: LossWeight, prediction: Prediction, snr: Tensor) -> Tensor:
+    """What the squared error of a network's output is multiplied by, of the shape of `snr`.
+
+    Args:
+        weight: What the squared error of the denoised data is to be multiplied by.
+        prediction: What the network's output is; the process is variance preserving, or straight for "velocity".
+        snr: Signal-to-noise ratios, positive unless the prediction is "v" or "x0".
+    """
+    match prediction:
+        case "x0":
+            return weight(snr)
+        case "epsilon":
+            return weight(snr) / snr
+        case "v":
+            return weight(snr) / (snr + 1)
+        case "velocity":
+            return weight(snr) / (snr.sqrt() + 1).square()
+    raise ValueError(f"no training is known for networks that predict {prediction!r}")
+
+
+def target(prediction: Prediction, data: Tensor, noise: Tensor, level: NoiseLevel) -> Tensor:
+    """What a network should put out for alpha data + sigma noise.
+
+    Args:
+        prediction: What its output is.
+        data: Samples [B, ...].
+        noise: Standard normal noise of the same shape.
+        level: Noise levels, broadcastable to them.
+    """
+    match prediction:
+        case "x0":
+            return data
+        case "epsilon":
+            return noise
+        case "v":
+            return level.alpha * noise - level.sigma * data
+        case "velocity":
+            return noise - data
+    raise ValueError(f"no training is known for networks that predict {prediction!r}")
