@@ -19,7 +19,7 @@ TEMPLATE = "{tone} {size}"
 NOISY = Estimator(solver=Multistep(9), divergence=Hutchinson(2, distribution="gaussian"), double=True, seed=3)
 EVERY: dict[str, Any] = {
     "elbo_draws": 4,
-    "null": True,
+    "empty_prompt": True,
     "pmi": True,
     "elimination": Elimination(keep=[3, 2], draws=[6, 12]),
     "screening": Screening(keep=2, check=0.5),
@@ -71,7 +71,7 @@ def test_the_ratio_to_the_empty_prompt_is_its_closed_form() -> None:
     model = ToyModel()
     batch = make_batch(model)
     r_min = float(model.schedule.at(model.schedule.t_min).r)
-    rows = rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, null=True), batch, exact_estimator())
+    rows = rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, empty_prompt=True), batch, exact_estimator())
     for row in rows:
         x = batch.image[batch.sample_id.index(row["sample_id"])].reshape(1, 4)
         prompt = batch.prompt[batch.sample_id.index(row["sample_id"])]
@@ -84,7 +84,7 @@ def test_the_ratio_to_the_empty_prompt_is_its_closed_form() -> None:
 
 
 def test_the_ratio_is_taken_on_the_same_probes() -> None:
-    for row in rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, null=True), make_batch(ToyModel()), NOISY):
+    for row in rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, empty_prompt=True), make_batch(ToyModel()), NOISY):
         apart = math.hypot(row["null_log_p_standard_error"], json.loads(row["scores_standard_error"])[row["truth"]])
         assert 0 < row["null_margin_standard_error"] < 0.7 * apart
 
@@ -92,7 +92,9 @@ def test_the_ratio_is_taken_on_the_same_probes() -> None:
 def test_a_guided_prompt_is_compared_with_the_plain_empty_one() -> None:
     plain, guided = (
         rows_of(
-            PromptAccuracy(TEMPLATE, CANDIDATES, guidance=w, null=True), make_batch(ToyModel()), exact_estimator(33)
+            PromptAccuracy(TEMPLATE, CANDIDATES, guidance=w, empty_prompt=True),
+            make_batch(ToyModel()),
+            exact_estimator(33),
         )
         for w in (1.0, 3.0)
     )
@@ -229,8 +231,8 @@ def test_impossible_eliminations_are_refused(keep: list[int], draws: list[int]) 
 def test_screening_is_told_of_where_all_was_computed() -> None:
     batch = listed_batch(ToyModel())
     screening = Screening(keep=2, check=0.5)
-    full = rows_of(PromptAccuracy(elbo_draws=4, null=True), batch, NOISY)
-    rows = rows_of(PromptAccuracy(elbo_draws=4, null=True, screening=screening), batch, NOISY)
+    full = rows_of(PromptAccuracy(elbo_draws=4, empty_prompt=True), batch, NOISY)
+    rows = rows_of(PromptAccuracy(elbo_draws=4, empty_prompt=True, screening=screening), batch, NOISY)
     checked = [row["screened_checked"] for row in rows]
     assert checked == [screening.checks(name) for name in batch.sample_id] and 0 < sum(checked) < 6
     for row, whole in zip(rows, full, strict=True):
@@ -276,7 +278,7 @@ def test_the_share_that_is_checked_is_that_of_names() -> None:
 def test_costs_are_what_went_through_the_network(guidance: float) -> None:
     model, calls = CountingModel(), 1 if guidance == 1 else 2
     batch = listed_batch(model).select([0])
-    study = PromptAccuracy(guidance=guidance, elbo_draws=4, pmi=True, null=True)
+    study = PromptAccuracy(guidance=guidance, elbo_draws=4, pmi=True, empty_prompt=True)
     (row,) = rows_of(study, batch, NOISY, model)
     assert row["nfe_forward"] == calls * 9 and row["nfe_vjp"] == 2 * row["nfe_forward"]  # two probes a node
     assert row["nfe"] == 4 * 3 * calls * 9
@@ -361,7 +363,7 @@ def test_data_without_lists_of_prompts_are_told_what_to_bring() -> None:
         ({"pmi": True}, "elbo_draws must be 2 or more"),
         ({"screening": Screening(2)}, "elbo_draws must be 2 or more"),
         ({"elbo_draws": 24, "elimination": Elimination([2], [24])}, "after elbo_draws=24"),
-        ({"protocol": "published", "null": True}, "published protocol has no null"),
+        ({"protocol": "published", "empty_prompt": True}, "published protocol has no empty_prompt"),
     ],
     ids=["template", "candidates", "empty", "twice", "reconstruct", "draws", "pmi", "screening", "rounds", "published"],
 )

@@ -48,7 +48,7 @@ class PromptAccuracy(Study):
         local_files_only: Never download the CLIP model.
         protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
-        null: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same probes. The
+        empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same probes. The
             ratio to it ranks prompts as the likelihood does; it tells whether the true prompt is better than none.
         pmi: Decide by pointwise mutual information too, in its orthogonal form, on the draws of the bound. Its standard
             form, which ranks as the bound does, is recorded beside it.
@@ -70,7 +70,7 @@ class PromptAccuracy(Study):
         reconstruct: bool | list[bool] = False,
         local_files_only: bool = False,
         protocol: ProtocolName = "repaired",
-        null: bool = False,
+        empty_prompt: bool = False,
         pmi: bool = False,
         elimination: Elimination | None = None,
         screening: Screening | None = None,
@@ -86,8 +86,10 @@ class PromptAccuracy(Study):
             if not listed or len(set(listed)) < len(listed):
                 raise ValueError(f"{name} must be one value or a list of different ones, got {listed}")
         self.published = protocol == "published"
-        if self.published and (null or pmi or elimination or screening):
-            raise ValueError("the published protocol has no null, pmi, elimination or screening: leave them out")
+        if self.published and (empty_prompt or pmi or elimination or screening):
+            raise ValueError(
+                "the published protocol has no empty_prompt, pmi, elimination or screening: leave them out"
+            )
         if elbo_draws == 1 or (elbo_draws == 0 and (pmi or elimination or screening)):
             raise ValueError(
                 "elbo_draws must be 2 or more, or 0 for no bound, which pmi, elimination and screening need; got "
@@ -100,7 +102,7 @@ class PromptAccuracy(Study):
         self.threshold = float(norm.ppf(0.5 + confidence / 2))
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.elbo_draws = elbo_draws
-        self.null = null
+        self.empty_prompt = empty_prompt
         self.pmi = pmi
         self.elimination = elimination
         self.screening = screening
@@ -145,7 +147,7 @@ class PromptAccuracy(Study):
         if self.elbo_draws:
             bounds = take_bounds(contest, estimator, self.elbo_draws, self.elimination, self.pmi)
         entries = self._exact_entries(contest, bounds)
-        exact = take_likelihoods(contest, estimator, entries, self.null, own_probes=self.published)
+        exact = take_likelihoods(contest, estimator, entries, self.empty_prompt, own_probes=self.published)
         shown = 0.5 * batch.image + 0.5
         if reconstructed and not self.published and self.encoder is not None:
             shown = model.to_image(contest.x[contest.first].nan_to_num())

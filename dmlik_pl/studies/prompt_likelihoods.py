@@ -119,7 +119,7 @@ class Likelihoods:
 
 
 def take_likelihoods(
-    contest: Contest, estimator: Estimator, entries: Sequence[int], null: bool, own_probes: bool
+    contest: Contest, estimator: Estimator, entries: Sequence[int], empty_prompt: bool, own_probes: bool
 ) -> Likelihoods:
     """Exact likelihoods of some entries.
 
@@ -127,7 +127,7 @@ def take_likelihoods(
         contest: Who competes.
         estimator: How likelihoods are taken.
         entries: Which entries get one.
-        null: Whether to take the samples' likelihoods under the empty prompt too, on the same probes.
+        empty_prompt: Whether to take the samples' likelihoods under the empty prompt too, on the same probes.
         own_probes: Whether each entry has probes of its own, instead of those of its sample.
     """
     named = [(contest.sample_ids[sample], prompt) for sample, prompt in (contest.entries[place] for place in entries)]
@@ -136,7 +136,7 @@ def take_likelihoods(
     condition = contest.condition.select(chosen)
     result = estimator.log_likelihood(contest.flow, contest.x[chosen], condition, keys)
     empty = None
-    if null:
+    if empty_prompt:
         flow, first = replace(contest.flow, guidance=0.0), contest.first
         condition = contest.condition.select(first)
         empty = estimator.log_likelihood(flow, contest.x[first], condition, contest.sample_ids)
