@@ -166,6 +166,9 @@ class TimeSweep(Study):
             row | shared | {name: values[place] for name, values in columns.items()}
             for place, row in enumerate(likelihood_columns(read, estimator, staged.flow))
         ]
+        for place, row in enumerate(rows):  # an attribute may be called as a column is: of objects, "size" is another
+            known = {name: values[place % len(ids)] for name, values in batch.attributes.items()}
+            row |= {f"true_{name}" if name in row else name: value for name, value in known.items()}
         if self.published:
             _per_pixel_value(rows, images[0].numel())
         failures = [
@@ -187,13 +190,12 @@ class TimeSweep(Study):
         schedule, count, stages = flow.schedule, len(batch.sample_id), 1 + len(self.times)
         # Data have no time on a trajectory; they are read at the smallest noise level.
         levels = [schedule.t_min, *(min(max(level, schedule.t_min), schedule.t_max) for level in self.levels)]
-        columns = {
+        return {
             "prompt": list(batch.prompt) * stages,
             "stage": _each(["data", *["sample"] * len(self.times)], count),
             "time": _each([None, *self.times], count),
             "sigma": _each([float(schedule.at(level).r) for level in levels], count),
         }
-        return columns | {name: list(values) * stages for name, values in batch.attributes.items()}
 
     def _seen(self, stages: Stages, prompts: list[str]) -> dict[str, list[Any]]:
         """What CLIP and the feature network make of the images."""
