@@ -41,7 +41,9 @@ def test_every_figure_is_there(figures: dict[str, Figure]) -> None:
     assert sorted(figures) == [
         "prompt_accuracy",
         "prompt_accuracy_bits_per_dim",
+        "prompt_accuracy_calibration",
         "prompt_accuracy_confusion",
+        "prompt_accuracy_cost",
         "prompt_accuracy_margins",
         "time_sweep",
         "time_sweep_bits_per_dim",
@@ -50,8 +52,8 @@ def test_every_figure_is_there(figures: dict[str, Figure]) -> None:
 
 def test_time_sweep_curves(figures: dict[str, Figure], records: dict[str, pd.DataFrame]) -> None:
     summary = sweep_summary(records["time_sweep"]).iloc[1:]
-    bpd, clip, fid = figures["time_sweep"].axes
-    for axes, name in ((bpd, "bpd"), (clip, "clip"), (fid, "fid")):
+    bpd, clip, fid, kid = figures["time_sweep"].axes
+    for axes, name in ((bpd, "bpd"), (clip, "clip"), (fid, "fid"), (kid, "kid")):
         line = axes.lines[0]
         np.testing.assert_allclose(line.get_xdata(), summary["time"])
         np.testing.assert_allclose(line.get_ydata(), summary[name])
@@ -71,7 +73,7 @@ def test_time_sweep_curves(figures: dict[str, Figure], records: dict[str, pd.Dat
 def test_accuracy_bars(figures: dict[str, Figure], records: dict[str, pd.DataFrame]) -> None:
     summary = accuracy_summary(records["prompt_accuracy"])
     axes = figures["prompt_accuracy"].axes[0]
-    likelihood, hatched, clip, elbo = axes.containers[0], axes.containers[1], axes.containers[3], axes.containers[5]
+    likelihood, hatched, elbo, clip = (axes.containers[i] for i in (0, 1, 3, 5))
     for bars, name in ((likelihood, "accuracy"), (clip, "clip"), (elbo, "elbo")):
         np.testing.assert_allclose([bar.get_height() for bar in bars], 100 * summary[name])
     rows = records["prompt_accuracy"]
@@ -86,7 +88,7 @@ def test_margins_and_confusion(figures: dict[str, Figure], records: dict[str, pd
     assert f"undecided: {(~rows['decided']).sum()}" in legend
     assert f"wrong: {(~rows['correct'] & rows['decided']).sum()}" in legend
     panels = figures["prompt_accuracy_confusion"].axes
-    assert [axes.get_title() for axes in panels[:3]] == ["colour, likelihood", "colour, CLIP", "colour, ELBO"]
+    assert [axes.get_title() for axes in panels[:3]] == ["colour, exact likelihood", "colour, ELBO", "colour, CLIP"]
     red = panels[0].images[0].get_array()[0, 0]
     assert red == pytest.approx((rows[rows["truth"] == "red"]["predicted"] == "red").mean())
 

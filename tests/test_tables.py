@@ -13,8 +13,9 @@ from fake_records import DIMS, Row, accuracy_units, sweep_units
 
 import dmlik_pl.results.prompt_tables
 import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
-from dmlik_pl.results.frames import data_likelihoods, decisions, describe
-from dmlik_pl.results.prompt_summaries import accuracy_summary, confusion_matrix
+from dmlik_pl.results.decisions import decisions
+from dmlik_pl.results.frames import data_likelihoods, describe
+from dmlik_pl.results.prompt_summaries import accuracy_summary, confusion_matrix, method_summary, pair_summary
 from dmlik_pl.results.significance import holm, wilson_interval
 from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.summaries import bits_per_dim_summary
@@ -70,7 +71,7 @@ class TestTimeSweep:
     def test_layout_is_the_paper_s(self, records: dict[str, pd.DataFrame]) -> None:
         table = by_name(records)["time_sweep"]
         assert list(table.shown.columns) == ["Data", "1.00", "0.75", "0.50", "0.25", "0.00"]
-        assert list(table.shown.index) == ["σ", "BPD", "BPD marginal", "FID", "CLIP"]
+        assert list(table.shown.index) == ["σ", "BPD", "BPD marginal", "FID", "KID", "CLIP"]
         assert table.shown.loc["σ", "0.75"] == "3.63"
         value, error = table.shown.loc["BPD", "1.00"].split(" ± ")
         assert float(value) == pytest.approx(table.raw["bpd"][1], abs=5e-4)
@@ -148,10 +149,14 @@ class TestPromptAccuracy:
             assert row["clip"] == pytest.approx(rows["clip_correct"].mean())
             assert row["elbo"] == pytest.approx(rows["elbo_correct"].astype(bool).mean())
             correct, theirs = rows["correct"].to_numpy(bool), rows["clip_correct"].to_numpy(bool)
-            assert row["only_likelihood_right_clip"] == (correct & ~theirs).sum()
-            assert row["only_clip_right"] == (theirs & ~correct).sum()
-        assert summary["clip_mcnemar_p_holm"].tolist() == pytest.approx(holm(summary["clip_mcnemar_p"].tolist()))
-        assert (summary["chance_p_holm"] >= summary["chance_p"]).all()
+            pairs = pair_summary(frame).set_index(["attribute", "a", "b"]).loc[(attribute, "likelihood", "clip")]
+            assert (pairs["only_a"], pairs["only_b"]) == ((correct & ~theirs).sum(), (theirs & ~correct).sum())
+        pairs, methods = pair_summary(frame), method_summary(frame)
+        assert pairs["p_holm"].tolist() == pytest.approx(holm(pairs["p"].tolist()))
+        guess = methods["method"] == "chance"
+        assert (methods["chance_p_holm"] >= methods["chance_p"])[~guess].all() and methods["chance_p"][
+            guess
+        ].isna().all()
 
     def test_ranks_and_column_centring_by_hand(self) -> None:
         # The prompt "cube" has 10 nats more on every image: it always wins until its mean is taken off.
@@ -160,14 +165,15 @@ class TestPromptAccuracy:
             "b": [decision_row("ball", {"cube": 10.0, "ball": 3.0, "cone": 0.0})],
             "c": [decision_row("cone", {"cube": 10.0, "ball": 4.0, "cone": 3.0})],
         }
-        row = accuracy_summary(frame_of(units)).iloc[0]
+        row = method_summary(frame_of(units)).iloc[0]
         assert row["accuracy"] == pytest.approx(1 / 3)
         assert row["accuracy_centred"] == pytest.approx(1.0)
         assert row["mean_rank"] == pytest.approx((1 + 2 + 3) / 3)
         assert row["mean_reciprocal_rank"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
         # 1 of 3 right with chance 1/3 is the likeliest outcome
         assert row["chance_p"] == pytest.approx(1.0)
-        assert math.isnan(row["clip"]) and row["clip_n"] == 0
+        wide = accuracy_summary(frame_of(units)).iloc[0]
+        assert math.isnan(wide["clip"]) and wide["clip_n"] == 0
 
     def test_a_tie_is_not_a_win(self) -> None:
         frame = frame_of({"a": [decision_row("ball", {"cube": 1.0, "ball": 1.0})]})
@@ -200,7 +206,8 @@ class TestPromptAccuracy:
             "c": [decision_row("ball", {"cube": 1.0, "ball": 2.0}, clip_correct=True)],
         }
         row = accuracy_summary(frame_of(units)).iloc[0]
-        assert (row["clip_n"], row["clip"], row["only_likelihood_right_clip"]) == (2, 0.5, 1)
+        assert (row["clip_n"], row["clip"]) == (2, 0.5)
+        assert pair_summary(frame_of(units)).loc[0, ["n", "only_a", "only_b"]].tolist() == [2, 1, 0]
 
     def test_confusion(self, records: dict[str, pd.DataFrame]) -> None:
         table = by_name(records)["prompt_accuracy_confusion_colour"]
@@ -217,10 +224,12 @@ class TestPromptAccuracy:
         shown = tables["prompt_accuracy"].shown
         assert list(shown.index) == ["colour", "shape"]
         assert list(shown.columns) == [
-            "n", "log p %", "undecided", "decided %", "CLIP %", "ELBO %", "chance %",
+            "n", "log p %", "undecided", "decided %", "ELBO %", "CLIP %", "chance %",
         ]  # fmt: skip
         assert shown["chance %"].tolist() == ["12.5", "33.3"]
-        assert "p (ELBO)" in tables["prompt_accuracy_tests"].shown
+        methods = ["exact likelihood", "ELBO", "CLIP", "chance"]
+        assert list(tables["prompt_accuracy_methods_colour"].shown.index) == methods
+        assert len(tables["prompt_accuracy_pairs"].shown) == 2 * 3
         assert "96 samples, 1 failed" in tables["prompt_accuracy"].caption
         without = by_name({"prompt_accuracy": frame_of(accuracy_units(8))})
         assert "ELBO %" not in without["prompt_accuracy"].shown

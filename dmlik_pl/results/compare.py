@@ -150,8 +150,8 @@ def _for_all(numbers: Callable[[pd.DataFrame], Iterator[Number]]) -> Finder:
 
 _LATENTS = (
     f"The paper divides the log-density of the latents by the number of pixels: its BPD are shown times "
-    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its likelihoods of samples are of decoded images; so are "
-    "the run's where it has them. Its columns 0.50 and 0.00 are one noise level."
+    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its likelihoods of samples are of decoded images; so "
+    "are the run's where it has them. Its columns 0.50 and 0.00 are one noise level."
 )
 _IMAGE_TABLES = (4, 5, 7)
 _TABLES: dict[int, tuple[str, Finder, str]] = {

@@ -99,15 +99,14 @@ def difference_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     cells = cells_of(frame)
     words = labels(cells)
+    levels = {cell: dict(_compared_levels(part)) for cell, part in cells.items()}
     rows = []
     for setting, cell, baseline in _pairs(cells):
-        others = {time: level for _, time, level in _keyed(cells[baseline])}
-        for stage, time, level in _keyed(cells[cell]):
-            if time not in others:
-                continue
-            row: dict[str, Any] = {"of": setting, "cell": words[cell], "baseline": words[baseline], "stage": stage}
-            row |= {"time": time if stage == "sample" else float("nan"), "sigma": column(level, "sigma").mean()}
-            rows.append(row | _paired(level, others[time]))
+        for (stage, time), level in levels[cell].items():
+            if (stage, time) in levels[baseline]:
+                row: dict[str, Any] = {"of": setting, "cell": words[cell], "baseline": words[baseline], "stage": stage}
+                row |= {"time": float("nan") if time is None else time, "sigma": level["sigma"].mean()}
+                rows.append(row | _paired(level, levels[baseline][stage, time]))
     raw = pd.DataFrame(rows)
     for name in _COMPARED if rows else ():
         for _, family in raw.groupby("of"):
@@ -116,10 +115,11 @@ def difference_summary(frame: pd.DataFrame) -> pd.DataFrame:
     return raw
 
 
-def _keyed(cell: pd.DataFrame) -> Iterator[tuple[str, float, pd.DataFrame]]:
-    """Like `stages_of`, with the data at time -1, which is equal to itself."""
+def _compared_levels(cell: pd.DataFrame) -> Iterator[tuple[tuple[str, float | None], pd.DataFrame]]:
+    """What is compared of each stage and time (None for data) of a cell, by sample."""
     for stage, time, level in stages_of(cell):
-        yield stage, -1.0 if stage == "data" else time, level
+        values = pd.DataFrame({name: column(level, name) for name in (*_COMPARED, "sigma")}, index=level["sample_id"])
+        yield (stage, None if stage == "data" else time), values[~values.index.duplicated()]
 
 
 def _pairs(cells: Mapping[Cell, pd.DataFrame]) -> Iterator[tuple[str, Cell, Cell]]:
@@ -139,11 +139,10 @@ def _pairs(cells: Mapping[Cell, pd.DataFrame]) -> Iterator[tuple[str, Cell, Cell
 
 
 def _paired(level: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float]:
-    a, b = (part.drop_duplicates("sample_id").set_index("sample_id") for part in (level, baseline))
-    names = a.index.intersection(b.index)
-    row: dict[str, float] = {"n": len(names)}
+    both_have = level.join(baseline, how="inner", rsuffix="_baseline")
+    row: dict[str, float] = {"n": len(both_have)}
     for name in _COMPARED:
-        ours, theirs = column(a.loc[names], name), column(b.loc[names], name)
+        ours, theirs = both_have[name].to_numpy(), both_have[f"{name}_baseline"].to_numpy()
         both = np.isfinite(ours) & np.isfinite(theirs)
         change = (ours - theirs)[both]
         if change.size and np.abs(change).max() <= _ROUNDING * np.abs(theirs[both]).max():
