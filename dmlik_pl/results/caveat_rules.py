@@ -24,6 +24,7 @@ FEW_IMAGES_A_FEATURE = 10
 MOST_LISTED = 5
 # What tells apart the means that tables show, and the ways of a decision.
 _CELL = ("stage", "time", "guidance", "size", "reconstructed", "alignment", "alternative", "mean", "forward", "reverse")
+_UNSCORED = ("vocoded", "round trip")  # stages that are heard or compared only
 _METHODS = {"": "likelihood", "elbo_": "ELBO", "pmi_": "PMI"}
 _HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
 
@@ -144,6 +145,16 @@ def _undecided(frame: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("undecided", text, "serious" if max(shares) > 0.5 else "caution")
 
 
+def _close_lists(frame: pd.DataFrame) -> Iterator[Finding]:
+    """N-best lists in which probe noise alone may decide which hypothesis is the likeliest."""
+    behind, error = column(frame, "behind"), column(frame, "behind_standard_error")
+    lists = frame.loc[np.isfinite(error), "sample_id"].nunique()
+    close = frame.loc[(behind > 0) & (behind <= 1.96 * error), "sample_id"].nunique()
+    if close:
+        text = f"In {close} of {lists} lists the likeliest hypothesis is not ahead of the others' probe errors."
+        yield Finding("undecided", text, "serious" if close > lists / 2 else "caution")
+
+
 def _screened(frame: pd.DataFrame) -> Iterator[Finding]:
     """Decisions among the candidates that a cheaper method kept."""
     if "screened_checked" not in frame or not frame["screened_checked"].notna().any():
@@ -246,6 +257,8 @@ def _few_samples(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def _undefined(frame: pd.DataFrame) -> Iterator[Finding]:
     """Measures of sound that some waves do not have."""
+    if "stage" in frame:
+        frame = frame[frame["stage"] != "round trip"]
     missing = {}
     for name, meaning in _HEARD.items():
         values = pd.Series(column(frame, name)).groupby(frame["sample_id"].to_numpy())
@@ -260,14 +273,15 @@ def _left_out(frame: pd.DataFrame) -> Iterator[Finding]:
     """Hypotheses that broke a rule of the lists."""
     if "excluded" not in frame:
         return
-    reasons = frame.loc[frame["excluded"].fillna("") != "", "excluded"].value_counts()
+    reasons = frame.loc[frame["excluded"].fillna("") != "", "excluded"]
+    reasons = reasons.str.replace(r" row \d+$", " row", regex=True).value_counts()
     if len(reasons):
         text = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
         yield Finding("left out", f"{reasons.sum()} of {len(frame)} rows of the lists are left out: {text}.", "note")
 
 
 RULES: tuple[Rule, ...] = (
-    *(_not_finite, _too_dense, _unconverged, _unsure_of_grid, _no_probe_error, _undecided, _screened),
+    *(_not_finite, _too_dense, _unconverged, _unsure_of_grid, _no_probe_error, _undecided, _close_lists, _screened),
     *(_few_images, _few_samples, _undefined, _left_out, _guided, _protocol, _density),
 )
 
@@ -278,6 +292,8 @@ def _likelihoods(frame: pd.DataFrame) -> pd.DataFrame:
     if rows is None or not {"log_p", "dims"} <= set(rows.columns):
         return pd.DataFrame(columns=["bpd", "grid", "probe"], dtype=float)
     rows = rows[rows["dims"].notna()]
+    if "stage" in rows:
+        rows = rows[~rows["stage"].isin(_UNSCORED)]
     unit = column(rows, "dims") * np.log(2)
     return rows.assign(
         bpd=-column(rows, "log_p") / unit,

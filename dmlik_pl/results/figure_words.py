@@ -19,15 +19,16 @@ _MOST_PANELS = 6
 
 
 def caption(name: str, figure: Figure) -> str:
-    """One line below a figure: what it is, and what is written above it.
+    """One line below a figure: what it is, and what is written above it or at its axes.
 
     Args:
         name: Its name, that of a study and what of it is shown.
         figure: The figure.
     """
     known = next((text for ending, text in _KNOWN.items() if name.endswith(f"_{ending}")), "")
-    words = name.replace("_", " ")
-    return " ".join(filter(None, (f"{words[:1].upper()}{words[1:]}.", known, _sentence(figure.get_suptitle()))))
+    above = _sentence(figure.get_suptitle())
+    drawn = "" if known or above else _sentence(", ".join(dict.fromkeys(filter(None, map(_axes, figure.axes)))))
+    return " ".join(filter(None, (_sentence(name.replace("_", " ")), known, above, drawn)))
 
 
 def alternative_text(figure: Figure) -> str:
@@ -39,10 +40,13 @@ def alternative_text(figure: Figure) -> str:
 
 
 def _panel(axes: Axes) -> str:
-    x, y, title = (_plain(text) for text in (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()))
     curves = ", ".join(_plain(label) for label in axes.get_legend_handles_labels()[1])
-    what = f"{y} against {x}" if x and y else x or y
-    return ": ".join(filter(None, (title, what, curves)))
+    return ": ".join(filter(None, (_plain(axes.get_title()), _axes(axes), curves)))
+
+
+def _axes(axes: Axes) -> str:
+    x, y = _plain(axes.get_xlabel()), _plain(axes.get_ylabel())
+    return f"{y} against {x}" if x and y else x or y
 
 
 def _plain(text: str) -> str:

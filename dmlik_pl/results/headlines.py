@@ -33,17 +33,17 @@ def headlines(tables: Sequence[Table]) -> list[Headline]:
     Args:
         tables: All tables of the run.
     """
-    found = [headline for table in tables if len(table.raw) for headline in _of(table)]
-    return found[:_MOST]
+    ordered = sorted(tables, key=lambda table: table.name != "bits_per_dim")
+    return [headline for table in ordered if len(table.raw) for headline in _of(table)][:_MOST]
 
 
 def _of(table: Table) -> Iterator[Headline]:
     """Tables are known by their columns: what a study is called does not matter."""
     columns, rows = set(table.raw.columns), table.raw.to_dict("records")
-    title = table.name.replace("_", " ")
+    title = table.name.replace("_", " ").capitalize()
     if table.name == "bits_per_dim":
         yield from _bits_per_dim(rows)
-    elif {"attribute", "accuracy", "undecided", "chance"} <= columns:
+    elif {"attribute", "accuracy", "undecided", "chance"} <= columns and "method" not in columns:
         for row in rows:
             yield _accuracy(title, row)
     elif {"alternative", "gain_per_frame"} <= columns:
@@ -72,5 +72,6 @@ def _bits_per_dim(rows: Sequence[dict[Any, Any]]) -> Iterator[Headline]:
 def _accuracy(title: str, row: dict[Any, Any]) -> Headline:
     interval = Interval(row["accuracy_low"], row["accuracy_high"])
     value = f"{percent_with_interval(row['accuracy'], interval)} %"
-    detail = f"n = {row['n']}, chance {100 * row['chance']:.1f} %, {row['undecided']} undecided"
-    return Headline(f"{title}: {row['attribute']}", value, detail)
+    detail = f"n = {row['n']}, chance {100 * row['chance']:.1f} %, {int(row['undecided'])} undecided"
+    part = f" ({row['part']})" if row.get("part") else ""
+    return Headline(f"{title}: {row['attribute']}{part}", value, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _WIDEST_FIGURE, _FIGURE_BYTES = 1800, 400_000
 _FIGURE_BUDGET = 6_000_000
 _CSV_BYTES = 300_000
-_SCREEN_DOTS, _FIGURE_DOTS = 96, 150
+_PICTURES, _SOUND_BYTES = 96, 5_000_000
+_SCREEN_DOTS = 96
+_NUMBER = re.compile(r"[<>+−±-]?\s*[\d.∞–]|[+-]?(nan|inf)\b|$")
 # What a note on the likelihoods of one study says also of its line in the table of all studies.
 _OF_LIKELIHOODS = {"grid error", "not finite", "too dense", "probe error", "guidance", "density"}
 
@@ -50,11 +53,12 @@ class ShownFigure:
 
 @dataclass(frozen=True)
 class ShownTable:
-    """A table, its raw numbers as a URI where they are few, and the caveats that concern it."""
+    """A table, which of its columns hold numbers, its raw ones as a URI if they are few, and caveats on it."""
 
     name: str
     title: str
     table: Table
+    numeric: list[bool]
     csv: str | None
     caveats: list[Caveat]
 
@@ -98,7 +102,7 @@ def render_page(
             [caveat for caveat in caveats if caveat.study == study],
             [_shown_table(table, study, []) for table in tables if of_table[table.name] == study],
             [figure for figure in images if _owner(figure.name, studies) == study],
-            make_gallery(folder, study, frame, max(1, 96 // len(studies))),
+            make_gallery(folder, study, frame, _PICTURES // len(studies), _SOUND_BYTES // len(studies)),
         )
         for study, frame in studies.items()
     ]
@@ -146,7 +150,8 @@ def _shown_table(table: Table, study: str | None, caveats: Sequence[Caveat]) -> 
     concerning = _OF_LIKELIHOODS if table.name == "bits_per_dim" else ()
     raw = table.raw.to_csv(index=False).encode()
     uri = data_uri(raw, "text/csv") if len(raw) <= _CSV_BYTES else None
-    return ShownTable(table.name, title, table, uri, _joined([c for c in caveats if c.topic in concerning]))
+    numeric = [all(_NUMBER.match(cell) for cell in cells) for _, cells in table.shown.astype(str).items()]
+    return ShownTable(table.name, title, table, numeric, uri, _joined([c for c in caveats if c.topic in concerning]))
 
 
 def _joined(caveats: Sequence[Caveat]) -> list[Caveat]:
