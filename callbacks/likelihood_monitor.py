@@ -6,20 +6,17 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.fixed_samples import FixedSamples
-from callbacks.loggers import log_figure
+from callbacks.likelihood_curve import LikelihoodCurve
 from dmlik_pl.flow import Divergence, Multistep, Solver
 from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
 from dmlik_pl.modules.training.offers import OffersLikelihoods
-from dmlik_pl.results.monitor_figures import monitor_figure
 
 __all__ = ["LikelihoodMonitor"]
 
@@ -36,7 +33,8 @@ class LikelihoodMonitor(Callback):
     - ``bpd``, bits per dimension of the samples under their condition;
     - ``bpd_unconditional`` and `gain`, where the training offers an alternative condition, such as the empty prompt:
       its bits per dimension, and by how much they exceed those of the condition on the same probes;
-    - ``elbo``, the evidence lower bound in bits per dimension, which is above ``bpd``;
+    - ``elbo``, bits per dimension by the evidence lower bound: as high as ``bpd``, up to its noise, for a network whose
+      prediction is the score of a density, and of another density for one whose prediction is not;
     - ``bpd_change``, the difference to the measurement before training, sample by sample on the same probes, and
       ``bpd_change_z``, its ratio to its error over samples;
     - each of these (but the last) with ``_probe_error``, its standard error over probes (of ``elbo``: over noise and
@@ -89,10 +87,8 @@ class LikelihoodMonitor(Callback):
 
     def _forget(self) -> None:
         self._validations = 0
-        self._nfe = 0
         self._start: dict[str, Measured] = {}
-        self._rows: list[dict[str, Any]] = []
-        self._last: dict[str, float] = {}
+        self._curve = LikelihoodCurve()
         self._found: dict[str, list[Measured]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -119,7 +115,7 @@ class LikelihoodMonitor(Callback):
             self._start = self._of_all_processes(trainer, self._measure(trainer))
         self._note(trainer, self._start)
         for logger in trainer.loggers:
-            logger.log_metrics(self._last | {"epoch": trainer.current_epoch}, trainer.global_step)
+            logger.log_metrics(self._curve.last() | {"epoch": trainer.current_epoch}, trainer.global_step)
             logger.save()
 
     def on_validation_batch_start(
@@ -138,17 +134,11 @@ class LikelihoodMonitor(Callback):
             self._note(trainer, self._of_all_processes(trainer, self._found or {}))
             self._found = None
         self._validations += 1
-        pl_module.log_dict(self._last, sync_dist=True)
+        pl_module.log_dict(self._curve.last(), sync_dist=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curve, for the log folder and for the loggers."""
-        if not self._rows or not trainer.is_global_zero:
-            return
-        figure = monitor_figure(pd.DataFrame(self._rows), self.gain)
-        figure.savefig(self._folder / "likelihood.png", dpi=150)
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):  # it has the file
-                log_figure(logger, "val/likelihood", figure, trainer.global_step)
+        self._curve.draw(trainer, self._folder, self.gain)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed fit goes on with: plain numbers and tensors."""
@@ -156,13 +146,13 @@ class LikelihoodMonitor(Callback):
             name: {"sample_ids": found.sample_ids, "dims": found.dims, "scores": found.condition.state()}
             for name, found in self._start.items()
         }
-        counts = {"validations": self._validations, "nfe": self._nfe}
-        return {"gauge": self.gauge.describe(), "start": start, "rows": self._rows, "last": self._last, **counts}
+        own = {"gauge": self.gauge.describe(), "validations": self._validations, "start": start}
+        return own | {"rows": self._curve.rows, "nfe": self._curve.nfe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up an earlier fit's start and curve; of another grid or other probes only the curve."""
-        self._validations, self._nfe = state_dict["validations"], state_dict["nfe"]
-        self._rows, self._last = state_dict["rows"], state_dict["last"]
+        self._validations = state_dict["validations"]
+        self._curve = LikelihoodCurve(state_dict["rows"], state_dict["nfe"])
         if state_dict["gauge"] != self.gauge.describe():
             rank_zero_warn(
                 f"the fit that is resumed measured with {state_dict['gauge']}, this one does with "
@@ -211,7 +201,7 @@ class LikelihoodMonitor(Callback):
         spent = 0
         for name, problem in filter(None, turns):
             if budget is not None and spent >= budget:
-                if not self._rows:
+                if not self._curve.rows:
                     rank_zero_info(f"max_nfe={self.max_nfe} reaches for {sum(map(len, found.values()))} samples")
                 break
             found[name].append(self.gauge.measure(problem))
@@ -227,24 +217,19 @@ class LikelihoodMonitor(Callback):
         return {name: Measured.cat(parts) for name, parts in joined.items()}
 
     def _note(self, trainer: Trainer, found: dict[str, Measured]) -> None:
-        """Sum up a measurement for the loggers and the table."""
-        self._nfe += sum(each.nfe for each in found.values())
-        self._last = {"val/monitor_nfe": float(self._nfe)}
+        """Sum up a measurement."""
+        self._curve.nfe += sum(each.nfe for each in found.values())
+        numbers = {}
         for name, each in found.items():
             start = None if found is self._start else self._start.get(name)
-            numbers = summary(each, start, self.gain)
-            if numbers["bpd_failed"]:
+            numbers[name] = summary(each, start, self.gain)
+            if failed := int(numbers[name]["bpd_failed"]):
                 of = f"of {name} " if name else ""
                 rank_zero_warn(
-                    f"{numbers['bpd_failed']:.0f} of {len(each.sample_ids)} samples {of}have "
-                    "no likelihood: bits per dimension are those of the others"
+                    f"{failed} of {len(each.sample_ids)} samples {of}have no likelihood: bits per dimension are those "
+                    "of the others"
                 )
-            self._last |= {f"val/{name}/{key}" if name else f"val/{key}": value for key, value in numbers.items()}
-            where = {"step": trainer.global_step, "epoch": trainer.current_epoch, "loader": name}
-            self._rows.append(where | numbers | {"monitor_nfe": self._nfe})
-        if trainer.is_global_zero:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            pd.DataFrame(self._rows).to_csv(self._folder / "likelihood.csv", index=False)
+        self._curve.add(trainer, self._folder, numbers)
 
 
 @contextmanager

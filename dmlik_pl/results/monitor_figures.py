@@ -21,19 +21,19 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     """Bits per dimension of every loader against the training step, with 95 % bands over samples.
 
     Args:
-        history: One row a measurement and loader, as in ``likelihood.csv``: `step`, `loader`, `bpd_samples` and, in bits
-            per dimension, `bpd` and, where measured, `bpd_change`, the gain, `bpd_unconditional` and `elbo`, each with
-            its ``_sampling_error``.
+        history: One row a measurement and loader, as in ``likelihood.csv``: `step`, `loader`, `bpd_samples` and, in
+            bits per dimension, `bpd` and, where measured, `bpd_change`, the gain, `bpd_unconditional` and `elbo`, each
+            with its ``_sampling_error``.
         gain: Name of the excess of the bits per dimension without the condition.
 
     Returns:
         Panels for bits per dimension, their change since the first measurement, the gain, and the bound.
     """
     panels = [
-        ("bpd", "bits per dimension"),
-        ("bpd_change", "change since the start, same samples"),
+        ("bpd", "likelihood"),
+        ("bpd_change", "likelihood, change since the start"),
         (gain, gain.replace("_", " ")),
-        ("elbo", "evidence bound, bits per dimension"),
+        ("elbo", "evidence lower bound"),
     ]
     panels = [(name, title) for name, title in panels if name in history and history[name].notna().any()]
     columns = min(2, len(panels))
@@ -42,7 +42,7 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (name, title) in zip(places, panels, strict=False):
         for colour, (loader, part) in zip(cycle(_COLOURS), history.groupby("loader", sort=False), strict=False):
-            _draw(axes, part, name, str(loader), colour)
+            _draw(axes, part, name, f"{loader} (n = {part['bpd_samples'].max():.0f})".strip(), colour)
         if name == "bpd_change":
             axes.axhline(0, color="black", linewidth=0.8)
         axes.set_title(title, fontsize=10)
@@ -52,11 +52,10 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     for axes in places[len(panels) :]:
         axes.axis("off")
     handles, labels = places[0].get_legend_handles_labels()
-    if any(labels):
-        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=len(labels))
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=len(labels))
+    figure.supylabel("bits per dimension", fontsize=10)
     dashed = "; dashed: without the condition" if "bpd_unconditional" in history else ""
-    samples = ", ".join(f"{count:.0f}" for count in history.groupby("loader", sort=False)["bpd_samples"].max())
-    figure.supxlabel(f"{samples} samples; bands: 95 % over samples; the change is paired by sample{dashed}", fontsize=8)
+    figure.supxlabel(f"bands: 95 % over samples; the change is paired by sample{dashed}", fontsize=8)
     return figure
 
 
