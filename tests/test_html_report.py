@@ -17,7 +17,7 @@ from PIL import Image
 
 from dmlik_pl.results.caveats import find_caveats
 from dmlik_pl.results.embedding import embedded_image
-from dmlik_pl.results.gallery import make_gallery
+from dmlik_pl.results.gallery import Limits, make_gallery
 from dmlik_pl.results.report import write_report
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.table import Table
@@ -196,14 +196,14 @@ class TestContents:
 
 class TestGallery:
     def test_pictures_are_chosen_evenly_and_the_rest_is_named(self, folder: Path) -> None:
-        gallery = make_gallery(folder, "time_sweep", read(folder)["time_sweep"], pictures=4, sound_bytes=1)
+        gallery = make_gallery(folder, "time_sweep", read(folder)["time_sweep"], Limits(pictures=4, sound_bytes=1))
         assert [one.sample_id for one in gallery.shown if one.picture] == [f"test-{i:05d}" for i in (0, 3, 6, 9)]
         assert (
             gallery.left_out == "4 of 12 kept pictures are shown; all are in pictures/time_sweep of the run's folder."
         )
 
     def test_sound_beside_its_own_value(self, folder: Path) -> None:
-        gallery = make_gallery(folder, "time_sweep", read(folder)["time_sweep"], pictures=12, sound_bytes=10**6)
+        gallery = make_gallery(folder, "time_sweep", read(folder)["time_sweep"], Limits())
         [sounding] = [one for one in gallery.shown if one.sounds]
         assert sounding.sample_id == "test-00003"
         assert (sounding.sounds[0].name, sounding.sounds[0].value) == ("source", sounding.value)
@@ -211,7 +211,7 @@ class TestGallery:
 
     def test_panels_have_their_stages(self, folder: Path) -> None:
         frame = read(folder)["time_sweep"]
-        [first, *_] = make_gallery(folder, "time_sweep", frame, pictures=12, sound_bytes=1).shown
+        [first, *_] = make_gallery(folder, "time_sweep", frame, Limits()).shown
         assert first.aligned
         assert [heading for heading, _ in first.stages] == ["data", *(f"t = {t:g}" for t in (1, 0.75, 0.5, 0.25, 0))]
         expected = [f"{bpd:.3f} ± 0.020" for bpd in frame["bpd"][:6]]
@@ -225,7 +225,7 @@ class TestGallery:
                 store.append(f"time_sweep/guidance={weight:g}", "a", own)
                 _picture(tmp_path / "pictures" / "time_sweep" / f"guidance={weight:g}" / "a.png", 0)
         frame = store.finalise()["time_sweep"]
-        gallery = make_gallery(tmp_path, "time_sweep", frame, pictures=9, sound_bytes=1)
+        gallery = make_gallery(tmp_path, "time_sweep", frame, Limits())
         assert [(one.part, one.bpd) for one in gallery.shown] == [
             (f"guidance={weight:g}", pytest.approx(rows[0]["bpd"] + weight)) for weight in (1, 3)
         ]

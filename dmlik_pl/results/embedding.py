@@ -40,7 +40,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def embedded_image(path: Path, most_bytes: int, widest: int) -> Embedded:
-    """An image as it is if it is a small PNG file, else at most so wide, as JPEG or PNG, whichever is smaller.
+    """An image as it is if it is a small PNG file, else at most so wide, as JPEG.
 
     Args:
         path: A PNG file.
@@ -57,10 +57,6 @@ def embedded_image(path: Path, most_bytes: int, widest: int) -> Embedded:
             return Embedded(data_uri(path.read_bytes(), "image/png"), *size)
         small = image.convert("RGB")
         small.thumbnail((widest, 16 * widest), Image.Resampling.LANCZOS)
-    contents = {}
-    for kind in ("jpeg", "png"):
-        file = io.BytesIO()
-        small.save(file, kind, quality=_QUALITY, optimize=True)
-        contents[f"image/{kind}"] = file.getvalue()
-    kind = min(contents, key=lambda name: len(contents[name]))
-    return Embedded(data_uri(contents[kind], kind), *small.size)
+    file = io.BytesIO()
+    small.save(file, "jpeg", quality=_QUALITY)
+    return Embedded(data_uri(file.getvalue(), "image/jpeg"), *small.size)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 
@@ -16,12 +14,25 @@ from dmlik_pl.results.exhibits import Exhibit, exhibits
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.table import with_error
 
-__all__ = ["Gallery", "Shown", "Sound", "make_gallery"]
+__all__ = ["Gallery", "Limits", "Shown", "Sound", "make_gallery"]
 
 _WIDEST, _SMALL_FILE = 1100, 60_000
 _FIRST = {"source": 0, "vocoded": 1}
 
-_Item = TypeVar("_Item")
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of what was kept is shown; at least one picture and the sounds of one sample of each part are.
+
+    Attributes:
+        pictures: Number of pictures.
+        picture_bytes: Size of their files together, by which the time to read them goes.
+        sound_bytes: Size of the sounds' files together.
+    """
+
+    pictures: int = 96
+    picture_bytes: int = 64_000_000
+    sound_bytes: int = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -68,32 +79,25 @@ class Gallery:
     left_out: str
 
 
-def make_gallery(folder: Path, study: str, frame: pd.DataFrame, pictures: int, sound_bytes: int) -> Gallery:
+def make_gallery(folder: Path, study: str, frame: pd.DataFrame, limits: Limits) -> Gallery:
     """Show what a run kept of a study, evenly from all its samples.
 
     Args:
         folder: The run folder.
         study: Name of the study.
         frame: Its records.
-        pictures: At most so many pictures are shown, but one of each part.
-        sound_bytes: Sounds of so many bytes in all, but of one sample of each part.
+        limits: How much of it.
     """
     kept = list(exhibits(folder, study, frame))
-    of_part = Counter(exhibit.part for exhibit in kept)
-    size = sum(path.stat().st_size for exhibit in kept for path in exhibit.sounds.values())
-    seen, heard = set(), set()
-    for part in of_part:
-        own = [exhibit for exhibit in kept if exhibit.part == part]
-        visible = [exhibit.sample_id for exhibit in own if exhibit.picture is not None]
-        audible = [exhibit.sample_id for exhibit in own if exhibit.sounds]
-        seen |= {(part, name) for name in _evenly(visible, max(1, pictures // len(of_part)))}
-        share = min(1.0, sound_bytes / size) if size else 1.0
-        heard |= {(part, name) for name in _evenly(audible, max(1, int(share * len(audible))))}
+    pictures = {_place(exhibit): [exhibit.picture] for exhibit in kept if exhibit.picture is not None}
+    sounds = {_place(exhibit): list(exhibit.sounds.values()) for exhibit in kept if exhibit.sounds}
+    seen = _evenly(pictures, limits.picture_bytes, limits.pictures)
+    heard = _evenly(sounds, limits.sound_bytes, len(kept))
     aligned = kind_of(study, frame) == "time_sweep"
     shown = [
         _show(exhibit, place in seen, place in heard, aligned)
         for exhibit in kept
-        if (place := (exhibit.part, exhibit.sample_id)) in seen | heard
+        if (place := _place(exhibit)) in seen | heard
     ]
     return Gallery(shown, _left_out(study, kept, shown))
 
@@ -120,8 +124,19 @@ def _show(exhibit: Exhibit, seen: bool, heard: bool, aligned: bool) -> Shown:
     )
 
 
-def _evenly(items: Sequence[_Item], most: int) -> Sequence[_Item]:
-    return items[:: -(-len(items) // most)][:most] if items else []
+def _place(exhibit: Exhibit) -> tuple[str, str]:
+    return exhibit.part, exhibit.sample_id
+
+
+def _evenly(files: Mapping[tuple[str, str], Sequence[Path]], most_bytes: int, most: int) -> set[tuple[str, str]]:
+    """Samples of each part, evenly from all, whose files are together not larger than allowed."""
+    size = sum(path.stat().st_size for paths in files.values() for path in paths)
+    share = min(1.0, most_bytes / size, most / len(files)) if size else 1.0
+    chosen: set[tuple[str, str]] = set()
+    for part in {part for part, _ in files}:
+        own = [place for place in files if place[0] == part]
+        chosen |= {own[k] for k in range(0, len(own), -(-len(own) // max(1, int(share * len(own)))))}
+    return chosen
 
 
 def _left_out(study: str, kept: Sequence[Exhibit], shown: Sequence[Shown]) -> str:

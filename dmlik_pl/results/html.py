@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from dmlik_pl.results.caveats import Caveat, caveat_counts
 from dmlik_pl.results.embedding import Embedded, data_uri, embedded_image
 from dmlik_pl.results.figure_words import alternative_text, caption
-from dmlik_pl.results.gallery import Gallery, make_gallery
+from dmlik_pl.results.gallery import Gallery, Limits, make_gallery
 from dmlik_pl.results.headlines import headlines
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.table import Table
@@ -33,7 +33,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _WIDEST_FIGURE, _FIGURE_BYTES = 1800, 400_000
 _FIGURE_BUDGET = 6_000_000
 _CSV_BYTES = 300_000
-_PICTURES, _SOUND_BYTES = 96, 5_000_000
 _SCREEN_DOTS = 96
 _NUMBER = re.compile(r"[<>+−±-]?\s*[\d.∞–]|[+-]?(nan|inf)\b|$")
 # What a note on the likelihoods of one study says also of its line in the table of all studies.
@@ -95,6 +94,7 @@ def render_page(
     studies = {name: frame for name, frame in records.items() if name != FAILURES and len(frame)}
     of_table = {table.name: _owner(table.name, studies) for table in tables}
     images = _embed_figures(folder, figures)
+    limits = _limits(folder, studies)
     sections = [
         Section(
             study,
@@ -102,7 +102,7 @@ def render_page(
             [caveat for caveat in caveats if caveat.study == study],
             [_shown_table(table, study, []) for table in tables if of_table[table.name] == study],
             [figure for figure in images if _owner(figure.name, studies) == study],
-            make_gallery(folder, study, frame, _PICTURES // len(studies), _SOUND_BYTES // len(studies)),
+            make_gallery(folder, study, frame, limits),
         )
         for study, frame in studies.items()
     ]
@@ -172,6 +172,13 @@ def _embed_figures(folder: Path, figures: Mapping[str, Figure]) -> list[ShownFig
         width = round(figure.get_figwidth() * _SCREEN_DOTS)
         shown.append(ShownFigure(name, caption(name, figure), alternative_text(figure), image, width))
     return shown
+
+
+def _limits(folder: Path, studies: Iterable[str]) -> Limits:
+    """What each study may show where several kept something."""
+    sharing = max(1, sum(any((folder / kind / study).is_dir() for kind in ("pictures", "sound")) for study in studies))
+    whole = Limits()
+    return Limits(whole.pictures // sharing, whole.picture_bytes // sharing, whole.sound_bytes // sharing)
 
 
 def _words(name: str) -> str:
