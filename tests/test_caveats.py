@@ -54,6 +54,8 @@ class TestGridError:
         caveat = only(frame, "grid error")
         assert "in 100 of 150 likelihoods; the largest is 0.1" in caveat.text
         assert "in 2 of 3 means, most in time 1: 0.1 against 0.014" in caveat.text
+        frame = pd.concat([likelihoods(size=32, reconstructed=again, grid=0.1 * again) for again in (False, True)])
+        assert "most in reconstructed: 0.1 against" in only(frame, "grid error").text
 
     def test_errors_of_either_sign_cancel_in_a_mean(self) -> None:
         frame = likelihoods(probe=0.02)

@@ -314,12 +314,18 @@ def _by_cell(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
     groups = []
     for values, rows in frame.groupby(names, sort=False, dropna=False):
-        known = {name: value for name, value in zip(names, values, strict=True) if name in varying and pd.notna(value)}
-        place = ", ".join(
-            f"{name} {value:g}" if isinstance(value, float) else str(value) for name, value in known.items()
-        )
+        words = [_cell_word(name, value) for name, value in zip(names, values, strict=True) if name in varying]
+        place = ", ".join(filter(None, words))
         groups.append((f"{place}: " if place else "", rows))
     return groups
+
+
+def _cell_word(name: str, value: object) -> str:
+    if pd.isna(value) or value is False or value is np.False_:
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return name
+    return f"{name} {value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
 def _some(names: Sequence[str] | pd.Series, between: str = ", ") -> str:

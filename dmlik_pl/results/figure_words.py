@@ -56,4 +56,5 @@ def _plain(text: str) -> str:
 
 def _sentence(text: str) -> str:
     text = _plain(text)
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
+    first = text[:1] if text[1:3] == " =" else text[:1].upper()  # a symbol such as w, or a word
+    return f"{first}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
