@@ -25,6 +25,7 @@ def cli_main(args: list[str] | None = None) -> LightningCLI:
     keep_freed_memory()
     from lightning.pytorch.cli import LightningCLI
 
+    from callbacks.settings import SettingsLogger
     from dmlik_pl.data.base import EvaluationData
     from dmlik_pl.modules.training.base import Training
 
@@ -33,6 +34,7 @@ def cli_main(args: list[str] | None = None) -> LightningCLI:
         EvaluationData,
         subclass_mode_model=True,
         subclass_mode_data=True,
+        save_config_callback=SettingsLogger,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,
         args=None if args is None else find_config(args),

@@ -1,35 +1,24 @@
-"""Sends tables, figures and the sweep over time to the loggers of a run."""
+"""Sends what an evaluation found to the loggers of its run."""
 
-import math
 from pathlib import Path
 
-import pandas as pd
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from callbacks.loggers import log_image
 from callbacks.records import RecordWriter
-from dmlik_pl.results.adaptation_summaries import adaptation_summary
-from dmlik_pl.results.frames import kind_of
-from dmlik_pl.results.rescoring import strategies, word_error_summary
-from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
-from dmlik_pl.results.store import FAILURES
-from dmlik_pl.results.sweep_summaries import sweep_summary
-from dmlik_pl.results.table import Table
-from dmlik_pl.speech.nbest import NBestLists
+from dmlik_pl.results.scalars import scalars
+from dmlik_pl.results.wandb_run import log_run, log_settings
 
 __all__ = ["ReportLogger"]
 
-SWEEPS = {
-    "time_sweep": (sweep_summary, ("bpd", "bpd_marginal", "clip")),
-    "speech_sweep": (
-        speech_sweep_summary,
-        ("bpd", "bpd_marginal", "log_f0_rmse", "cepstral_distortion", "wer", "speaker_similarity"),
-    ),
-}
-
 
 class ReportLogger(Callback):
-    """Logs the report when a test ends: headline numbers to every logger; tables, images and series to W&B.
+    """Logs settings when a test starts and the report when it ends, from the first process alone.
+
+    W&B gets all that :func:`dmlik_pl.results.wandb_run.log_run` makes of the records. Every other logger gets the
+    numbers by which runs are compared, with their errors; TensorBoard and CSV also the figures, and TensorBoard the
+    tables and settings as text.
 
     Args:
         writer: The callback that holds the records; it must come before this one.
@@ -38,76 +27,48 @@ class ReportLogger(Callback):
     def __init__(self, writer: RecordWriter) -> None:
         self.writer = writer
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the loggers with the settings: one that cannot be reached says so before anything is computed."""
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_settings(logger.experiment, self.writer.folder)
+            elif isinstance(logger, TensorBoardLogger):
+                for name in ("config.yaml", "versions.json"):
+                    _log_text(logger, name, _indented(self.writer.folder / name))
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was written."""
         if not trainer.is_global_zero or not self.writer.tables:
             return
-        numbers = headline(self.writer.records)
         for logger in trainer.loggers:
-            logger.log_metrics(numbers)
             if isinstance(logger, WandbLogger):
-                log_to_wandb(logger, self.writer.tables, self.writer.records, self.writer.folder)
+                log_run(logger.experiment, self.writer.folder, self.writer.records, self.writer.tables)
+            else:
+                self._log(logger)
             logger.save()
 
+    def _log(self, logger: Logger) -> None:
+        """Numbers, figures, and tables where they can be read."""
+        logger.log_metrics(scalars(self.writer.records))
+        for path in sorted(self.writer.folder.glob("figures/*.png")):
+            log_image(logger, f"figures/{path.stem}", path)
+        if isinstance(logger, TensorBoardLogger):
+            for table in self.writer.tables:
+                _log_text(logger, f"tables/{table.name}", table.markdown())
 
-def headline(records: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """The numbers by which runs are compared: BPD of the data, accuracies, what is heard, gains, failures."""
-    numbers = {"failures": float(len(records[FAILURES]))}
-    for study, frame in records.items():
-        if kind_of(study, frame) == "time_sweep":
-            numbers[f"{study}/bpd_data"] = float(frame.loc[frame["stage"] == "data", "bpd"].mean())
-        elif kind_of(study, frame) == "prompt_accuracy":
-            for attribute, rows in frame.groupby("attribute"):
-                numbers[f"{study}/accuracy_{attribute}"] = float(rows["correct"].mean())
-                numbers[f"{study}/undecided_{attribute}"] = float((~rows["decided"].astype(bool)).mean())
-        elif kind_of(study, frame) == "speech_sweep":
-            summary = speech_sweep_summary(frame)
-            for stage, row in (("data", summary.iloc[0]), ("sample", summary.iloc[-1])):
-                known = row[list(SWEEPS["speech_sweep"][1])].dropna()
-                numbers |= {f"{study}/{name}_{stage}": float(value) for name, value in known.items()}
-        elif kind_of(study, frame) == "text_gain":
-            for row in text_gain_summary(frame).itertuples():
-                numbers[f"{study}/nats_a_frame_{row.alignment}_{row.alternative}"] = row.gain_per_frame
-                numbers[f"{study}/helps_{row.alignment}_{row.alternative}"] = row.helps
-        elif kind_of(study, frame) == "adaptation":
-            summary = adaptation_summary(frame)
-            several = summary["mean"].nunique() > 1
-            for row in summary.to_dict("records"):
-                way = f"{row['forward']}-{row['reverse']}" if row["stage"] == "adapted" else row["stage"]
-                way += f"_{row['blur_kernel']:g}_{row['blur_sigma']:g}" if several else ""
-                for name in ("wer", "bpd", "speaker_similarity"):
-                    if math.isfinite(row[name]):
-                        numbers[f"{study}/{name}_{way}"] = float(row[name])
-        elif kind_of(study, frame) == "rescoring" and (frame["excluded"] == "").any():
-            lists = NBestLists.from_records(frame)
-            rates = word_error_summary(lists, strategies(lists), resamples=1)
-            numbers |= {f"{study}/wer_{row.strategy}": float(row.wer) for row in rates.itertuples()}
-    return numbers
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the W&B run: the next evaluation in this process has one of its own."""
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
 
 
-def log_to_wandb(logger: WandbLogger, tables: list[Table], records: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Tables as W&B tables, figures and pictures as images, each sweep as line series against t."""
-    import wandb
+def _log_text(logger: TensorBoardLogger, name: str, markdown: str) -> None:
+    logger.experiment.add_text(name, markdown)
 
-    panels: dict[str, object] = {}
-    for table in tables:
-        panels[f"tables/{table.name}"] = wandb.Table(dataframe=table.shown.reset_index().astype(str))
-    for path in sorted([*folder.glob("figures/*.png"), *folder.glob("pictures/*/*.png")]):
-        panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Image(str(path))
-    for path in sorted(folder.glob("sound/*/*.wav")):
-        panels[str(path.relative_to(folder).with_suffix(""))] = wandb.Audio(str(path))
-    for study, frame in records.items():
-        if kind_of(study, frame) not in SWEEPS or not len(frame):
-            continue
-        summarise, names = SWEEPS[kind_of(study, frame)]
-        summary = summarise(frame)
-        samples = summary[summary["stage"] == "sample"].sort_values("time")
-        for name in samples[list(names)].dropna(axis=1).columns:
-            panels[f"{study}/{name}"] = wandb.plot.line_series(
-                xs=samples["time"].tolist(),
-                ys=[samples[name].tolist()],
-                keys=[name],
-                title=f"{name} over time",
-                xname="t",
-            )
-    logger.experiment.log(panels)
+
+def _indented(path: Path) -> str:
+    """A file as a block of code in Markdown."""
+    return "".join(f"    {line}\n" for line in path.read_text(encoding="utf-8").splitlines())

@@ -39,7 +39,9 @@ def run(command: Callable[[], Any], told: tuple[type[Exception], ...] = ()) -> N
 
 
 def _plain(message: str) -> str:
-    """What is wrong with a setting that may be left out, without what the parser says of its types."""
+    """A message that names this package's extra, and leaves out what the parser says of a setting's types."""
+    if "`tensorboard`" in message:
+        return "the TensorBoard logger needs tensorboard, which is not installed: pip install 'dmlik-pl[tensorboard]'"
     optional = re.search(r"^Errors:\n  - (.*)\n  - Expected a <class 'NoneType'>$", message, re.DOTALL | re.MULTILINE)
     if not message.startswith("Does not validate against any of the Union subtypes") or optional is None:
         return message

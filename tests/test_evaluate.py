@@ -58,12 +58,14 @@ def test_a_run_writes_records_tables_figures_and_settings(finished: Path) -> Non
     assert sorted(records) == ["failures", "prompt_accuracy", "time_sweep"]
     assert records["prompt_accuracy"]["sample_id"].tolist() == [f"toy-{i}" for i in range(7) for _ in range(2)]
     assert len(records["time_sweep"]) == 7 * 4
+    assert set(records["time_sweep"]["size"]) == {2}  # pixels; the attribute of this name is another column
+    assert set(records["time_sweep"]["true_size"]) == {"small", "large"}
     assert len(records["failures"]) == 0
     for name in ("time_sweep", "prompt_accuracy", "bits_per_dim"):
         for extension in ("md", "csv", "tex"):
             assert (finished / "tables" / f"{name}.{extension}").stat().st_size > 100
     assert len(list((finished / "figures").glob("*.png"))) >= 3
-    assert len(list((finished / "pictures" / "time_sweep").glob("*.png"))) == 7
+    assert len(list((finished / "pictures" / "time_sweep").rglob("*.png"))) == 7
     assert yaml.safe_load((finished / "config.yaml").read_text())["model"]["solver"]["init_args"]["nodes"] == 17
     assert json.loads((finished / "versions.json").read_text())["torch"]
     metrics = pd.read_csv(finished / "log" / "metrics.csv")
@@ -163,25 +165,6 @@ def test_two_processes_find_the_records_of_one(finished: Path, tmp_path: Path) -
     assert [len(set(share)) for share in shares] == [4, 3] and not set(shares[0]) & set(shares[1])
     assert_same_records(finished, run, 1e-6)
     assert done.stdout.count("Report, tables, figures") == 1
-
-
-def test_wandb_offline_gets_series_tables_and_images(tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(
-            *("--config", ROOT / "configs" / "wandb.yaml", "--runs", tmp_path, "--data.limit", 2),
-        ),
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (offline,) = only_run(tmp_path).glob("wandb/offline-run-*")
-    media = [str(path.relative_to(offline)) for path in offline.rglob("files/media/**/*") if path.is_file()]
-    assert any("time_sweep" in name and "bpd" in name for name in media)
-    assert any("tables" in name and "prompt_accuracy" in name for name in media)
-    assert any("figures" in name and name.endswith(".png") for name in media)
 
 
 def test_a_damaged_image_is_recorded_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

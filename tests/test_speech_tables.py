@@ -11,15 +11,16 @@ from fake_records import Row
 from matplotlib.figure import Figure
 from PIL import Image
 
-from callbacks.report import headline, log_to_wandb
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import describe
 from dmlik_pl.results.report import write_report
+from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.significance import bootstrap_mean_interval, corpus_rate
 from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.results.wandb_run import log_run
 
 UTTERANCES = 24
 TIMES = (1.0, 0.625, 0.0)
@@ -317,20 +318,21 @@ def test_the_report_shows_mels_of_encoder_decoder_and_recording(tmp_path: Path) 
     assert mel_sheet(tmp_path / "nowhere", fill(tmp_path)["speech_sweep"]) is None
 
 
-def test_headline_numbers(records: dict[str, pd.DataFrame]) -> None:
-    numbers = headline(records)
+def test_numbers_for_loggers(records: dict[str, pd.DataFrame]) -> None:
+    numbers = scalars(records)
     summary = speech_sweep_summary(records["speech_sweep"])
     assert numbers["speech_sweep/wer_data"] == pytest.approx(summary["wer"][0])
     assert numbers["speech_sweep/wer_sample"] == pytest.approx(summary["wer"].iloc[-1])
     assert numbers["speech_sweep/bpd_data"] == pytest.approx(summary["bpd"][0])
     assert numbers["text_gain/helps_search_mean"] == 1
     assert numbers["failures"] == 1 and all(math.isfinite(value) for value in numbers.values())
+    assert numbers["speech_sweep/wer_sample_low"] == pytest.approx(summary["wer_low"].iloc[-1])
 
 
 def test_wandb_gets_a_series_of_every_measure(records: dict[str, pd.DataFrame], tables: dict[str, Table]) -> None:
     logged: dict[str, object] = {}
-    logger = SimpleNamespace(experiment=SimpleNamespace(log=logged.update))
-    log_to_wandb(logger, list(tables.values()), records, Path("/nowhere"))  # type: ignore[arg-type]
+    run = SimpleNamespace(log=logged.update, log_artifact=lambda artifact: None)
+    log_run(run, Path("/nowhere"), records, list(tables.values()))  # type: ignore[arg-type]
     names = {"bpd", "bpd_marginal", "log_f0_rmse", "cepstral_distortion", "wer", "speaker_similarity"}
     assert {f"speech_sweep/{name}" for name in names} | {"tables/text_gain"} <= set(logged)
     series = logged["speech_sweep/wer"].table

@@ -1,5 +1,6 @@
 """Lightning's command line for evaluations: it gives every run a folder that the same settings find again."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from dmlik_pl.results.run import part_digests, run_folder, write_settings
 __all__ = ["EvaluationCLI"]
 
 PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
+
+# Where each kind of logger keeps its files, within the run folder; of W&B, which run it is besides.
+_PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
+    "TensorBoardLogger": lambda folder: {"save_dir": str(folder), "name": "", "version": "tensorboard"},
+    "WandbLogger": lambda folder: {"save_dir": str(folder), "name": folder.name, "id": folder.name},
+}
 
 
 class EvaluationCLI(LightningCLI):
@@ -55,16 +62,16 @@ class EvaluationCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
     def before_instantiate_classes(self) -> None:
-        """Find the run folder, and let a resumed run be one run for W&B too."""
+        """Find the run folder; loggers keep theirs in it, and a resumed run is one run for W&B too."""
         self._settings = self.parser.dump(self.config, skip_validation=True)
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
         self.folder = run_folder(self.config.runs, name, self.config.as_dict())
         loggers = self.config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if getattr(logger, "class_path", "").endswith("WandbLogger"):
-                logger.init_args["save_dir"] = str(self.folder)
-                logger.init_args["id"] = logger.init_args["name"] = self.folder.name
+            place = _PLACES.get(getattr(logger, "class_path", "").rpartition(".")[2], lambda folder: {})
+            for name, value in place(self.folder).items():
+                logger.init_args[name] = value
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
         """Keep everything in the run folder, and let processes wait for one another."""

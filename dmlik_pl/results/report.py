@@ -29,6 +29,7 @@ from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.sweep_pictures import sweep_sheets
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.results.wandb_run import log_folder
 
 __all__ = ["main", "write_report"]
 
@@ -91,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make the tables, figures and report of a run again from its records, without a model.",
     )
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
+    options = parser.parse_args(arguments)
+    folder = options.folder
     try:
         tables = write_report(folder)
     except FileNotFoundError as error:
@@ -104,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(
         f"Written to {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'tables'}, {folder / 'figures'}."
     )
+    if options.wandb:
+        console.print(f"Logged to W&B: {log_folder(folder, options.wandb, tables)}")
     return 0
 
 

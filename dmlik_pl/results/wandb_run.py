@@ -1,0 +1,188 @@
+"""A run folder on Weights & Biases, from its records alone: series over t, tables, pictures and sounds, artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from dmlik_pl.results.caveats import find_caveats
+from dmlik_pl.results.exhibits import exhibits
+from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.scalars import scalars
+from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary
+from dmlik_pl.results.store import FAILURES, read
+from dmlik_pl.results.sweep_summaries import sweep_summary
+from dmlik_pl.results.table import Table, with_error
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["log_folder", "log_run", "log_settings"]
+
+MOST_ROWS = 10_000  # of records that W&B is to show
+LONG_TEXT = 400  # characters; longer cells are lists of scores, of no use in a table
+LIKELIHOODS = ("bpd", "bpd_marginal")
+
+_SWEEPS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], tuple[str, ...]]] = {
+    "time_sweep": (sweep_summary, (*LIKELIHOODS, "bpd_pixels", "fid", "kid", "clip", "round_trip")),
+    "speech_sweep": (speech_sweep_summary, (*LIKELIHOODS, *HEARD, "wer")),
+}
+
+
+def log_folder(folder: Path, project: str, tables: Sequence[Table]) -> Path:
+    """Log a run folder as a W&B run of its own, or to the one that the evaluation began.
+
+    Args:
+        folder: The run folder, with its report.
+        project: The W&B project.
+        tables: Those of the report.
+
+    Returns:
+        Where W&B keeps it; ``wandb sync`` sends it unless the environment says ``WANDB_MODE=online``.
+    """
+    import wandb
+
+    name, mode = folder.resolve().name, os.environ.get("WANDB_MODE", "offline")
+    settings = wandb.Settings(mode=mode)  # type: ignore[arg-type]  # checked there
+    with wandb.init(project=project, id=name, name=name, dir=folder, resume="allow", settings=settings) as run:
+        log_settings(run, folder)
+        log_run(run, folder, read(folder), tables)
+        return Path(run.dir).parent
+
+
+def log_settings(run: wandb.Run, folder: Path) -> None:
+    """Keep a run's settings and the versions it was made with, if it has them, as the configuration.
+
+    Args:
+        run: The W&B run.
+        folder: The run folder.
+    """
+    if not (folder / "config.yaml").is_file():
+        return
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+    run.config.update({**settings, "versions": versions}, allow_val_change=True)
+
+
+def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], tables: Sequence[Table]) -> None:
+    """Log all that a finished run has to show.
+
+    The numbers of :func:`dmlik_pl.results.scalars.scalars` become the summary; the other panels are called
+
+    - ``STUDY/MEASURE``: a sweep as series against t, a line for each of its cells;
+    - ``tables/NAME`` and ``numbers/NAME``: a table as it is read, and the numbers behind it with their errors;
+    - ``samples/STUDY``: kept pictures and sounds, each beside the bits per dimension of every stage and their errors;
+    - ``pictures/STUDY`` and ``sounds/STUDY``: the same as galleries, part by part, with captions;
+    - ``records/STUDY``: the records without lists, at most `MOST_ROWS` of them; all are in the artifact;
+    - ``figures/NAME``, and the table ``caveats``.
+
+    Args:
+        run: The W&B run.
+        folder: The run folder, with its report.
+        records: One frame a study, and `failures`, as the record store returns them.
+        tables: Those of the report.
+    """
+    import wandb
+
+    studies = {study: frame for study, frame in records.items() if study != FAILURES and len(frame)}
+    panels: dict[str, Any] = dict(scalars(records))
+    for table in tables:
+        panels[f"tables/{table.name}"] = _table(table.shown.reset_index().astype(str))
+        panels[f"numbers/{table.name}"] = _table(table.raw)
+    for study, frame in studies.items():
+        panels |= _series(study, frame)
+        panels |= _samples(folder, study, frame)
+        panels[f"records/{study}"] = _table(_scalars(frame).head(MOST_ROWS))
+        panels[f"records/{study}_rows_left_out"] = max(0, len(frame) - MOST_ROWS)
+    for path in sorted(folder.glob("figures/*.png")):
+        panels[f"figures/{path.stem}"] = wandb.Image(str(path))
+    panels["caveats"] = _table(pd.DataFrame(find_caveats(records), columns=["study", "topic", "text", "severity"]))
+    run.log(panels)
+    name = re.sub(r"[^\w.-]+", "-", folder.resolve().name)
+    for kind, patterns in {
+        "records": ("records/*.parquet",),
+        "report": ("report.*", "tables/*", "figures/*", "*.yaml", "*.json"),
+    }.items():
+        artifact = wandb.Artifact(f"{name}-{kind}", type=kind)
+        for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+            # Read where they lie, now and when an offline run is sent: a copy would go to the user's home.
+            artifact.add_file(str(path), str(path.relative_to(folder)), policy="immutable")
+        run.log_artifact(artifact)
+
+
+def _table(frame: pd.DataFrame) -> wandb.Table:
+    """A frame as a W&B table; columns may lack values."""
+    import wandb
+
+    # Python's own values, and None for what is missing: a NaN among texts or truth values would be of another type.
+    values = frame.astype(object).where(frame.notna(), None)
+    return wandb.Table(columns=[str(name) for name in frame], data=values.to_numpy().tolist(), allow_mixed_types=True)
+
+
+def _scalars(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a table can show: neither lists nor long texts, nor those that are empty."""
+    return frame[[name for name in frame if frame[name].notna().any() and not any(map(_unwieldy, frame[name]))]]
+
+
+def _unwieldy(value: object) -> bool:
+    return not pd.api.types.is_scalar(value) or (isinstance(value, str) and len(value) > LONG_TEXT)
+
+
+def _series(study: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """Every measure of a sweep as line series against t, a line for each cell."""
+    import wandb
+
+    if kind_of(study, frame) not in _SWEEPS:
+        return {}
+    summarise, names = _SWEEPS[kind_of(study, frame)]
+    summary = summarise(frame)
+    samples = summary[summary["stage"] == "sample"].sort_values("time", kind="stable")
+    cells = samples["cell"] if "cell" in samples else pd.Series("", index=samples.index)
+    panels = {}
+    for name in names:
+        known = samples[samples[name].notna()]
+        lines = dict(list(known.groupby(cells[known.index], sort=False)))
+        if lines:
+            panels[f"{study}/{name}"] = wandb.plot.line_series(
+                xs=[line["time"].tolist() for line in lines.values()],
+                ys=[line[name].tolist() for line in lines.values()],
+                keys=[str(cell) if len(lines) > 1 else name for cell in lines],
+                title=f"{name} over time",
+                xname="t",
+            )
+    return panels
+
+
+def _samples(folder: Path, study: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """Pictures and sounds beside their bits per dimension, as a table and as galleries."""
+    import wandb
+
+    rows, galleries = [], defaultdict(list)
+    for shown in exhibits(folder, study, frame):
+        bits = shown.bits_per_dim()
+        numbers = ", ".join(f"{stage}: {with_error(*number)}" for stage, number in bits.items())
+        caption = f"{shown.sample_id} {shown.text}; bits/dim {numbers}"
+        row: dict[str, Any] = {"sample_id": shown.sample_id, "part": shown.part, "text": shown.text}
+        where = f"{study}/{shown.part}".strip("/")
+        if shown.picture is not None:
+            row["picture"] = wandb.Image(str(shown.picture), caption=caption)
+            galleries[f"pictures/{where}"].append(row["picture"])
+        for name, path in shown.sounds.items():
+            row[f"sound: {name}"] = wandb.Audio(str(path), caption=f"{name}: {caption}")
+            galleries[f"sounds/{where}"].append(row[f"sound: {name}"])
+        for stage, (value, error) in bits.items():
+            row |= {f"bpd: {stage}": value, f"bpd error: {stage}": error}
+        rows.append(row)
+    if not rows:
+        return {}
+    columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))
+    data = [[row.get(str(name)) for name in columns] for row in rows]
+    return {f"samples/{study}": wandb.Table(columns=columns, data=data, allow_mixed_types=True), **galleries}

@@ -1,0 +1,180 @@
+"""Evaluations that log to W&B without a network: what they leave for `wandb sync` is read back."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from wandb_files import OfflineRun, read_offline
+
+import train
+from dmlik_pl.results.scalars import scalars
+from dmlik_pl.results.store import read
+
+pytestmark = pytest.mark.xdist_group("wandb")
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+SAMPLES = 5
+
+
+def evaluate(folder: Path, *arguments: object) -> Path:
+    """Run the toy in processes of its own; its run folder."""
+    command = [sys.executable, ROOT / "evaluate.py", "--config", HERE / "toy.yaml", "--config", "wandb.yaml"]
+    environment = os.environ | {
+        "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}",
+        "OMP_NUM_THREADS": "1",
+        "WANDB_SILENT": "true",
+        "WANDB_DATA_DIR": str(folder / "data"),
+    }
+    done = subprocess.run(
+        [*map(str, command), "--runs", str(folder / "runs"), "--data.limit", str(SAMPLES), *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes."""
+    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 1)
+    return evaluate(tmp_path_factory.mktemp("wandb"), *two)
+
+
+@pytest.fixture(scope="module")
+def logged(run_folder: Path) -> OfflineRun:
+    """What it logged; one run, however many processes."""
+    (offline,) = run_folder.glob("wandb/offline-run-*")
+    return read_offline(offline)
+
+
+def test_the_summary_has_the_numbers_of_the_records_with_their_errors(run_folder: Path, logged: OfflineRun) -> None:
+    assert logged.run_id == run_folder.name
+    records = read(run_folder)
+    for name, value in scalars(records).items():
+        assert logged.summary[name] == pytest.approx(value), name
+    data = records["time_sweep"].query("stage == 'data'")["bpd"]
+    assert len(data) == SAMPLES
+    assert logged.summary["time_sweep/bpd_data"] == pytest.approx(data.mean())
+    assert logged.summary["time_sweep/bpd_data_standard_error"] == pytest.approx(data.std() / math.sqrt(SAMPLES))
+    tones = records["prompt_accuracy"].query("attribute == 'tone'")["correct"]
+    assert logged.summary["prompt_accuracy/accuracy_tone"] == pytest.approx(tones.mean())
+    assert logged.summary["prompt_accuracy/accuracy_tone_low"] < tones.mean()
+    assert logged.summary["failures"] == 0
+
+
+def test_the_configuration_holds_settings_and_versions(run_folder: Path, logged: OfflineRun) -> None:
+    assert logged.config["model"]["solver"]["init_args"]["nodes"] == 17
+    assert logged.config["data"]["init_args"]["limit"] == SAMPLES
+    assert logged.config["versions"] == json.loads((run_folder / "versions.json").read_text())
+
+
+def test_a_sweep_is_a_series_over_t(run_folder: Path, logged: OfflineRun) -> None:
+    sweep = read(run_folder)["time_sweep"]
+    rows = logged.table("time_sweep/bpd_table")
+    assert [row["step"] for row in rows] == [0.0, 0.3, 1.0]
+    means = [sweep[sweep["time"] == row["step"]]["bpd"].mean() for row in rows]
+    assert [row["lineVal"] for row in rows] == pytest.approx(means)
+    chart = logged.config["_wandb"]["visualize"]["time_sweep/bpd"]
+    assert chart["panel_config"]["panelDefId"] == "wandb/lineseries/v0"
+
+
+def test_tables_hold_what_the_report_shows(run_folder: Path, logged: OfflineRun) -> None:
+    names = {path.stem for path in run_folder.glob("tables/*.csv")}
+    assert names == {key.removeprefix("tables/") for key in logged.summary if key.startswith("tables/")}
+    for name in names:
+        written = pd.read_csv(run_folder / "tables" / f"{name}.csv")
+        numbers = pd.DataFrame(logged.table(f"numbers/{name}"), columns=list(written))
+        for column in written.select_dtypes("number"):
+            assert pd.to_numeric(numbers[column]).to_numpy() == pytest.approx(written[column], nan_ok=True), column
+        lines = (run_folder / "tables" / f"{name}.md").read_text().splitlines()
+        for row in logged.table(f"tables/{name}"):
+            cells = [str(cell).replace("|", r"\|") for cell in row.values()]
+            assert cells in [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert logged.table("caveats")
+
+
+def test_records_are_tables_of_scalars(run_folder: Path, logged: OfflineRun) -> None:
+    for study, frame in read(run_folder).items():
+        if study == "failures":
+            continue
+        rows = logged.table(f"records/{study}")
+        assert len(rows) == len(frame) and logged.summary[f"records/{study}_rows_left_out"] == 0
+        assert "feature" not in rows[0]
+        number = "bpd" if "bpd" in frame else "margin"
+        assert [row[number] for row in rows] == pytest.approx(frame[number].tolist())
+
+
+def test_pictures_stand_beside_their_bits_per_dimension(run_folder: Path, logged: OfflineRun) -> None:
+    sweep = read(run_folder)["time_sweep"].query("stage == 'data'").set_index("sample_id")
+    rows = logged.table("samples/time_sweep")
+    assert [row["sample_id"] for row in rows] == [f"toy-{i}" for i in range(SAMPLES)]
+    for row in rows:
+        data = sweep.loc[row["sample_id"]]
+        assert row["text"] == data["prompt"] and row["picture"] is not None
+        assert (row["bpd: data"], row["bpd error: data"]) == (data["bpd"], data["bpd_standard_error"])
+        assert {"bpd: t = 1", "bpd: t = 0.3", "bpd: t = 0", "bpd error: t = 0"} <= set(row)
+    (gallery,) = (value for key, value in logged.summary.items() if key.startswith("pictures/time_sweep"))
+    assert gallery["count"] == SAMPLES and "bits/dim data: " in gallery["captions"][0]
+    for name in gallery["filenames"]:
+        assert Image.open(logged.folder / "files" / name).width > 0
+
+
+def test_figures_and_artifacts_are_there(run_folder: Path, logged: OfflineRun) -> None:
+    for figure in run_folder.glob("figures/*.png"):
+        stored = logged.folder / "files" / logged.summary[f"figures/{figure.stem}"]["path"]
+        assert stored.read_bytes() == figure.read_bytes()
+    assert set(logged.artifacts["records"]) >= {"records/time_sweep.parquet", "records/prompt_accuracy.parquet"}
+    report = set(logged.artifacts["report"])
+    assert {"report.md", "config.yaml", "versions.json", "tables/time_sweep.csv"} <= report
+
+
+def test_a_run_that_goes_on_or_is_logged_again_is_the_same_run(run_folder: Path, tmp_path: Path) -> None:
+    """Without a model, from the records alone, it is the same too."""
+    environment = os.environ | {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "dmlik_pl.results", str(run_folder), "--wandb", "dmlik"]
+    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=True)
+    runs = [read_offline(offline) for offline in run_folder.glob("wandb/offline-run-*")]
+    assert len(runs) == 2 and {run.run_id for run in runs} == {run_folder.name}
+    first, again = (
+        {key: value for key, value in run.summary.items() if isinstance(value, float) and key[0] != "_"} for run in runs
+    )
+    assert len(first) > 10 and first == again
+    assert runs[0].config["model"] == runs[1].config["model"]
+
+
+def test_a_training_logs_to_one_run_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    few = {
+        "model.init_args.output": tmp_path / "model",
+        "model.init_args.unet": json.dumps({"block_out_channels": [8, 16]}),
+        "model.init_args.validation_draws": 2,
+        "trainer.max_steps": 18,
+        "trainer.check_val_every_n_epoch": 1,
+        "trainer.limit_val_batches": 1,
+        "trainer.logger.init_args.save_dir": tmp_path,
+    }
+    options = [f"--{name}={value}" for name, value in few.items()]
+    try:
+        train.cli_main(["fit", "--config", "digits_train.yaml", "--config", "wandb.yaml", *options])
+    finally:
+        wandb.finish()
+    (offline,) = tmp_path.glob("wandb/offline-run-*")
+    run = read_offline(offline)
+    assert run.config["model"]["init_args"]["unet"]["block_out_channels"] == [8, 16]
+    assert 0 < run.summary["val/bits_per_dim"] < 20
