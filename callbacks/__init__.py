@@ -4,5 +4,6 @@ from callbacks.likelihood_monitor import LikelihoodMonitor
 from callbacks.records import RecordWriter
 from callbacks.report import ReportLogger
 from callbacks.synthesis import Synthesis
+from callbacks.weight_average import ExponentialAverage
 
-__all__ = ["LikelihoodMonitor", "RecordWriter", "ReportLogger", "Synthesis"]
+__all__ = ["ExponentialAverage", "LikelihoodMonitor", "RecordWriter", "ReportLogger", "Synthesis"]

@@ -6,11 +6,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from lightning import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 from tiny_models import SCALED_LINEAR, make_tiny_sd, make_tiny_sdxl
 
+from callbacks import ExponentialAverage
 from dmlik_pl.data.base import collate
 from dmlik_pl.data.drawings import DrawingImages
 from dmlik_pl.data.resumable import ResumableLoader
@@ -232,7 +233,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_no_likelihood(sdxl, batc
 )
 def test_a_resumed_fit_ends_where_one_without_a_stop_ends(sdxl, tmp_path, lora, average, stop):
     def callbacks():
-        return [EMAWeightAveraging(decay=0.5)] if average else []
+        return [ExponentialAverage(decay=0.5)] if average else []
 
     whole = tuned(sdxl, tmp_path / "whole", lora=lora)
     fit(whole, 8, *callbacks())
@@ -253,7 +254,7 @@ def test_a_resumed_fit_ends_where_one_without_a_stop_ends(sdxl, tmp_path, lora, 
 def test_checkpoints_hold_what_is_trained_and_refuse_other_fits(sdxl, tmp_path):
     keeper = ModelCheckpoint(tmp_path, "low", every_n_train_steps=1)
     model = tuned(sdxl, tmp_path / "out", lora=SMALL)
-    average = EMAWeightAveraging(decay=0.9)
+    average = ExponentialAverage(decay=0.9)
     fit(model, 1, keeper, average, enable_checkpointing=True)
     held = torch.load(tmp_path / "low.ckpt", weights_only=True)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -266,21 +267,35 @@ def test_checkpoints_hold_what_is_trained_and_refuse_other_fits(sdxl, tmp_path):
         fit(tuned(sdxl, tmp_path / "other", lora=LoRA(rank=3)), 2, ckpt_path=tmp_path / "low.ckpt")
 
 
-def test_an_average_shares_the_frozen_weights(sdxl):
-    from copy import deepcopy
-
-    model = tuned(sdxl, lora=SMALL)
-    copy = deepcopy(model)
-    mine, theirs = dict(model.named_parameters()), dict(copy.named_parameters())
+def test_an_average_shares_the_frozen_weights_and_leaves_them_alone(sdxl, tmp_path):
+    model, average, seen = tuned(sdxl, tmp_path, lora=SMALL), ExponentialAverage(decay=0.9), []
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    take = model.on_train_batch_end  # the average is taken after this
+    model.on_train_batch_end = lambda *_: (
+        seen.append({name: weight.clone() for name, weight in model.named_parameters() if weight.requires_grad})
+        or take(*_)
+    )
+    fit(model, 20, average)
+    mine, theirs = dict(model.named_parameters()), dict(average._average_model.module.named_parameters())
     assert mine.keys() == theirs.keys()
     assert all((mine[name] is theirs[name]) != weight.requires_grad for name, weight in mine.items())
+    for name, weight in mine.items():
+        if not weight.requires_grad:
+            assert torch.equal(weight, before[name])
+    wanted = seen[0]
+    for weights in seen[1:]:
+        wanted = {name: 0.9 * old + 0.1 * weights[name] for name, old in wanted.items()}
+    for name, value in wanted.items():
+        torch.testing.assert_close(mine[name].data, value.data, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="decay"):
+        ExponentialAverage(decay=1.0)
 
 
 @pytest.mark.parametrize("kind", [StableDiffusionXL, StableDiffusion])
 def test_the_whole_export_is_the_averaged_network(sdxl, sd, batch, tmp_path, kind):
     source = sdxl if kind is StableDiffusionXL else sd
     model = tuned(source, tmp_path / "out", kind)
-    fit(model, 3, EMAWeightAveraging(decay=0.5))
+    fit(model, 3, ExponentialAverage(decay=0.5))
     loaded = kind(str(tmp_path / "out"))
     assert torch.equal(output(loaded, batch), output(model, batch))
     assert not torch.equal(output(loaded, batch), output(kind(str(source)), batch))

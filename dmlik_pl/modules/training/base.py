@@ -54,8 +54,9 @@ class Training(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over all trainable weights and its schedule."""
         weights = [weight for weight in self.parameters() if weight.requires_grad]
+        fused = self.trainer.precision == "32-true"  # faster, but mixed precision cannot clip its gradients
         optimiser = torch.optim.AdamW(
-            weights, lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
+            weights, lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=fused
         )
         steps = int(self.trainer.estimated_stepping_batches)
         scale = get_cosine_schedule_with_warmup(optimiser, self.warmup_steps, steps)

@@ -9,8 +9,8 @@ References:
     | Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023), Eq. 5-8
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
@@ -20,14 +20,16 @@ from dmlik_pl.flow.schedule import NoiseLevel
 __all__ = ["LossWeight", "MinSNR", "NoiseError", "VelocityError", "output_weight", "target"]
 
 
-class LossWeight(Protocol):
-    """Weight of the squared error of the denoised data at signal-to-noise ratios alpha^2 / sigma^2, of their shape."""
+class LossWeight(ABC):
+    """Weighs the squared error of the denoised data."""
 
-    def __call__(self, snr: Tensor) -> Tensor: ...  # noqa: D102
+    @abstractmethod
+    def __call__(self, snr: Tensor) -> Tensor:
+        """The weights at signal-to-noise ratios alpha^2 / sigma^2, of their shape."""
 
 
 @dataclass(frozen=True)
-class NoiseError:
+class NoiseError(LossWeight):
     """The plain error of the noise: SNR. The "simple" loss of epsilon-prediction."""
 
     def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
@@ -35,7 +37,7 @@ class NoiseError:
 
 
 @dataclass(frozen=True)
-class VelocityError:
+class VelocityError(LossWeight):
     """The plain error of v: SNR + 1, which still learns where hardly any signal is left."""
 
     def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
@@ -43,7 +45,7 @@ class VelocityError:
 
 
 @dataclass(frozen=True)
-class MinSNR:
+class MinSNR(LossWeight):
     """The error of the noise, held where the noise is low: min(SNR, gamma).
 
     Attributes:
