@@ -1,24 +1,22 @@
-"""What tables and figures ask of the records: settings in words, scores as a matrix, likelihoods of the data."""
+"""What tables and figures ask of the records: settings in words, columns as numbers, likelihoods of the data."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 __all__ = [
-    "Decisions",
     "attribute_columns",
     "column",
     "data_likelihoods",
-    "decisions",
     "describe",
     "failure_count",
     "feature_matrix",
     "kind_of",
+    "named_scores",
 ]
 
 # Text columns that say how a number was made; any other text column of a sweep is an attribute of the sample.
@@ -27,55 +25,8 @@ _SETTINGS = {
     *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
     *("protocol", "deviations"),
 }
+_SWEPT = ("guidance", "size", "reconstructed")
 _MOST_LISTED = 4
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """All decisions about one attribute.
-
-    Attributes:
-        attribute: For instance "colour".
-        rows: The records, one row a sample, [N].
-        candidates: The K values that compete, in the order of the columns of `scores`.
-        scores: Log-likelihood of each candidate in nats, [N, K].
-        truth: Column of the true value of each sample, [N].
-    """
-
-    attribute: str
-    rows: pd.DataFrame
-    candidates: list[str]
-    scores: np.ndarray
-    truth: np.ndarray
-
-    def truth_mask(self) -> np.ndarray:
-        """Where the true candidate stands, [N, K] booleans."""
-        return np.arange(len(self.candidates)) == self.truth[:, None]
-
-    def ranks(self) -> np.ndarray:
-        """Rank of the true value among the candidates, [N]: 1 is best, equal scores count against it."""
-        true_score = self.scores[self.truth_mask()][:, None]
-        return 1 + ((self.scores >= true_score) & ~self.truth_mask()).sum(1)
-
-    def scores_of(self, baseline: str) -> np.ndarray | None:
-        """Scores of another method in the order of `candidates`, [N, K], or None where any sample has none."""
-        name = f"{baseline}_scores"
-        if name not in self.rows or not len(self.rows) or self.rows[name].isna().any():
-            return None
-        return _score_matrix(self.rows, name, self.candidates)
-
-    def correct_on_average(self, scores: np.ndarray) -> np.ndarray:
-        """Whether each true value is first by scores [N, K] averaged over all its samples, a tie being a miss.
-
-        One boolean for each value that has samples; this is how the paper's code decides.
-        """
-        means = {value: scores[self.truth == value].mean(0) for value in np.unique(self.truth)}
-        return np.array([bool((np.delete(mean, value) < mean[value]).all()) for value, mean in means.items()])
-
-    def centred_correct(self) -> np.ndarray:
-        """Whether each decision is right after each candidate's mean over all samples was taken off, [N]."""
-        centred = self.scores - self.scores.mean(0)
-        return centred.argmax(1) == self.truth
 
 
 def kind_of(study: str, frame: pd.DataFrame) -> str:
@@ -88,26 +39,6 @@ def kind_of(study: str, frame: pd.DataFrame) -> str:
     return str(frame["kind"].iloc[0]) if "kind" in frame and len(frame) else study
 
 
-def decisions(frame: pd.DataFrame) -> list[Decisions]:
-    """Split the records of a prompt accuracy study into attributes.
-
-    Args:
-        frame: The records; samples with a score that is not finite are left out (see `column` for counting them).
-
-    Returns:
-        One entry per attribute, in order of appearance.
-    """
-    result = []
-    for attribute, rows in frame.groupby("attribute", sort=False):
-        candidates = list(dict.fromkeys(name for text in rows["candidates"] for name in text.split("|")))
-        scores = _score_matrix(rows, "scores", candidates)
-        usable = np.isfinite(scores).all(1)
-        rows = rows[usable].reset_index(drop=True)
-        truth = np.array([candidates.index(value) for value in rows["truth"]], dtype=int)
-        result.append(Decisions(str(attribute), rows, candidates, scores[usable], truth))
-    return result
-
-
 def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
     """Log-likelihood of the data themselves under their own prompts, one row a sample.
 
@@ -115,21 +46,26 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
         frame: The records of any study.
 
     Returns:
-        A copy of the records with at least sample_id, log_p, standard_error (nats) and dims, or None if the study has
-        no likelihood of data.
+        A copy of the records, of a sweep over settings those of the first one, with at least sample_id, log_p,
+        standard_error (nats) and dims, or None if the study has no likelihood of data.
     """
     if "scores" in frame:
-        first = frame[frame["attribute"] == frame["attribute"].iloc[0]].reset_index(drop=True) if len(frame) else frame
-        log_p = [_scores(row.scores, row.candidates.split("|")).get(row.truth, np.nan) for row in first.itertuples()]
-        first = first.assign(log_p=log_p, standard_error=np.nan)
-        if "scores_standard_error" in first:
-            errors = zip(first["scores_standard_error"], first["candidates"], first["truth"], strict=True)
-            first["standard_error"] = [_scores(e, c.split("|")).get(truth, np.nan) for e, c, truth in errors]
-        return first
+        if "reconstructed" in frame:
+            frame = frame.sort_values("reconstructed", kind="stable")  # the data as they are, if there are such
+        # The own prompt is among the candidates of every attribute and in every part.
+        first = frame.drop_duplicates("sample_id").reset_index(drop=True)
+        first["log_p"] = _of_truth(first, "scores")
+        first["standard_error"] = _of_truth(first, "scores_standard_error")
+        return first[~np.isneginf(first["log_p"])].reset_index(drop=True)
     if not {"log_p", "dims"} <= set(frame.columns):
         return None
     if "stage" in frame:
-        frame = frame[frame["stage"] == "data"].drop_duplicates("sample_id")  # of several means, the first
+        frame = frame[frame["stage"] == "data"]
+        settings = [name for name in _SWEPT if name in frame]
+        if settings and len(frame):  # of several settings, the first
+            first = frame[settings].iloc[0]
+            frame = frame[((frame[settings] == first) | first.isna()).all(axis=1)]
+        frame = frame.drop_duplicates("sample_id")  # of several means, the first
     elif (
         "alternative" in frame
     ):  # a record for each text that was compared: the own text's likelihood is in all of them
@@ -151,6 +87,19 @@ def column(frame: pd.DataFrame, name: str) -> np.ndarray:
     if name not in frame:
         return np.full(len(frame), np.nan)
     return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def named_scores(text: str, candidates: Sequence[str]) -> dict[str, float]:
+    """Scores stored as JSON, either an object by candidate or a list in the candidates' order.
+
+    What is not finite is NaN; a null, for a candidate that was screened out, is -inf.
+    """
+    stored = json.loads(text)
+    named = stored if isinstance(stored, dict) else dict(zip(candidates, stored, strict=True))
+    return {
+        name: -np.inf if value is None else float(value) if np.isfinite(value) else np.nan
+        for name, value in named.items()
+    }
 
 
 def feature_matrix(frame: pd.DataFrame) -> np.ndarray | None:
@@ -216,16 +165,9 @@ def _values(frame: pd.DataFrame, name: str) -> str:
     return " / ".join(shown)
 
 
-def _score_matrix(rows: pd.DataFrame, name: str, candidates: Sequence[str]) -> np.ndarray:
-    matrix = np.full((len(rows), len(candidates)), np.nan)
-    for i, (text, offered) in enumerate(zip(rows[name], rows["candidates"], strict=True)):
-        scores = _scores(text, offered.split("|"))
-        matrix[i] = [scores.get(candidate, np.nan) for candidate in candidates]
-    return matrix
-
-
-def _scores(text: str, candidates: Sequence[str]) -> dict[str, float]:
-    """Scores stored as JSON, either an object by candidate or a list in the candidates' order."""
-    stored = json.loads(text)
-    named = stored if isinstance(stored, dict) else dict(zip(candidates, stored, strict=True))
-    return {name: np.nan if value is None else float(value) for name, value in named.items()}
+def _of_truth(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Of scores by candidate that of the true one; NaN without."""
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    texts = zip(frame[name], frame["candidates"], frame["truth"], strict=True)
+    return np.array([named_scores(text, offered.split("|")).get(truth, np.nan) for text, offered, truth in texts])
