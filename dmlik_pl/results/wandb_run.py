@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from dmlik_pl.results.bound_summaries import level_summary
 from dmlik_pl.results.caveats import find_caveats
 from dmlik_pl.results.exhibits import exhibits
 from dmlik_pl.results.frames import kind_of
@@ -77,7 +78,8 @@ def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], t
 
     The numbers of :func:`dmlik_pl.results.scalars.scalars` become the summary; the other panels are called
 
-    - ``STUDY/MEASURE``: a sweep as series against t, a line for each of its cells;
+    - ``STUDY/MEASURE``: a sweep as series against t, a line for each of its cells; ``STUDY/elbo_accuracy``, how often
+      the bound is right at each log-SNR;
     - ``tables/NAME`` and ``numbers/NAME``: a table as it is read, and the numbers behind it with their errors;
     - ``samples/STUDY``: kept pictures and sounds, each beside the bits per dimension of every stage and their errors;
     - ``pictures/STUDY`` and ``sounds/STUDY``: the same as galleries, part by part, with captions;
@@ -137,28 +139,37 @@ def _unwieldy(value: object) -> bool:
 
 
 def _series(study: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """Every measure of a sweep as line series against t, a line for each cell."""
+    """Every measure of a sweep against t, a line for each cell; how often the bound is right at each noise level."""
+    kind, panels = kind_of(study, frame), {}
+    if kind in _SWEEPS:
+        summarise, names = _SWEEPS[kind]
+        summary = summarise(frame)
+        samples = summary[summary["stage"] == "sample"].assign(line=summary.get("cell", ""))
+        for name in names:
+            panels[f"{study}/{name}"] = _lines(samples, "time", name, f"{name} over time", "t")
+    levels = level_summary(frame) if kind == "prompt_accuracy" else ()
+    if len(levels):
+        levels = levels.assign(line=(levels["attribute"] + " " + levels["part"]).str.strip())
+        title = "accuracy of the ELBO at each noise level"
+        panels[f"{study}/elbo_accuracy"] = _lines(levels, "log_snr", "accuracy", title, "log-SNR")
+    return {name: panel for name, panel in panels.items() if panel is not None}
+
+
+def _lines(frame: pd.DataFrame, x: str, y: str, title: str, x_name: str) -> Any:
+    """One column against another, a line for each value of the column `line`; None where nothing is known."""
     import wandb
 
-    if kind_of(study, frame) not in _SWEEPS:
-        return {}
-    summarise, names = _SWEEPS[kind_of(study, frame)]
-    summary = summarise(frame)
-    samples = summary[summary["stage"] == "sample"].sort_values("time", kind="stable")
-    cells = samples["cell"] if "cell" in samples else pd.Series("", index=samples.index)
-    panels = {}
-    for name in names:
-        known = samples[samples[name].notna()]
-        lines = dict(list(known.groupby(cells[known.index], sort=False)))
-        if lines:
-            panels[f"{study}/{name}"] = wandb.plot.line_series(
-                xs=[line["time"].tolist() for line in lines.values()],
-                ys=[line[name].tolist() for line in lines.values()],
-                keys=[str(cell) if len(lines) > 1 else name for cell in lines],
-                title=f"{name} over time",
-                xname="t",
-            )
-    return panels
+    known = frame[frame[y].notna()].sort_values(x, kind="stable")
+    lines = dict(list(known.groupby("line", sort=False)))
+    if not lines:
+        return None
+    return wandb.plot.line_series(
+        xs=[line[x].tolist() for line in lines.values()],
+        ys=[line[y].tolist() for line in lines.values()],
+        keys=[str(name) if len(lines) > 1 else y for name in lines],
+        title=title,
+        xname=x_name,
+    )
 
 
 def _samples(folder: Path, study: str, frame: pd.DataFrame) -> dict[str, Any]:
