@@ -11,6 +11,7 @@ import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from shifted import DIMS, Shifted, exact_bits, loader
 from torch import Tensor, nn
 
@@ -348,6 +349,17 @@ def test_all_measurements_are_in_the_table_the_logger_and_the_figure(tmp_path):
     assert drawings["bpd_change"].iloc[2] == pytest.approx(change, rel=1e-6)
     assert (Path(logger.log_dir) / "likelihood.png").stat().st_size > 10_000
     assert not list(tmp_path.glob("likelihood*"))
+
+
+def test_the_figure_goes_to_every_logger_that_shows_pictures(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("callbacks.likelihood_curve.log_figure", lambda *given: shown.append(given))
+    loggers = [DummyLogger(), CSVLogger(tmp_path)]
+    fit(Shifted(), watch(2), 1, logger=loggers)
+    ((logger, name, figure, step),) = shown
+    assert (logger, name, step) == (loggers[0], "val/likelihood", 1)
+    assert len(figure.axes[0].lines[0].get_xdata()) == 2
+    assert (tmp_path / "likelihood.png").exists(), "the first logger has no folder of its own"
 
 
 class Told(Callback):

@@ -48,6 +48,8 @@ def test_an_unnamed_loader_and_missing_numbers_leave_fewer_panels(history, tmp_p
     )
     assert [axes.get_title() for axes in figure.axes if axes.get_title()][-1] == "text gain"
     assert figure.legends[0].get_texts()[0].get_text() == "(n = 5)"
-    figure.savefig(tmp_path / "likelihood.png")
+    plain.to_csv(tmp_path / "likelihood.csv", index=False)
+    again = monitor_figure(pd.read_csv(tmp_path / "likelihood.csv"))
+    assert again.axes[0].lines[0].get_ydata() == pytest.approx([1, 1.1, 1.2])
     first = monitor_figure(plain[plain["step"] == 0].drop(columns="guidance_gap"))
     assert [axes.get_title() for axes in first.axes] == ["likelihood"]

@@ -29,6 +29,7 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     Returns:
         Panels for bits per dimension, their change since the first measurement, the gain, and the bound.
     """
+    history = history.assign(loader=history["loader"].fillna(""))  # as a file has the only one without a name
     panels = [
         ("bpd", "likelihood"),
         ("bpd_change", "likelihood, change since the start"),
