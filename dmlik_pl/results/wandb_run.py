@@ -147,7 +147,7 @@ def _series(study: str, frame: pd.DataFrame) -> dict[str, Any]:
         samples = summary[summary["stage"] == "sample"].assign(line=summary.get("cell", ""))
         for name in names:
             panels[f"{study}/{name}"] = _lines(samples, "time", name, f"{name} over time", "t")
-    levels = level_summary(frame) if kind == "prompt_accuracy" else ()
+    levels = level_summary(frame) if kind == "prompt_accuracy" else pd.DataFrame()
     if len(levels):
         levels = levels.assign(line=(levels["attribute"] + " " + levels["part"]).str.strip())
         title = "accuracy of the ELBO at each noise level"
