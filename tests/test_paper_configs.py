@@ -20,6 +20,7 @@ from dmlik_pl.speech.espeak import Espeak
 EVALUATIONS = [
     *("shapes.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml"),
     *("sdxl_pacs_published.yaml", "sdxl_clevr_published.yaml"),
+    *("shapes_sweep.yaml", "sdxl_pacs_sweep.yaml", "sdxl_pacs_sweep_published.yaml"),
     *("spoken_sweep.yaml", "grad_tts_sweep.yaml", "grad_tts_sweep_published.yaml"),
     *("spoken_rescoring.yaml", "grad_tts_rescoring.yaml", "grad_tts_rescoring_published.yaml"),
     *("spoken_adaptation.yaml", "tedlium_adaptation.yaml", "tedlium_adaptation_published.yaml"),
@@ -68,12 +69,14 @@ def run(config: str, folders: Path, data: str, runs: Path, *more: str) -> Path:
 
 
 def with_clip(config: str, clip: Path, folder: Path) -> str:
-    """The config with another CLIP model."""
+    """The config with another CLIP model and small images."""
     settings = yaml.safe_load((CONFIGS / config).read_text())
     for study in settings["model"]["studies"].values():
         study["init_args"]["clip"] = str(clip)
         if "features" in study["init_args"]:
             study["init_args"]["features"]["init_args"]["model"] = str(clip)
+        if "sizes" in study["init_args"]:
+            study["init_args"]["sizes"] = [size // 64 for size in study["init_args"]["sizes"]]
     path = folder / config
     path.write_text(yaml.safe_dump(settings))
     return str(path)
@@ -104,7 +107,25 @@ def test_pacs_runs_whole(folders: Path, tmp_path: Path) -> None:
     assert set(records["prompt_accuracy"]["attribute"]) == {"class", "domain"}
     table = (folder / "tables" / "time_sweep.md").read_text()
     assert "FID" in table and "guided" in table
-    assert len(list((folder / "pictures" / "time_sweep").glob("*.png"))) == 4
+    assert len(list((folder / "pictures" / "time_sweep" / "guidance=7,size=16").glob("*.png"))) == 4
+
+
+def test_the_sweep_of_pacs_shares_work_with_the_main_job(folders: Path, tmp_path: Path) -> None:
+    configs = [with_clip(config, folders / "clip", tmp_path) for config in ("sdxl_pacs_sweep.yaml", "sdxl_pacs.yaml")]
+    study, few = "--model.studies.time_sweep", ["--data.limit", "1"]
+    folder = run(configs[0], folders, "pacs", tmp_path / "sweeps", *few, f"{study}.guidance", "7")
+    records = read(folder)
+    sweep = records["time_sweep"]
+    assert records["failures"].empty and len(sweep) == 2 * 2 * 6
+    assert len(sweep[["size", "reconstructed"]].drop_duplicates()) == 4
+    assert set(sweep["size"]) == {8, 16} and set(sweep["dims"]) == {4 * 4 * 4, 4 * 8 * 8}
+    assert sweep["bpd_pixels"].notna().all() and sweep["clip"].between(0, 100).all()
+    assert (sweep["round_trip"].notna() == sweep["reconstructed"]).all()
+    assert (sweep["bpd_marginal"].isna() == sweep["reconstructed"]).all()
+    main_job = run(configs[1], folders, "pacs", tmp_path / "runs", *few)
+    parts = [json.loads((each / "parts.json").read_text()) for each in (folder, main_job)]
+    shared = set(parts[0].items()) & set(parts[1].items())
+    assert {name for name, _ in shared} == {"time_sweep/guidance=7,size=16"}
 
 
 @pytest.mark.parametrize(

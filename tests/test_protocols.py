@@ -21,7 +21,7 @@ from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Hutchinson, Multistep, Purpose, log_likelihood, noise, reconstruct, trajectory
 from dmlik_pl.results.compare import compare
-from dmlik_pl.results.frames import decisions
+from dmlik_pl.results.decisions import decisions
 from dmlik_pl.results.prompt_summaries import class_average_summary
 from dmlik_pl.results.protocol import is_published, protocol_caption, protocol_columns
 from dmlik_pl.results.significance import wilson_interval
@@ -301,7 +301,7 @@ class TestTimeSweep:
         assert raw.loc[("BPD", "Data"), "published"] == pytest.approx(48 * -0.17)
 
 
-PUBLISHED = ["sdxl_pacs_published.yaml", "sdxl_clevr_published.yaml"]
+PUBLISHED = ["sdxl_pacs_published.yaml", "sdxl_clevr_published.yaml", "sdxl_pacs_sweep_published.yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +331,8 @@ def run(config: str, folders: Path, data: str, folder: Path, *more: str) -> Path
         study["init_args"]["clip"] = str(folders / "clip")
         if "features" in study["init_args"]:
             study["init_args"]["features"]["init_args"]["model"] = str(folders / "clip")
+        if "sizes" in study["init_args"]:
+            study["init_args"]["sizes"] = [size // 64 for size in study["init_args"]["sizes"]]
     settings["data"]["init_args"] |= {"root": str(folders / data), "size": 16, "batch_size": 4}
     settings["trainer"] |= {"accelerator": "cpu", "devices": 1}
     path = folder / config
@@ -359,6 +361,19 @@ def test_pacs_runs_whole_as_published(folders: Path, tmp_path: Path) -> None:
     assert not accuracy["decided"].any()
     text = (folder / "tables" / "time_sweep.md").read_text()
     assert "Published protocol" in text and "overflowed" in text and "FID" in text
+
+
+def test_the_sweep_runs_whole_as_published(folders: Path, tmp_path: Path) -> None:
+    study = "--model.studies.time_sweep"
+    few = ["--data.limit", "1", f"{study}.guidance", "3", f"{study}.sizes", "[8]"]
+    folder = run(PUBLISHED[2], folders, "pacs", tmp_path, *few)
+    records = read(folder)
+    sweep = records["time_sweep"]
+    assert records["failures"].empty and len(sweep) == 2 * 6 and set(sweep["size"]) == {8}
+    assert sweep["bpd"].tolist() == pytest.approx((-sweep["log_p"] / np.log(2) / (3 * 8 * 8)).tolist())
+    # CLIP sees what was to be reconstructed, not the reconstruction.
+    clip = sweep.groupby("reconstructed")["clip"].apply(list)
+    assert clip[False] == clip[True]
 
 
 def test_clevr_runs_whole_as_published(folders: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from toy import ToyModel
 
 from dmlik_pl.data.base import Batch
-from dmlik_pl.flow import Exact, Hutchinson, Multistep, log_likelihood
+from dmlik_pl.flow import Exact, Hutchinson, Multistep
 from dmlik_pl.studies import Estimator, PromptAccuracy, TimeSweep
 
 CANDIDATES = {"tone": ["dark", "light"], "size": ["small", "large"]}
@@ -98,46 +98,6 @@ def test_a_candidate_list_without_the_truth_is_an_error() -> None:
         PromptAccuracy("{colour}", {"colour": ["a", "b"]}).measure(model, make_batch(model), exact_estimator())
 
 
-def test_sweep_records_both_densities_of_one_trajectory() -> None:
-    model = ToyModel()
-    batch = make_batch(model)
-    times = [1.0, 0.5, 0.1, 0.0]
-    estimator = exact_estimator()
-    outcomes = TimeSweep(times=times).measure(model, batch, estimator)
-    flow, condition = model.flow(), model.condition(batch.prompt)
-    r_min = float(model.schedule.at(model.schedule.t_min).r)
-    for b, outcome in enumerate(outcomes):
-        data, *samples = outcome.rows
-        assert data["stage"] == "data" and data["time"] is None
-        expected = float(model.mixture.log_prob(batch.image[b].reshape(1, 4), model.shift([batch.prompt[b]]), r_min))
-        assert data["log_p"] == pytest.approx(expected, abs=2e-2)
-        assert [row["time"] for row in samples] == times
-        assert data["tone"] == batch.attributes["tone"][b]
-        # At t = 1 the marginal is the prior N(0, I) of the noise that the sample's name keys.
-        assert samples[0]["sigma"] == pytest.approx(float(model.schedule.at(1.0).r))
-        assert samples[0]["bpd_marginal"] == pytest.approx(2.0, abs=1.5)
-        # At the end of the trajectory both densities are that of a sample of the model.
-        assert samples[-1]["bpd_marginal"] == pytest.approx(samples[-1]["bpd"], abs=0.02)
-        assert samples[0]["bpd"] > data["bpd"]
-    assert condition.inputs is not None and flow.density(condition) == "p(x|y)"
-
-
-def test_marginal_of_the_sweep_is_the_density_at_that_time() -> None:
-    model = ToyModel()
-    batch = make_batch(model)
-    estimator = exact_estimator()
-    outcomes = TimeSweep(times=[1.0, 0.4]).measure(model, batch, estimator)
-    # Follow the same noise by hand and ask for its density at t = 0.4.
-    from dmlik_pl.flow import Purpose, noise, trajectory
-
-    flow, condition = model.flow(), model.condition(batch.prompt)
-    latent = noise(batch.image.double(), batch.sample_id, seed=0, purpose=Purpose.LATENT)
-    path = trajectory(flow, latent, condition, times=[1.0, 0.4], solver=Multistep(129))
-    again = log_likelihood(flow, path.states[1], condition, t=0.4, solver=Multistep(129), divergence=Exact())
-    marginal = torch.tensor([outcome.rows[2]["bpd_marginal"] for outcome in outcomes], dtype=torch.float64)
-    assert torch.allclose(marginal, again.bpd, atol=2e-3)
-
-
 def test_a_sample_without_result_fails_alone() -> None:
     model = ToyModel(broken=["toy-2"])
     batch = make_batch(model)
@@ -146,9 +106,3 @@ def test_a_sample_without_result_fails_alone() -> None:
         assert [outcome.error is None for outcome in outcomes] == [True, True, False, True, True, True]
         assert "NaN" in str(outcomes[2].error) and outcomes[2].rows == []
         assert all(math.isfinite(row["bpd"]) for row in outcomes[1].rows if "bpd" in row)
-
-
-def test_times_must_fall() -> None:
-    for times in ([0.0, 1.0], [1.0, 1.0], [], [1.5, 0.0]):
-        with pytest.raises(ValueError, match="fall strictly"):
-            TimeSweep(times=times)
