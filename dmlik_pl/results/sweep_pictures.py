@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ _MOST_COLUMNS = 9
 _EXAMPLES = 4
 _INCHES = 1.1
 _PIXELS = 320
+_LETTERS_AN_INCH = 13
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,10 @@ def _samples(settings: Sequence[_Pictures], words: Mapping[Cell, str]) -> Figure
     for axes, title in zip(grid[0], ["data", *(words[p.cell].replace(", ", "\n") for p in settings)], strict=True):
         axes.set_title(title, fontsize=9)
     last_time = settings[0].stages[-1][1]
-    figure.suptitle(
-        f"What every setting makes of the same noise, at t = {last_time:g}; below: bits per dimension ± probe error, "
+    _title(
+        figure,
+        f"What every setting makes of the same noise, at t = {last_time:g}. Below: bits per dimension ± probe error, "
         f"of the data under {words[settings[0].cell]}",
-        fontsize=9,
     )
     return figure
 
@@ -221,9 +223,7 @@ def _process(settings: Sequence[_Pictures], words: Mapping[Cell, str]) -> Figure
         _name(row[0], heading)
     for axes, stage in zip(grid[0], order, strict=True):
         axes.set_title(_stage_title(*stages[stage]), fontsize=8)
-    figure.suptitle(
-        f"{title}; below: bits per dimension ± probe error, read as data (and at its own time t)", fontsize=9
-    )
+    _title(figure, f"{title}. Below: bits per dimension ± probe error, read as data (and at its own time t)")
     return figure
 
 
@@ -248,10 +248,10 @@ def _reconstruction(pictures: _Pictures, source: pd.DataFrame | None, words: Map
         kind, time, _ = pictures.stages[stage]
         grid[0, 2 * k].set_title("data" if kind == "data" else f"sample, t = {time:g}", fontsize=9)
         grid[0, 2 * k + 1].set_title("reconstructed", fontsize=9)
-    figure.suptitle(
-        f"{words[pictures.cell]}: to noise and back; below: bits per dimension\n± probe error, and the root mean "
-        "square of the change over that of the latent",
-        fontsize=9,
+    _title(
+        figure,
+        f"{words[pictures.cell]}: to noise and back. Below: bits per dimension ± probe error, and the root mean square "
+        "of the change over that of the latent",
     )
     return figure
 
@@ -259,6 +259,11 @@ def _reconstruction(pictures: _Pictures, source: pd.DataFrame | None, words: Map
 def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(1.3 + 1.25 * columns, 0.7 + 1.6 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _title(figure: Figure, text: str) -> None:
+    """A title in as many lines as it needs."""
+    figure.suptitle("\n".join(textwrap.wrap(text, int(_LETTERS_AN_INCH * figure.get_figwidth()))), fontsize=9)
 
 
 def _show(axes: Axes, picture: np.ndarray, below: str) -> None:

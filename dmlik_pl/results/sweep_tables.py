@@ -179,7 +179,10 @@ def _caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: Sequenc
     if "BPD pixels" in lines:
         parts.append("BPD pixels does so after x_t was decoded to an 8-bit image and encoded again.")
     if "BPD marginal" in lines:
-        parts.append("BPD marginal is its density at its own time t.")
+        parts.append(
+            "BPD marginal is its density at its own time t; at t = 0 that is the same density taken on another path, "
+            "so that a difference beyond their probe errors is the solver's."
+        )
     parts.append(
         "σ is the noise-to-signal ratio. Values are means over samples ± standard error (sampling and probes)."
     )
