@@ -85,6 +85,8 @@ class Multistep:
     The error of the grid is estimated without further evaluations, on the safe side: the correction is the local error
     of the step as predicted, and moves the log-density by its product with the score; the quadrature is compared with
     that on every other node, as far as the probes allow to see a difference.
+    Under strong guidance the field is not the score of the flow's own density, and the estimate can be far too small:
+    compare with a finer grid.
 
     Attributes:
         nodes: Network evaluations on the way from data to noise.
