@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from callbacks.loggers import log_image
 from callbacks.records import RecordWriter
+from dmlik_pl.results.caveats import find_caveats
 from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.wandb_run import log_run, log_settings
 
@@ -17,8 +18,8 @@ class ReportLogger(Callback):
     """Logs settings when a test starts and the report when it ends, from the first process alone.
 
     W&B gets all that :func:`dmlik_pl.results.wandb_run.log_run` makes of the records. Every other logger gets the
-    numbers by which runs are compared, with their errors; TensorBoard and CSV also the figures, and TensorBoard the
-    tables and settings as text.
+    numbers by which runs are compared, with their errors; TensorBoard and CSV also the figures, and TensorBoard
+    settings, tables and caveats as text.
 
     Args:
         writer: The callback that holds the records; it must come before this one.
@@ -36,7 +37,7 @@ class ReportLogger(Callback):
                 log_settings(logger.experiment, self.writer.folder)
             elif isinstance(logger, TensorBoardLogger):
                 for name in ("config.yaml", "versions.json"):
-                    _log_text(logger, name, _indented(self.writer.folder / name))
+                    logger.experiment.add_text(name, _indented(self.writer.folder / name))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was written."""
@@ -50,23 +51,22 @@ class ReportLogger(Callback):
             logger.save()
 
     def _log(self, logger: Logger) -> None:
-        """Numbers, figures, and tables where they can be read."""
+        """Numbers, figures, and where text can be read, tables and caveats."""
         logger.log_metrics(scalars(self.writer.records))
         for path in sorted(self.writer.folder.glob("figures/*.png")):
             log_image(logger, f"figures/{path.stem}", path)
         if isinstance(logger, TensorBoardLogger):
             for table in self.writer.tables:
-                _log_text(logger, f"tables/{table.name}", table.markdown())
+                logger.experiment.add_text(f"tables/{table.name}", table.markdown())
+            caveats = find_caveats(self.writer.records)
+            listed = [f"- {each.severity}, {each.study}, {each.topic}: {each.text}" for each in caveats]
+            logger.experiment.add_text("caveats", "\n".join(listed) or "None.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the W&B run: the next evaluation in this process has one of its own."""
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
-
-
-def _log_text(logger: TensorBoardLogger, name: str, markdown: str) -> None:
-    logger.experiment.add_text(name, markdown)
 
 
 def _indented(path: Path) -> str:

@@ -49,7 +49,7 @@ def test_tensorboard_gets_numbers_figures_tables_and_settings(run_folder: Path) 
         shown = events.Images(f"figures/{name}")[-1]
         assert (shown.width, shown.height) == Image.open(path).size
     texts = {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
-    assert {"config.yaml", "versions.json", "tables/time_sweep", "tables/bits_per_dim"} <= texts
+    assert {"caveats", "config.yaml", "versions.json", "tables/time_sweep", "tables/bits_per_dim"} <= texts
     (table,) = events.Tensors("tables/time_sweep/text_summary")
     assert table.tensor_proto.string_val[0].decode() == (run_folder / "tables" / "time_sweep.md").read_text()
 
