@@ -95,6 +95,8 @@ def _method_tables(study: str, frame: pd.DataFrame) -> list[Table]:
             name = METHODS.get(row["method"], row["method"])
             names.append(f"{row['part']}: {name}" if row["part"] else name)
             line = {"n": str(row["n"]), "accuracy %": _shown_share(row, "accuracy"), "undecided": _undecided(row)}
+            if row["method"] == CHANCE:
+                line["accuracy %"] = percent(row["accuracy"])
             line |= {"decided %": _shown_share(row, "accuracy_decided")}
             line |= {"centred %": _shown_share(row, "accuracy_centred")}
             line["MRR"] = with_error(row["mean_reciprocal_rank"], row["mean_reciprocal_rank_standard_error"])
@@ -181,7 +183,7 @@ def _calibration_tables(study: str, frame: pd.DataFrame) -> list[Table]:
             "ECE (if calibrated)": f"{row['ece']:.3f} ({row['ece_calibrated']:.3f})",
             "p": probability(row["ece_p"]),
             "Brier": f"{row['brier']:.3f}",
-            "log loss (guess)": f"{row['log_loss']:.3g} ({row['log_loss_chance']:.3g})",
+            "log loss (guess)": f"{abs(row['log_loss']):.3f} ({row['log_loss_chance']:.3f})",
             "T": with_error(row["temperature"], row["temperature_standard_error"]),
         }
         for row in raw.to_dict("records")
