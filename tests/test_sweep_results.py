@@ -111,6 +111,7 @@ class TestSummary:
             expected = rows[name].astype(float).std() / math.sqrt(N)
             assert row[f"{name}_standard_error"] == pytest.approx(expected, abs=1e-12), name
         assert row["bpd_pixels_probe_error"] == pytest.approx(0.02 / math.sqrt(N))
+        assert row["grid_error"] == pytest.approx(0.0004)  # of as many dimensions as the fakes say it for
         assert math.isnan(number(summary, Cell(64, False, 3.0), 0.25)["round_trip"])
 
     @pytest.mark.parametrize(("cell", "time"), [(Cell(32, False, 7.0), 0.5), (Cell(64, True, 1.0), None)])

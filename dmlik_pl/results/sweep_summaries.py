@@ -47,7 +47,8 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns cell (in words), size, reconstructed, guidance, stage, time, sigma, n, non_finite, too_dense (more
-        likely than data smoothed by noise of size r_min can be), and of bpd, bpd_pixels, bpd_marginal, clip,
+        likely than data smoothed by noise of size r_min can be), grid_error (the solver's estimate of its error of the
+        mean log-density, bits per dimension of the density's space), and of bpd, bpd_pixels, bpd_marginal, clip,
         round_trip, round_trip_pixels, fid and kid the value and its standard error, of likelihoods also the probes'
         part of it. fid_n samples with fid_features features are behind fid and kid.
     """
@@ -60,6 +61,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {"cell": words[cell], **cell._asdict(), "stage": stage, "time": time}
             row |= {"sigma": column(level, "sigma").mean(), "n": len(level)}
             row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum())
+            row["grid_error"] = abs(np.mean(column(level, "discretisation") / column(level, "dims"))) / np.log(2)
             row["too_dense"] = int((column(level, "log_p") > _densest(level)).sum())
             for name in (*_LIKELIHOODS, *_OTHERS):
                 values, errors = column(level, name), column(level, f"{name}_standard_error")

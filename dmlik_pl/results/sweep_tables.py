@@ -121,7 +121,8 @@ def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
         f"Differences between settings, paired over N = {samples} samples: guidance against conditional, reconstructed "
         "against as it was, a size against the smallest. Means ± paired standard error, in which what the settings "
         "share (image, noise, probes) cancels. In brackets: p of a paired t-test of no difference, Holm-corrected over "
-        f"all that compare the same setting; none where nothing can differ. {_unit(frame)} A lower BPD is a higher "
+        f"all that compare the same setting; none where nothing can differ. Neither ± nor p "
+        f"knows the error of the time grid. {_unit(frame)} A lower BPD is a higher "
         "likelihood. In the data's column both settings score one image (but for its size or reconstruction), in the "
         "others each scores its own. A difference between two w is one between two densities, that of w > 1 being of "
         "the guided flow, which no noised p(x|y) has."
@@ -194,6 +195,11 @@ def _caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: Sequenc
     parts.append(protocol_caption(frame))
     if raw["non_finite"].any():
         parts.append(f"{raw['non_finite'].sum()} likelihoods were not finite and are left out.")
+    if raw["grid_error"].notna().any():
+        parts.append(
+            f"In no ± is the error of the time grid, up to {raw['grid_error'].max():.2g} bits per dimension of a mean "
+            "by the solver's own estimate."
+        )
     if raw["too_dense"].any():
         parts.append(
             f"{raw['too_dense'].sum()} likelihoods are higher than data smoothed by noise of size r_min can have: the "
