@@ -120,8 +120,8 @@ def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
     caption = (
         f"Differences between settings, paired over N = {samples} samples: guidance against conditional, reconstructed "
         "against as it was, a size against the smallest. Means ± paired standard error, in which what the settings "
-        "share (image, noise, probes) cancels. In brackets: p of a paired t-test of no difference, Holm-corrected over "
-        f"all that compare the same setting; none where nothing can differ. Neither ± nor p "
+        "share (image, noise, probes) cancels. In brackets: p of a paired t-test of no difference, Holm-corrected "
+        "(BPD and CLIP apart) over all that compare the same setting; none where nothing can differ. Neither ± nor p "
         f"knows the error of the time grid. {_unit(frame)} A lower BPD is a higher "
         "likelihood. In the data's column both settings score one image (but for its size or reconstruction), in the "
         "others each scores its own. A difference between two w is one between two densities, that of w > 1 being of "
