@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_records import accuracy_units, sweep_units
+from fake_records import accuracy_units, prompt_units, sweep_units
 
 from dmlik_pl.results.compare import compare, main, published
 from dmlik_pl.results.store import RecordStore
@@ -70,11 +70,24 @@ def test_accuracies_in_percent_beside_table_6(tmp_path) -> None:
     records = stored(tmp_path, accuracy_units(), "prompt_accuracy")
     (table,) = compare(records, 6, "CLIP")
     numbers = table.raw.set_index("column")
-    decided = records["prompt_accuracy"].groupby("attribute")["correct"].mean()
+    decided = records["prompt_accuracy"].groupby("attribute")["clip_correct"].mean()
     assert numbers.loc["CLEVR Colour", "run"] == pytest.approx(100 * decided["colour"])
     assert numbers.loc["CLEVR Colour", "published"] == 63
     assert np.isnan(numbers.loc["PACS Class", "run"])  # this run has no such attribute
     assert table.shown.loc["accuracy PACS Class", "run"] == "–"
+
+
+def test_every_setting_is_compared_with_its_row_of_table_6(tmp_path) -> None:
+    records = stored(tmp_path, prompt_units(12), "prompt_accuracy")
+    tables = {table.name.removeprefix("paper_6_prompt_accuracy_"): table for table in compare(records, 6)}
+    assert list(tables) == ["CFG_0", "CFG_3", "CFG_0-R", "CFG_3-R", "Random", "CLIP-score"]  # no guidance of 5
+    numbers = tables["CFG_3-R"].raw.set_index("column")
+    rows = records["prompt_accuracy"].query("guidance == 3 and reconstructed and screened_checked")
+    right = rows[rows["attribute"] == "shape"]["correct"].mean()
+    assert numbers.loc["CLEVR Shape", ["published", "run"]].tolist() == pytest.approx([0, 100 * right])
+    assert "setting is guidance 3, reconstructed." in tables["CFG_3-R"].caption
+    chance = tables["Random"].raw.set_index("column").loc["CLEVR Colour"]
+    assert (chance["run"], chance["standard_error"]) == (12.5, 0)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def level_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
                 label=part or "least denoising error",
             )
         axes.axhline(100 * own["chance"].max(), color="black", linestyle="--", linewidth=1.2, label=CHANCE)
-        axes.set_ylim(0, 105)
+        axes.set_ylim(-2, 105)
         axes.set_xlabel("log SNR   (noise to the left, data to the right)")
         axes.set_title(f"{attribute}, n = {own['n'].max()}", fontsize=10)
         axes.grid(axis="y", alpha=0.3)

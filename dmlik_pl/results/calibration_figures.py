@@ -68,7 +68,7 @@ def _draw(above: Axes, below: Axes, decision: Decisions) -> None:
     reach = np.clip(100 * np.array(arms), 0, None)
     x, y = 100 * bins["confidence"], 100 * bins["accuracy"]
     above.errorbar(x, y, reach, fmt="none", ecolor=BLUE, capsize=2, elinewidth=1)
-    above.scatter(x, y, 10 + 90 * bins["n"] / bins["n"].max(), color=BLUE, zorder=3)
+    above.scatter(x, y, 10 + 90 * bins["n"] / bins["n"].max(), color=BLUE, zorder=3, clip_on=False)
     error = calibration_error(belief.confidence, belief.correct)["ece"]
     fitted = fit_temperature(decision.scores, decision.truth)
     spread = f" ± {fitted.standard_error:.2g}" if np.isfinite(fitted.standard_error) else ""

@@ -22,8 +22,7 @@ import rich.console
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.cells import cells_of, labels
 from dmlik_pl.results.frames import kind_of
-from dmlik_pl.results.prompt_summaries import accuracy_summary, class_average_summary
-from dmlik_pl.results.protocol import is_published
+from dmlik_pl.results.prompt_published import prompt_cells
 from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import RecordStore, read
@@ -134,15 +133,6 @@ def _rescoring(frame: pd.DataFrame) -> Iterator[Number]:
             yield "WER", columns[row["strategy"]], 100 * row["wer"], 100 * (row["high"] - row["low"]) / _INTERVAL
 
 
-def _prompt_accuracy(frame: pd.DataFrame) -> Iterator[Number]:
-    columns = {"colour": "CLEVR Colour", "shape": "CLEVR Shape", "class": "PACS Class", "domain": "PACS Domain"}
-    summary = class_average_summary(frame) if is_published(frame) else accuracy_summary(frame)
-    for row in summary.to_dict("records"):
-        if row["attribute"] in columns:
-            error = (row["accuracy_high"] - row["accuracy_low"]) / _INTERVAL
-            yield "accuracy", columns[row["attribute"]], 100 * row["accuracy"], 100 * error
-
-
 def _for_all(numbers: Callable[[pd.DataFrame], Iterator[Number]]) -> Finder:
     """Compare the same numbers with every system."""
     return lambda frame, systems: dict.fromkeys(systems, (list(numbers(frame)), ""))
@@ -178,7 +168,7 @@ _TABLES: dict[int, tuple[str, Finder, str]] = {
     ),
     6: (
         "prompt_accuracy",
-        _for_all(_prompt_accuracy),
+        prompt_cells,
         "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %.",
     ),
     7: ("time_sweep", settings_cells, _LATENTS),

@@ -187,7 +187,7 @@ def _cost_figure(summary: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(0, 105)
+        axes.set_ylim(-2, 105)
         axes.set_xlabel("network evaluations a decision" + (", parts side by side" if len(parts) > 1 else ""))
         axes.set_title(attribute, fontsize=10)
         axes.grid(axis="y", alpha=0.3)
