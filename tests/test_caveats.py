@@ -66,6 +66,10 @@ class TestGridError:
         assert found(likelihoods(grid=0.01, probe=0.0)) == []
         assert only(likelihoods(grid=0.02, probe=0.0), "grid error").severity == "serious"
 
+    def test_few_samples_are_not_surer_than_their_probes(self) -> None:
+        alike = likelihoods(2, grid=0.1, probe=0.5).assign(log_p=-UNIT)
+        assert found(alike, "grid error") == []
+
     def test_solver_without_an_estimate(self) -> None:
         assert "no estimate" in only(likelihoods(grid=math.nan), "grid error").text
 
