@@ -57,8 +57,9 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell, part in cells.items():
         reference = _reference(cells, cell)
+        settings = {name: float("nan") if value is None else value for name, value in cell._asdict().items()}
         for stage, time, level in stages_of(part):
-            row: dict[str, Any] = {"cell": words[cell], **cell._asdict(), "stage": stage, "time": time}
+            row: dict[str, Any] = {"cell": words[cell], **settings, "stage": stage, "time": time}
             row |= {"sigma": column(level, "sigma").mean(), "n": len(level)}
             row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum())
             row["grid_error"] = abs(np.mean(column(level, "discretisation") / column(level, "dims"))) / np.log(2)
