@@ -31,6 +31,7 @@ def cli_main(args: list[str] | None = None) -> int:
 
     from callbacks import RecordWriter, ReportLogger
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
+    from dmlik_pl.results.caveats import caveat_line, find_caveats
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -50,6 +51,7 @@ def cli_main(args: list[str] | None = None) -> int:
             console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
         else:
             console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
+    console.print(caveat_line(find_caveats(writer.records)))
     console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
     return 0 if writer.succeeded else 1
 

@@ -57,6 +57,17 @@ class TestGridError:
         frame = pd.concat([likelihoods(size=32, reconstructed=again, grid=0.1 * again) for again in (False, True)])
         assert "most in reconstructed: 0.1 against" in only(frame, "grid error").text
 
+    @pytest.mark.parametrize(("shift", "severity"), [(0.005, None), (0.012, "caution"), (0.05, "serious")])
+    def test_one_density_taken_in_two_ways(self, shift: float, severity: str | None) -> None:
+        # The standard error of the mean is 0.0143 again; that of the shifts is 0.
+        frame = likelihoods(stage="sample", time=0.0, sigma=0.03, r_min=0.03, guidance=3.0)
+        frame = frame.assign(bpd_marginal=-frame["log_p"] / UNIT + shift)
+        noisier = frame.assign(time=1.0, sigma=14.0, bpd_marginal=9.0)  # there the two are different densities
+        caveats = found(pd.concat([frame, noisier]), "grid error")
+        assert [caveat.severity for caveat in caveats] == ([] if severity is None else [severity])
+        if severity:
+            assert f"the second: {-shift:+.2g} against 0 estimated" in caveats[0].text
+
     def test_errors_of_either_sign_cancel_in_a_mean(self) -> None:
         frame = likelihoods(probe=0.02)
         frame["discretisation"] = 0.05 * UNIT * (-1.0) ** np.arange(50)

@@ -6,13 +6,14 @@ covered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.frames import column, data_likelihoods
+from dmlik_pl.results.caveat_rows import by_cell, cell_columns, likelihoods, some
+from dmlik_pl.results.frames import column
 from dmlik_pl.results.protocol import protocol_caption
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "failed_samples", "unfinished"]
@@ -20,11 +21,8 @@ __all__ = ["RULES", "Finding", "Rule", "Severity", "failed_samples", "unfinished
 Severity = Literal["serious", "caution", "note"]
 
 FEW_SAMPLES = 30
+MOST_SHIFT = 0.01  # bits per dimension
 FEW_IMAGES_A_FEATURE = 10
-MOST_LISTED = 5
-# What tells apart the means that tables show, and the ways of a decision.
-_CELL = ("stage", "time", "guidance", "size", "reconstructed", "alignment", "alternative", "mean", "forward", "reverse")
-_UNSCORED = ("vocoded", "round trip")  # stages that are heard or compared only
 _METHODS = {"": "likelihood", "elbo_": "ELBO", "pmi_": "PMI"}
 _HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
 
@@ -46,11 +44,11 @@ def failed_samples(failed: pd.DataFrame) -> Iterator[Finding]:
     if not len(failed):
         return
     reasons = [
-        f"{error} ({len(rows)}: {_some(rows['sample_id'].astype(str).drop_duplicates())})"
+        f"{error} ({len(rows)}: {some(rows['sample_id'].astype(str).drop_duplicates())})"
         for error, rows in failed.groupby("error", sort=False)
     ]
     what = f"{failed['sample_id'].nunique()} samples failed and are in no number"
-    yield Finding("failures", f"{what}: {_some(reasons, '; ')}.", "serious")
+    yield Finding("failures", f"{what}: {some(reasons, '; ')}.", "serious")
 
 
 def unfinished(everything: set[str], frame: pd.DataFrame, failed: pd.DataFrame) -> Iterator[Finding]:
@@ -59,7 +57,7 @@ def unfinished(everything: set[str], frame: pd.DataFrame, failed: pd.DataFrame) 
     if missing:
         text = f"{len(missing)} of the run's {len(everything)} samples are missing: the run was not finished."
         yield Finding("unfinished", text, "serious")
-    cells = _cells(frame)
+    cells = cell_columns(frame)
     if len(cells) and "attribute" not in frame:
         counts = frame.groupby(cells, dropna=False)["sample_id"].nunique()
         if counts.min() < counts.max():
@@ -68,7 +66,7 @@ def unfinished(everything: set[str], frame: pd.DataFrame, failed: pd.DataFrame) 
 
 
 def _not_finite(frame: pd.DataFrame) -> Iterator[Finding]:
-    rows = _likelihoods(frame)
+    rows = likelihoods(frame)
     count = int((~np.isfinite(rows["bpd"])).sum())
     if count:
         yield Finding(
@@ -80,7 +78,7 @@ def _not_finite(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def _unconverged(frame: pd.DataFrame) -> Iterator[Finding]:
     """The time grid's error against what it must be small to: errors over probes, and of means over samples."""
-    rows = _likelihoods(frame)
+    rows = likelihoods(frame)
     rows = rows[np.isfinite(rows["bpd"])]
     known = rows[np.isfinite(rows["grid"])]
     if len(rows) and not len(known):
@@ -96,7 +94,7 @@ def _unconverged(frame: pd.DataFrame) -> Iterator[Finding]:
             f"{above['grid'].abs().max():.2g} bits per dimension."
         )
     biased = []
-    for place, cell in _by_cell(known):
+    for place, cell in by_cell(known):
         # A few samples may agree by chance, but no better than their probes let them.
         variance = np.nanmax([cell["bpd"].var(), (cell["probe"] ** 2).mean(), 0.0])
         bias, error = abs(cell["grid"].mean()), np.sqrt(variance / len(cell))
@@ -104,12 +102,36 @@ def _unconverged(frame: pd.DataFrame) -> Iterator[Finding]:
             biased.append((bias / error, f"{place}{bias:.2g} against {error:.2g} bits per dimension"))
     if biased:
         worst = max(biased)[1]
-        cells = len(_by_cell(known))
+        cells = len(by_cell(known))
         text += f" It exceeds the standard error of the mean in {len(biased)} of {cells} means, most in {worst}."
     if text:
         yield Finding(
             "grid error", f"{text.strip()} More nodes would change these.", "serious" if biased else "caution"
         )
+
+
+def _two_ways(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Samples whose density at t = 0 differs by the way it is taken, which an exact one does not."""
+    rows = likelihoods(frame)
+    if not {"bpd_marginal", "sigma", "r_min"} <= set(rows.columns):
+        return
+    rows = rows[(rows["stage"] == "sample") & (column(rows, "sigma") <= 1.001 * column(rows, "r_min"))]
+    found, worst = [], 0.0
+    for place, cell in by_cell(rows):
+        shift = cell["bpd"] - column(cell, "bpd_marginal")
+        shift = shift[np.isfinite(shift)]
+        if len(shift) < 2:
+            continue
+        spread = cell["bpd"].std() / np.sqrt(len(cell))
+        if abs(shift.mean()) > max(MOST_SHIFT, 2 * shift.std() / np.sqrt(len(shift))):
+            worst = max(worst, abs(shift.mean()) / spread)
+            found.append(f"{place}{shift.mean():+.2g} against {cell['grid'].abs().mean():.1g} estimated")
+    if found:
+        text = (
+            "At t = 0 a sample read as data and at the end of its own path from noise are one point with one density. "
+            f"Bits per dimension of the first less the second: {some(found, '; ')}. The solver needs more nodes there."
+        )
+        yield Finding("grid error", text, "serious" if worst > 1 else "caution")
 
 
 def _unsure_of_grid(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -176,7 +198,7 @@ def _screened(frame: pd.DataFrame) -> Iterator[Finding]:
 
 def _too_dense(frame: pd.DataFrame) -> Iterator[Finding]:
     """Densities above the peak of the noise through which data are read, which no noised density reaches."""
-    rows = _likelihoods(frame)
+    rows = likelihoods(frame)
     if "r_min" not in rows:
         return
     lowest = 0.5 * np.log2(2 * np.pi * column(rows, "r_min") ** 2)
@@ -217,7 +239,7 @@ def _density(frame: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _no_probe_error(frame: pd.DataFrame) -> Iterator[Finding]:
-    rows = _likelihoods(frame)
+    rows = likelihoods(frame)
     rows = rows[np.isfinite(rows["bpd"])]
     count = int(rows["probe"].isna().sum())
     if count:
@@ -238,7 +260,7 @@ def _few_images(frame: pd.DataFrame) -> Iterator[Finding]:
     """Frechet distances of fewer images than their covariances need."""
     if "feature" not in frame or not len(known := frame[frame["feature"].notna()]):
         return
-    features, images = len(known["feature"].iloc[0]), min(len(cell) for _, cell in _by_cell(known))
+    features, images = len(known["feature"].iloc[0]), min(len(cell) for _, cell in by_cell(known))
     if images <= features:
         text = f"FID of {images} images with {features} features: their covariance is singular, the value mostly bias."
         yield Finding("FID", text, "serious")
@@ -283,54 +305,6 @@ def _left_out(frame: pd.DataFrame) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    *(_not_finite, _too_dense, _unconverged, _unsure_of_grid, _no_probe_error, _undecided, _close_lists, _screened),
-    *(_few_images, _few_samples, _undefined, _left_out, _guided, _protocol, _density),
+    *(_not_finite, _too_dense, _unconverged, _two_ways, _unsure_of_grid, _no_probe_error, _undecided, _close_lists),
+    *(_screened, _few_images, _few_samples, _undefined, _left_out, _guided, _protocol, _density),
 )
-
-
-def _likelihoods(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every likelihood of a study with columns bpd, grid and probe, its value and errors in bits per dimension."""
-    rows = data_likelihoods(frame) if "scores" in frame else frame
-    if rows is None or not {"log_p", "dims"} <= set(rows.columns):
-        return pd.DataFrame(columns=["bpd", "grid", "probe"], dtype=float)
-    rows = rows[rows["dims"].notna()]
-    if "stage" in rows:
-        rows = rows[~rows["stage"].isin(_UNSCORED)]
-    unit = column(rows, "dims") * np.log(2)
-    return rows.assign(
-        bpd=-column(rows, "log_p") / unit,
-        grid=column(rows, "discretisation") / unit,
-        probe=column(rows, "standard_error") / unit,
-    )
-
-
-def _cells(frame: pd.DataFrame) -> list[str]:
-    return [name for name in _CELL if name in frame]
-
-
-def _by_cell(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The records behind each mean, and where it stands among them, in words that end with a colon."""
-    names = _cells(frame)
-    if not names:
-        return [("", frame)]
-    varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
-    groups = []
-    for values, rows in frame.groupby(names, sort=False, dropna=False):
-        words = [_cell_word(name, value) for name, value in zip(names, values, strict=True) if name in varying]
-        place = ", ".join(filter(None, words))
-        groups.append((f"{place}: " if place else "", rows))
-    return groups
-
-
-def _cell_word(name: str, value: object) -> str:
-    if isinstance(value, bool | np.bool_):
-        return name if value else ""
-    if pd.isna(value) or value == "none":
-        return ""
-    return f"{name} {value:g}" if isinstance(value, int | float | np.number) else str(value)
-
-
-def _some(names: Sequence[str] | pd.Series, between: str = ", ") -> str:
-    """The first of many."""
-    shown = between.join(list(names)[:MOST_LISTED])
-    return shown if len(names) <= MOST_LISTED else f"{shown}{between}and {len(names) - MOST_LISTED} more"
