@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from dmlik_pl.cli import find_config, keep_freed_memory, run
@@ -42,4 +43,6 @@ def cli_main(args: list[str] | None = None) -> LightningCLI:
 
 
 if __name__ == "__main__":
+    # Frozen parts of a model are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training")
     run(cli_main)

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 from tiny_models import SCALED_LINEAR, make_tiny_sd, make_tiny_sdxl
@@ -325,6 +326,19 @@ def test_exported_low_rank_weights_make_the_trained_network(sdxl, sd, batch, tmp
     pipeline.load_lora_weights(tmp_path)
     model.diffusion.unet = pipeline.unet
     torch.testing.assert_close(output(model, batch), trained, rtol=0, atol=1e-5)
+
+
+def test_low_rank_files_of_other_tools_are_read(sdxl, batch, tmp_path):
+    model = shaken(tuned(sdxl, lora=SMALL))
+    named = {}
+    for name, value in get_peft_model_state_dict(model.diffusion.unet).items():
+        layer, _, part = name.partition(".lora_")
+        layer = f"lora_unet_{layer.replace('.', '_')}"
+        named |= {f"{layer}.lora_{'down' if part[0] == 'A' else 'up'}.weight": value}
+        named |= {f"{layer}.alpha": torch.tensor(SMALL.alpha)}
+    save_file(named, tmp_path / "other.safetensors")
+    fused = StableDiffusionXL(str(sdxl), lora=str(tmp_path / "other.safetensors"))
+    torch.testing.assert_close(output(fused, batch), output(model, batch), rtol=0, atol=1e-5)
 
 
 def test_low_rank_files_that_are_absent_or_do_not_fit_are_told(sdxl, tmp_path):

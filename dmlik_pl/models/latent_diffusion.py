@@ -45,7 +45,7 @@ class LatentDiffusion(ImageModel):
 
     components: tuple[str, ...]
     example: str
-    pipeline: str  # the class in diffusers
+    lora_loader: str  # the class in diffusers.loaders that knows the files of low-rank changes
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class LatentDiffusion(ImageModel):
         self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max)
         self.unet = folder.model(UNet2DConditionModel, "unet", dtype)
         if lora is not None:
-            fuse_lora(self.unet, self.pipeline_class, lora)
+            fuse_lora(self.unet, self.lora_files, lora)
         self.vae = folder.model(AutoencoderKL, "vae", "float32")
         self.text_encoders = nn.ModuleList(self._text_encoders(folder, truncate))
         self.freeze()
@@ -104,11 +104,11 @@ class LatentDiffusion(ImageModel):
         """Embeddings of the unconditional branch."""
 
     @property
-    def pipeline_class(self) -> Any:
-        """The class of diffusers whose folders this model reads and writes."""
-        import diffusers
+    def lora_files(self) -> Any:
+        """The class of diffusers that reads and writes low-rank changes of this model."""
+        from diffusers import loaders
 
-        return getattr(diffusers, self.pipeline)
+        return getattr(loaders, self.lora_loader)
 
     def save(self, folder: Path) -> None:
         """Write the model, with its weights as they are now, as a folder in diffusers' layout."""

@@ -23,12 +23,12 @@ def require_peft() -> None:
         )
 
 
-def fuse_lora(unet: Any, pipeline: Any, source: str) -> None:
+def fuse_lora(unet: Any, files: Any, source: str) -> None:
     """Add a low-rank change to the weights of a U-Net, for good.
 
     Args:
         unet: A `UNet2DConditionModel`.
-        pipeline: The class of its pipeline, which knows the formats of such files.
+        files: The class of `diffusers.loaders` that knows the formats of such files.
         source: A safetensors file, or a folder with one called `LORA_FILE`.
 
     Raises:
@@ -41,7 +41,7 @@ def fuse_lora(unet: Any, pipeline: Any, source: str) -> None:
         raise FileNotFoundError(f"no LoRA weights at {source!r}: a safetensors file, or a folder with {LORA_FILE}")
     require_peft()
     try:
-        weights, alphas, metadata = pipeline.lora_state_dict(
+        weights, alphas, metadata = files.lora_state_dict(
             str(file.parent),
             weight_name=file.name,
             use_safetensors=True,

@@ -18,7 +18,7 @@ class StableDiffusion(LatentDiffusion):
 
     components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
     example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    pipeline = "StableDiffusionPipeline"
+    lora_loader = "StableDiffusionLoraLoaderMixin"
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:
         from transformers import CLIPTextModel

@@ -52,18 +52,18 @@ class LoRA:
                 weight.data = weight.data.float()
 
     @staticmethod
-    def save(unet: Any, pipeline: Any, folder: Path) -> None:
+    def save(unet: Any, files: Any, folder: Path) -> None:
         """Write the change in diffusers' own format.
 
         Args:
             unet: The U-Net.
-            pipeline: The class of its pipeline.
+            files: The class of `diffusers.loaders` that writes such files.
             folder: Where the file goes.
         """
         from diffusers.utils import convert_state_dict_to_diffusers
         from peft import get_peft_model_state_dict
 
-        pipeline.save_lora_weights(
+        files.save_lora_weights(
             folder,
             unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet)),
             unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),

@@ -42,7 +42,7 @@ class FineTuning(Training):
         log_snr_share: Share of the times that are drawn uniformly in log-SNR, where a likelihood's integral is; the
             others are uniform in time.
         max_time_frequency: Highest frequency of the time embedding that the network may use, radians per step; null
-            leaves it alone.
+            leaves it alone, as `lora` does anyway.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping them.
         keep_latents: Keep the latents of training images in memory (0.3 MB an image of 1024 pixels).
         learning_rate: Peak learning rate of AdamW.
@@ -92,7 +92,7 @@ class FineTuning(Training):
                 "and give --trainer.precision bf16-mixed, or train a low-rank change with --model.lora.rank"
             )
         unet.train()
-        if max_time_frequency is not None:
+        if lora is None and max_time_frequency is not None:
             limit_time_frequency(unet, max_time_frequency)
         if gradient_checkpointing:
             unet.enable_gradient_checkpointing()
@@ -189,7 +189,7 @@ class FineTuning(Training):
     def export(self, folder: Path) -> None:
         """Write the low-rank weights, or the whole pipeline."""
         if self.lora is not None:
-            self.lora.save(self.diffusion.unet, self.diffusion.pipeline_class, folder)
+            self.lora.save(self.diffusion.unet, self.diffusion.lora_files, folder)
         else:
             self.diffusion.save(folder)
 
