@@ -58,6 +58,8 @@ def test_other_rivals_are_left_out() -> None:
     assert (row["n"], row["samples"]) == (9, 10)
     with pytest.raises(ValueError, match="no decision"):
         repeat_table("letters", first, second.assign(attribute="other"))
+    with pytest.raises(ValueError, match="the same noise"):
+        repeat_table("letters", first, first)
 
 
 def test_command(tmp_path, capsys) -> None:

@@ -71,11 +71,13 @@ def repeat_table(study: str, first: pd.DataFrame, second: pd.DataFrame) -> Table
     """The table of :func:`repeat_summary`.
 
     Raises:
-        ValueError: If the runs have no decision in common.
+        ValueError: If the runs have no decision in common, or share their noise.
     """
     raw = repeat_summary(first, second)
     if raw.empty or not raw["samples"].any():
         raise ValueError(f"the two runs of {study} have no decision with a standard error in common")
+    if (raw["rms_z"] == 0).all():
+        raise ValueError(f"the two runs of {study} drew the same noise: give one of them another --model.seed")
     lines = [
         {
             "method": METHODS[row["method"]],
@@ -89,9 +91,9 @@ def repeat_table(study: str, first: pd.DataFrame, second: pd.DataFrame) -> Table
     ]
     caption = (
         "The same decisions with other probes and draws. z: difference of the two margins in units of its standard "
-        "error as recorded; honest errors give an rms of 1 (above: errors are too small) and 5 % beyond 1.96. p: "
-        "chi-square test of that. n: samples whose two best prompts are the same in both runs. Decided alike: of those "
-        "that the first run calls decided. Brackets: 95 % intervals."
+        "error as recorded; honest errors give an rms of 1 (above: errors are too small, below: too large) and 5 % "
+        "beyond 1.96. p: chi-square test of that. n: samples whose two best prompts are the same in both runs. Decided "
+        "alike: of those that the first run calls decided. Brackets: 95 % intervals."
     )
     index = pd.Index([heading(row) for row in raw.to_dict("records")], name="attribute")
     return Table(f"{study}_repeats", caption, pd.DataFrame(lines, index=index), raw)
