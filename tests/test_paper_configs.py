@@ -18,7 +18,7 @@ from dmlik_pl.speech.audio import resample, write
 from dmlik_pl.speech.espeak import Espeak
 
 EVALUATIONS = [
-    *("shapes.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml"),
+    *("shapes.yaml", "shapes_prompts.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml", "image_prompts.yaml"),
     *("sdxl_pacs_published.yaml", "sdxl_clevr_published.yaml"),
     *("shapes_sweep.yaml", "sdxl_pacs_sweep.yaml", "sdxl_pacs_sweep_published.yaml"),
     *("spoken_sweep.yaml", "grad_tts_sweep.yaml", "grad_tts_sweep_published.yaml"),
@@ -82,22 +82,57 @@ def with_clip(config: str, clip: Path, folder: Path) -> str:
     return str(path)
 
 
+ONE_PART = ("--model.studies.prompt_accuracy.guidance", "1", "--model.studies.prompt_accuracy.reconstruct", "false")
+
+
 def test_clevr_runs_whole(folders: Path, tmp_path: Path) -> None:
     config = with_clip("sdxl_clevr.yaml", folders / "clip", tmp_path)
-    records = read(run(config, folders, "clevr", tmp_path / "runs"))["prompt_accuracy"]
-    assert records["attribute"].value_counts().to_dict() == {"colour": 4, "shape": 4}
-    assert set(records["dims"]) == {4 * 8 * 8} and set(records["density"]) == {"p(x|y)"}
+    records = read(run(config, folders, "clevr", tmp_path / "runs", "--data.limit", "2"))["prompt_accuracy"]
+    rows = records.groupby(["guidance", "reconstructed"])["attribute"].value_counts()
+    assert rows.size == 12 and set(rows) == {2}  # all rows of the table, both columns, two images
+    assert set(records["guidance"]) == {1.0, 3.0, 5.0} and records["null_margin"].notna().all()
+    assert set(records["dims"]) == {4 * 8 * 8}
+    assert set(records.query("guidance == 1")["density"]) == {"p(x|y)"}
     assert records["r_max"].iloc[0] == pytest.approx(14.615, abs=1e-2)
     for row in records.itertuples():
         scores = json.loads(row.scores)
         assert len(scores) == {"colour": 8, "shape": 3}[row.attribute]
         assert row.predicted == max(scores, key=scores.__getitem__)
-        assert row.clip_predicted in scores
+        assert row.clip_predicted in scores and row.pmi_predicted in scores
+        calls = (1 if row.guidance == 1 else 2) * len(scores)
+        assert (row.nfe, row.elbo_nfe, row.pmi_nfe) == (calls * 18, calls * 16, (calls + 1) * 16)
+
+
+def test_prompts_of_a_list_run_whole(folders: Path, tmp_path: Path) -> None:
+    images = sorted(path.name for path in (folders / "clevr").iterdir())[:4]
+    listed = [f"{name},a red cube,a blue cube,{'a green cube' if number else ''}" for number, name in enumerate(images)]
+    path = tmp_path / "prompts.csv"
+    path.write_text("\n".join(["image,prompt,confounder,confounder", *listed]))
+    config = with_clip("image_prompts.yaml", folders / "clip", tmp_path)
+    records = read(run(config, folders, "clevr", tmp_path / "runs", "--data.prompts", str(path)))["prompt_accuracy"]
+    assert records["sample_id"].tolist() == images and set(records["attribute"]) == {"prompt"}
+    assert set(records["truth"]) == {"a red cube"} and records["screened_kept"].tolist() == [2, 3, 3, 3]
+    assert [len(candidates.split("|")) for candidates in records["candidates"]] == [2, 3, 3, 3]
+    given = [json.loads(each) for each in records["elbo_eliminated"]]
+    assert [sorted(each.values()) for each in given] == [[64, 64], *[[24, 64, 64]] * 3]
+
+
+def test_the_list_of_prompts_says_what_it_should_be(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, absent = with_clip("image_prompts.yaml", folders / "clip", tmp_path), str(tmp_path / "absent.csv")
+    arguments = ["--config", config, "--model.diffusion.path", str(folders / "sdxl"), "--data.prompts", absent]
+    more = ["--data.root", str(folders / "clevr"), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, *more])
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main()
+    message = str(stop.value.code)
+    assert message.startswith("error:") and absent in message and "image,prompt,confounder 1" in message
 
 
 def test_pacs_runs_whole(folders: Path, tmp_path: Path) -> None:
     config = with_clip("sdxl_pacs.yaml", folders / "clip", tmp_path)
-    folder = run(config, folders, "pacs", tmp_path / "runs")
+    folder = run(config, folders, "pacs", tmp_path / "runs", *ONE_PART)
     records = read(folder)
     sweep = records["time_sweep"]
     assert set(sweep["density"]) == {"guided flow at w=7"} and set(sweep["nfe_forward"]) == {18}
@@ -122,7 +157,7 @@ def test_the_sweep_of_pacs_shares_work_with_the_main_job(folders: Path, tmp_path
     assert sweep["bpd_pixels"].notna().all() and sweep["clip"].between(0, 100).all()
     assert (sweep["round_trip"].notna() == sweep["reconstructed"]).all()
     assert (sweep["bpd_marginal"].isna() == sweep["reconstructed"]).all()
-    main_job = run(configs[1], folders, "pacs", tmp_path / "runs", *few)
+    main_job = run(configs[1], folders, "pacs", tmp_path / "runs", *few, *ONE_PART)
     parts = [json.loads((each / "parts.json").read_text()) for each in (folder, main_job)]
     shared = set(parts[0].items()) & set(parts[1].items())
     assert {name for name, _ in shared} == {"time_sweep/guidance=7,size=16"}

@@ -48,10 +48,11 @@ class PromptAccuracy(Study):
         local_files_only: Never download the CLIP model.
         protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
-        empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same probes. The
-            ratio to it ranks prompts as the likelihood does; it tells whether the true prompt is better than none.
-        pmi: Decide by pointwise mutual information too, in its orthogonal form, on the draws of the bound. Its standard
-            form, which ranks as the bound does, is recorded beside it.
+        empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same
+            probes. The ratio to it ranks prompts as the likelihood does; it tells whether the true one is any good.
+        pmi: Decide by pointwise mutual information too, on the draws of the bound: it ranks as the bound does without
+            elimination, and tells in nats how much each prompt says of the image. Its orthogonal form, the information
+            of prompts that are true and no score of others, is recorded beside it.
         elimination: Further draws of the bound for the prompts that are best so far.
         screening: Take exact likelihoods only of the prompts that the bound finds best.
     """

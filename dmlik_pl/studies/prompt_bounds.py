@@ -96,18 +96,19 @@ class Bounds:
         return [value for value in self.ranking(number).best() if value in left][:keep]
 
     def information_ranking(self, number: int) -> Ranking | None:
-        """The order by pointwise mutual information in its orthogonal form; None if it was not taken.
+        """The order by pointwise mutual information in its standard form, nats; None if it was not taken.
 
-        The standard form ranks as the bounds of the first round do.
+        It ranks as the bounds of the first round do, and says by how much a prompt is better than none. The orthogonal
+        form is no score: it is largest for the prompt that moves the prediction most, often the one that fits least.
         """
         if self.information is None:
             return None
-        places, orthogonal = self.contest.places(self.contest.questions[number]), self.information.orthogonal
+        places, standard = self.contest.places(self.contest.questions[number]), self.information.standard
 
         def difference(value: str, other: str) -> tuple[float, float]:
-            return _pooled([orthogonal.draws[:, [places[value]]] - orthogonal.draws[:, [places[other]]]])
+            return _pooled([standard.draws[:, [places[value]]] - standard.draws[:, [places[other]]]])
 
-        return Ranking({value: float(orthogonal.value[place]) for value, place in places.items()}, difference)
+        return Ranking({value: float(standard.value[place]) for value, place in places.items()}, difference)
 
     def columns(self, number: int) -> dict[str, Any]:
         """What is recorded beside the decisions: costs, and what each draw found."""
@@ -122,9 +123,9 @@ class Bounds:
             "elbo_eliminated": as_json(given) if max(self.rounds[number].values()) > 1 else None,
         }
         if self.information is not None:
-            standard = self.information.standard.value
+            moved = self.information.orthogonal.value
             columns["pmi_nfe"] = draws * (calls * len(places) + 1)
-            columns["pmi_standard_scores"] = as_json({value: float(standard[at]) for value, at in places.items()})
+            columns["pmi_orthogonal_scores"] = as_json({value: float(moved[at]) for value, at in places.items()})
         return columns
 
     def _of(self, number: int, value: str) -> list[Tensor]:
