@@ -160,12 +160,12 @@ def test_only_what_is_trained_has_gradients(sdxl, batch):
     assert all(weight.requires_grad == name.startswith("diffusion.unet.") for name, weight in whole.named_parameters())
 
 
-@pytest.mark.parametrize(("lora", "share"), [(None, 0.9), (SMALL, 0.99)], ids=["whole", "low-rank"])
+@pytest.mark.parametrize(("lora", "share"), [(None, 0.95), (SMALL, 0.995)], ids=["whole", "low-rank"])
 def test_a_few_steps_lower_the_loss(sdxl, batch, lora, share):
     model = tuned(sdxl, lora=lora)
     optimiser = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=5e-3)
     losses = []
-    for _ in range(20):
+    for _ in range(10):
         loss = model.loss(model.latents(batch), model.condition(batch), torch.Generator().manual_seed(0)).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -276,7 +276,7 @@ def test_an_average_shares_the_frozen_weights_and_leaves_them_alone(sdxl, tmp_pa
         seen.append({name: weight.clone() for name, weight in model.named_parameters() if weight.requires_grad})
         or take(*_)
     )
-    fit(model, 20, average)
+    fit(model, 8, average)
     mine, theirs = dict(model.named_parameters()), dict(average._average_model.module.named_parameters())
     assert mine.keys() == theirs.keys()
     assert all((mine[name] is theirs[name]) != weight.requires_grad for name, weight in mine.items())
