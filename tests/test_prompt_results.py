@@ -17,6 +17,7 @@ from dmlik_pl.results.bound_summaries import elimination_summary, level_summary,
 from dmlik_pl.results.decisions import decisions
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import data_likelihoods
+from dmlik_pl.results.headlines import headlines
 from dmlik_pl.results.prompt_summaries import (
     accuracy_summary,
     confusion_matrix,
@@ -351,3 +352,13 @@ def test_tables_say_what_they_count(tables: dict[str, Table]) -> None:
     assert tables["_empty_prompt"].shown.index[0] == "all (w = 1)"
     assert "screened: of all" in tables[""].caption
     assert "colour (w = 3, reconstructed)" in tables[""].shown.index
+
+
+def test_a_run_that_was_only_screened_has_headlines() -> None:
+    frame = frame_of(prompt_units(4, CELLS[:2])).assign(screened_checked=False)
+    tables = make_tables({"prompt_accuracy": frame})
+    assert tables[0].shown["log p %"].tolist() == ["–"] * 4
+    assert tables[0].raw["part"].tolist() == ["as given"] * 2 + ["reconstructed"] * 2
+    found = [headline for headline in headlines(tables) if "colour (reconstructed)" in headline.label]
+    right = of(frame, "colour", 1.0, True)["screened_correct"].mean()
+    assert found[0].value.startswith(f"{100 * right:.1f} [") and found[0].detail.startswith("n = 4, chance 12.5 %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -70,8 +71,11 @@ def _bits_per_dim(rows: Sequence[dict[Any, Any]]) -> Iterator[Headline]:
 
 
 def _accuracy(title: str, row: dict[Any, Any]) -> Headline:
-    interval = Interval(row["accuracy_low"], row["accuracy_high"])
-    value = f"{percent_with_interval(row['accuracy'], interval)} %"
-    detail = f"n = {row['n']}, chance {100 * row['chance']:.1f} %, {int(row['undecided'])} undecided"
+    """That of the exact likelihood, or of the screened one where no sample was computed in full."""
+    name = "screened" if math.isnan(row["accuracy"]) and "screened" in row else "accuracy"
+    interval = Interval(row[f"{name}_low"], row[f"{name}_high"])
+    value = f"{percent_with_interval(row[name], interval)} %"
+    detail = f"n = {row.get(f'{name}_n', row['n'])}, chance {100 * row['chance']:.1f} %"
+    detail += "" if math.isnan(row["undecided"]) else f", {int(row['undecided'])} undecided"
     part = f" ({row['part']})" if row.get("part") else ""
     return Headline(f"{title}: {row['attribute']}{part}", value, detail)

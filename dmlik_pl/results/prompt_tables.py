@@ -37,8 +37,8 @@ _MEANINGS = {
     LIKELIHOOD: "Exact likelihood: highest log p(x|y), all prompts sharing probes.",
     "screened": "Screened: the same among the prompts that the ELBO kept.",
     "elbo": "ELBO: highest evidence lower bound, all prompts sharing noise and levels.",
-    "pmi": "PMI: highest pointwise mutual information of image and prompt by the I-MMSE integral, in its orthogonal "
-    "form (the standard form ranks as the ELBO does).",
+    "pmi": "PMI: highest pointwise mutual information of image and prompt by the I-MMSE integral; it ranks as the ELBO "
+    "of the same draws does.",
     "clip": "CLIP: highest cosine of image and prompt; it costs a pass of its encoders, no network evaluation.",
 }
 
@@ -60,8 +60,8 @@ def prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> list
 
 
 def _without_part(raw: pd.DataFrame) -> pd.DataFrame:
-    """Raw numbers without the words for a part, which guidance and reconstruction name in two columns of their own."""
-    return raw.drop(columns="part") if {"part", "reconstructed"} <= set(raw) else raw
+    """Raw numbers without the words for a part where there is one part only."""
+    return raw.drop(columns="part") if "part" in raw and (raw["part"] == "").all() else raw
 
 
 def _accuracy_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
