@@ -87,10 +87,12 @@ ONE_PART = ("--model.studies.prompt_accuracy.guidance", "1", "--model.studies.pr
 
 def test_clevr_runs_whole(folders: Path, tmp_path: Path) -> None:
     config = with_clip("sdxl_clevr.yaml", folders / "clip", tmp_path)
-    records = read(run(config, folders, "clevr", tmp_path / "runs", "--data.limit", "2"))["prompt_accuracy"]
-    rows = records.groupby(["guidance", "reconstructed"])["attribute"].value_counts()
-    assert rows.size == 12 and set(rows) == {2}  # all rows of the table, both columns, two images
-    assert set(records["guidance"]) == {1.0, 3.0, 5.0} and records["null_margin"].notna().all()
+    rows = ("--model.studies.prompt_accuracy.guidance", "[1, 3]", "--model.studies.prompt_accuracy.reconstruct", "true")
+    records = read(run(config, folders, "clevr", tmp_path / "runs", *rows))["prompt_accuracy"]
+    assert records.groupby(["guidance", "attribute"]).size().to_dict() == {
+        (weight, attribute): 4 for weight in (1.0, 3.0) for attribute in ("colour", "shape")
+    }
+    assert records["reconstructed"].all() and records["null_margin"].notna().all()
     assert set(records["dims"]) == {4 * 8 * 8}
     assert set(records.query("guidance == 1")["density"]) == {"p(x|y)"}
     assert records["r_max"].iloc[0] == pytest.approx(14.615, abs=1e-2)
