@@ -8,7 +8,7 @@ from dmlik_pl.cli import find_config, keep_freed_memory, run
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
-MOST_ROWS = 20  # of a table that is shown in the terminal; all are in the report
+MOST_ROWS, MOST_COLUMNS = 20, 10  # of a table that is shown in the terminal; all are in the report
 
 
 def cli_main(args: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def cli_main(args: list[str] | None = None) -> int:
         return 0
     console = Console()
     for table in writer.tables:
-        if len(table.shown) <= MOST_ROWS:
+        if len(table.shown) <= MOST_ROWS and min(table.shown.shape) <= MOST_COLUMNS:
             console.print(table.rich())
         elif table.name == "failures":
             console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
