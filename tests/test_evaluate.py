@@ -185,7 +185,7 @@ def test_a_nan_fails_its_own_sample_alone(tmp_path: Path) -> None:
 def test_a_solver_that_does_not_converge_says_what_to_do(tmp_path: Path) -> None:
     solver = ["--model.solver", "dmlik_pl.flow.TorchDiffEq", "--model.solver.max_nfe", "20", "--data.limit", "1"]
     assert evaluate.cli_main(["--config", TOY, "--runs", str(tmp_path), *solver]) == 1
-    (error,) = set(read(only_run(tmp_path))["failures"].query("study == 'prompt_accuracy'")["error"])
+    (error,) = set(read(only_run(tmp_path))["failures"].query("study == 'prompt_accuracy/guidance=1'")["error"])
     assert "max_nfe=20" in error and "Multistep" in error
 
 

@@ -204,16 +204,20 @@ def test_without_elimination_all_draws_are_plain_bounds() -> None:
 _ANY = elbo(ToyModel().flow(), torch.zeros(1, 1, 2, 2), ToyModel().condition(["dark small"]), draws=2)
 
 
-def test_a_question_is_decided_alike_whatever_else_is_asked() -> None:
+def test_a_question_is_decided_alike_whatever_else_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The true prompt competes in both attributes and may get further in one."""
-    batch = make_batch(ToyModel())
-    options = EVERY | {"elimination": Elimination(keep=[2], draws=[8]), "screening": None}
-    both = rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, **options), batch, NOISY)
-    alone = rows_of(PromptAccuracy(TEMPLATE, {"size": CANDIDATES["size"]}, **options), batch, NOISY)
+    for prompt, shift in (("dark huge", -1.2), ("light huge", 1.2)):
+        monkeypatch.setitem(SHIFTS, prompt, shift)
+    batch, candidates = make_batch(ToyModel(), 12), CANDIDATES | {"size": ["small", "large", "huge"]}
+    options: dict[str, Any] = {"elbo_draws": 3, "pmi": True, "elimination": Elimination(keep=[2], draws=[8])}
+    both = rows_of(PromptAccuracy(TEMPLATE, candidates, **options), batch, NOISY)
+    alone = rows_of(PromptAccuracy(TEMPLATE, {"size": candidates["size"]}, **options), batch, NOISY)
     assert len(both) == 2 * len(alone)
     for one, other in zip(both[1::2], alone, strict=True):
         for name in one:
             assert_same(one[name], other[name])
+    assert {row["elbo_nfe"] for row in alone} == {3 + 8 + 8}
+    assert any(json.loads(row["elbo_eliminated"])[row["truth"]] == 3 for row in alone)  # but it gets 8 for its tone
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ class Bounds:
         def difference(value: str, other: str) -> tuple[float, float]:
             return _pooled([standard.draws[:, [places[value]]] - standard.draws[:, [places[other]]]])
 
-        return Ranking({value: float(standard.value[place]) for value, place in places.items()}, difference)
+        scores = {value: _pooled([standard.draws[:, [place]]])[0] for value, place in places.items()}
+        return Ranking(scores, difference)
 
     def columns(self, number: int) -> dict[str, Any]:
         """What is recorded beside the decisions: costs, and what each draw found."""
@@ -123,9 +124,11 @@ class Bounds:
             "elbo_eliminated": as_json(given) if max(self.rounds[number].values()) > 1 else None,
         }
         if self.information is not None:
-            moved = self.information.orthogonal.value
+            moved = self.information.orthogonal.draws
             columns["pmi_nfe"] = draws * (calls * len(places) + 1)
-            columns["pmi_orthogonal_scores"] = as_json({value: float(moved[at]) for value, at in places.items()})
+            columns["pmi_orthogonal_scores"] = as_json(
+                {value: _pooled([moved[:, [place]]])[0] for value, place in places.items()}
+            )
         return columns
 
     def _of(self, number: int, value: str) -> list[Tensor]:

@@ -98,10 +98,11 @@ class Likelihoods:
         whether the true prompt says anything of the image at all.
         """
         question, rows = self.contest.questions[number], self._rows(number)
-        errors = self.result.standard_error.tolist()
+        # One by one: rounding should not depend on what else is in the batch.
+        errors = {value: float(self.result.select([row]).standard_error) for value, row in rows.items()}
         columns: dict[str, Any] = {name: self.settings[min(rows.values())][name] for name in _SETTINGS}
         columns["scores_standard_error"] = as_json(
-            {value: math.nan if math.isnan(score) else errors[rows[value]] for value, score in ranking.scores.items()}
+            {value: math.nan if math.isnan(score) else errors[value] for value, score in ranking.scores.items()}
         )
         columns |= dict.fromkeys(_NULL)
         if self.empty is None:
