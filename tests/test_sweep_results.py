@@ -277,7 +277,7 @@ class TestTables:
     def test_bits_per_dim_are_those_of_one_setting(self, frame: pd.DataFrame) -> None:
         data = data_likelihoods(frame)
         assert data is not None and len(data) == N
-        assert set(data["guidance"]) == {1.0} and set(data["size"]) == {32} and not data["reconstructed"].any()
+        assert set(data["guidance"]) == {1.0} and set(data["size"]) == {64} and not data["reconstructed"].any()
 
 
 class TestFigures:

@@ -25,7 +25,6 @@ _SETTINGS = {
     *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
     *("protocol", "deviations"),
 }
-_SWEPT = ("guidance", "size", "reconstructed")
 _MOST_LISTED = 4
 
 
@@ -46,8 +45,9 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
         frame: The records of any study.
 
     Returns:
-        A copy of the records, of a sweep over settings those of the first one, with at least sample_id, log_p,
-        standard_error (nats) and dims, or None if the study has no likelihood of data.
+        A copy of the records with at least sample_id, log_p, standard_error (nats) and dims, or None if the study has no
+        likelihood of data. Of a sweep over settings: those without reconstruction, at the largest size, under the
+        guidance nearest to 1, which is conditional.
     """
     if "scores" in frame:
         if "reconstructed" in frame:
@@ -61,16 +61,26 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
         return None
     if "stage" in frame:
         frame = frame[frame["stage"] == "data"]
-        settings = [name for name in _SWEPT if name in frame]
-        if settings and len(frame):  # of several settings, the first
-            first = frame[settings].iloc[0]
-            frame = frame[((frame[settings] == first) | first.isna()).all(axis=1)]
+        frame = _of_one_setting(frame)
         frame = frame.drop_duplicates("sample_id")  # of several means, the first
     elif (
         "alternative" in frame
     ):  # a record for each text that was compared: the own text's likelihood is in all of them
         frame = frame[frame["alignment"] == frame["alignment"].iloc[0]].drop_duplicates("sample_id")
     return frame.assign(standard_error=column(frame, "standard_error")).reset_index(drop=True)
+
+
+def _of_one_setting(data: pd.DataFrame) -> pd.DataFrame:
+    """The records of a sweep over settings that are of its plainest one; all, if it has no settings."""
+    order = pd.DataFrame(
+        {
+            "reconstructed": np.nan_to_num(column(data, "reconstructed")),
+            "size": -np.nan_to_num(column(data, "size")),
+            "guidance": np.abs(np.nan_to_num(column(data, "guidance"), nan=1.0) - 1),
+        },
+        index=data.index,
+    )
+    return data[(order == order.sort_values(list(order)).head(1).squeeze()).all(axis=1)] if len(data) else data
 
 
 def attribute_columns(frame: pd.DataFrame) -> list[str]:

@@ -93,7 +93,8 @@ def _bits_per_dim_table(studies: Mapping[str, pd.DataFrame], failures: pd.DataFr
         f"Bits per dimension of the data under their own conditions{meaning}, weighted by dimensions, ± standard error "
         "over samples. Probe error: the part of it that more probes would remove. Grid error: mean estimate of the "
         "solver's error. D: dimensions. Calls: network evaluations and Jacobian products a likelihood. A density can "
-        "exceed 1, so its BPD can be negative. A study of several settings has those of the first one here."
+        "exceed 1, so its BPD can be negative. Of a study of several settings: the largest size, "
+        "as it is, under the guidance nearest to 1."
     )
     if raw["dequantisation"].any():
         caption += (
