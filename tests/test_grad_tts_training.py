@@ -114,7 +114,7 @@ def test_the_command_trains_watches_and_exports(trained):
     total = log[["val/duration", "val/prior", "val/diffusion"]].sum(axis=1)[log["val/loss"].notna()]
     assert np.allclose(total, log["val/loss"].dropna(), rtol=1e-5)
     assert log["val/bpd"].notna().any() and log["val/text_gain"].notna().any()
-    assert list(Path(cli.trainer.log_dir).glob("synthesis/epoch-0000/*.wav"))
+    assert list(Path(cli.trainer.log_dir).glob("speech/*/audio-*.wav"))
     model = TextToSpeech(str(folder / "model"))
     for name, value in cli.model.grad_tts.state_dict().items():
         assert torch.equal(model.grad_tts.state_dict()[name], value)

@@ -235,7 +235,9 @@ def test_a_second_fit_has_a_start_of_its_own():
     assert first.rows == second.rows
 
 
-def test_as_many_samples_are_taken_as_the_budget_allows(capsys, caplog):
+def test_as_many_samples_are_taken_as_the_budget_allows(caplog):
+    for name in ("lightning.pytorch", "lightning.fabric"):  # which other tests may have silenced
+        caplog.set_level("INFO", logger=name)
     budget = 2 * 3 * (COST + 4) + 1
     _, curve = fit(Shifted(), watch(5, elbo_draws=4, max_nfe=budget), 1, data=two_domains())
     assert curve["val/drawings/bpd_samples"] == curve["val/photos/bpd_samples"] == [3]
