@@ -45,8 +45,8 @@ def data_likelihoods(frame: pd.DataFrame) -> pd.DataFrame | None:
         frame: The records of any study.
 
     Returns:
-        A copy of the records with at least sample_id, log_p, standard_error (nats) and dims, or None if the study has no
-        likelihood of data. Of a sweep over settings: those without reconstruction, at the largest size, under the
+        A copy of the records with at least sample_id, log_p, standard_error (nats) and dims, or None if the study has
+        no likelihood of data. Of a sweep over settings: those without reconstruction, at the largest size, under the
         guidance nearest to 1, which is conditional.
     """
     if "scores" in frame:
