@@ -1,5 +1,6 @@
 """What every test starts from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,21 @@ def one_thread():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def short_fit(tmp_path):
+    """Options that make an epoch of a very small network of the training of digits."""
+    few = {
+        "model.init_args.output": tmp_path / "model",
+        "model.init_args.unet": json.dumps({"block_out_channels": [8, 16]}),
+        "model.init_args.validation_draws": 2,
+        "trainer.max_steps": 18,
+        "trainer.check_val_every_n_epoch": 1,
+        "trainer.limit_val_batches": 1,
+        "trainer.logger.init_args.save_dir": tmp_path,
+    }
+    return [f"--{name}={value}" for name, value in few.items()]
 
 
 def random_covariances(components: int, dims: int, generator: torch.Generator, spread: float = 1.5) -> torch.Tensor:

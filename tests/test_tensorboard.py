@@ -1,6 +1,5 @@
 """Evaluations that log to TensorBoard or CSV: what they wrote is read back."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -64,19 +63,9 @@ def test_csv_gets_numbers_and_figures(run_folder: Path) -> None:
         assert (kept == figure).all()
 
 
-def test_a_training_gives_its_settings_to_tensorboard(tmp_path: Path) -> None:
+def test_a_training_gives_its_settings_to_tensorboard(tmp_path: Path, short_fit: list[str]) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    few = {
-        "model.init_args.output": tmp_path / "model",
-        "model.init_args.unet": json.dumps({"block_out_channels": [8, 16]}),
-        "model.init_args.validation_draws": 2,
-        "trainer.max_steps": 18,
-        "trainer.check_val_every_n_epoch": 1,
-        "trainer.limit_val_batches": 1,
-        "trainer.logger.init_args.save_dir": tmp_path,
-    }
-    options = [f"--{name}={value}" for name, value in few.items()]
-    train.cli_main(["fit", "--config", "digits_train.yaml", "--config", "tensorboard.yaml", *options])
+    train.cli_main(["fit", "--config", "digits_train.yaml", "--config", "tensorboard.yaml", *short_fit])
     (log,) = (tmp_path / "digits-training").iterdir()
     events = accumulator.EventAccumulator(str(log)).Reload()
     assert 0 < events.Scalars("val/bits_per_dim")[-1].value < 20

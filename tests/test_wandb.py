@@ -154,24 +154,16 @@ def test_a_run_that_goes_on_or_is_logged_again_is_the_same_run(run_folder: Path,
     assert runs[0].config["model"] == runs[1].config["model"]
 
 
-def test_a_training_logs_to_one_run_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_logs_to_one_run_with_its_settings(
+    tmp_path: Path, short_fit: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-    few = {
-        "model.init_args.output": tmp_path / "model",
-        "model.init_args.unet": json.dumps({"block_out_channels": [8, 16]}),
-        "model.init_args.validation_draws": 2,
-        "trainer.max_steps": 18,
-        "trainer.check_val_every_n_epoch": 1,
-        "trainer.limit_val_batches": 1,
-        "trainer.logger.init_args.save_dir": tmp_path,
-    }
-    options = [f"--{name}={value}" for name, value in few.items()]
     try:
-        train.cli_main(["fit", "--config", "digits_train.yaml", "--config", "wandb.yaml", *options])
+        train.cli_main(["fit", "--config", "digits_train.yaml", "--config", "wandb.yaml", *short_fit])
     finally:
         wandb.finish()
     (offline,) = tmp_path.glob("wandb/offline-run-*")

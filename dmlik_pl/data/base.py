@@ -12,7 +12,17 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["Batch", "EvaluationData", "EvaluationSet", "Failure", "RankShare", "Sample", "collate", "spread"]
+__all__ = [
+    "Batch",
+    "EvaluationData",
+    "EvaluationSet",
+    "Failure",
+    "RankShare",
+    "Sample",
+    "collate",
+    "in_order",
+    "spread",
+]
 
 GOLDEN_RATIO_CONJUGATE = 0.6180339887498949
 NOTHING = -1
@@ -129,6 +139,17 @@ def collate(items: Sequence[Sample | Failure | None]) -> Batch:
         attributes={name: [sample.attributes[name] for sample in samples] for name in names},
         failures=[item for item in items if isinstance(item, Failure)],
         candidates=[sample.candidates for sample in samples],
+    )
+
+
+def in_order(data: EvaluationSet, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
+    """Return a loader of validation samples in their order."""
+    return DataLoader(
+        data,
+        min(batch_size, len(data)),
+        num_workers=num_workers,
+        collate_fn=collate,
+        persistent_workers=num_workers > 0,
     )
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate, in_order
 
 __all__ = ["CLASSES", "LEVELS", "DigitSet", "Digits", "Split", "dequantise", "split_positions"]
 
@@ -150,5 +150,4 @@ class Digits(EvaluationData):
 
     def val_dataloader(self) -> DataLoader[Sample | Failure]:
         """Return the validation split with fixed noise."""
-        data = DigitSet("validation", self.seed)
-        return DataLoader(data, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate)
+        return in_order(DigitSet("validation", self.seed), self.batch_size, self.num_workers)

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 from torch.utils.data import DataLoader
 
-from dmlik_pl.data.base import EvaluationData, Sample
+from dmlik_pl.data.base import EvaluationData, Sample, in_order
 from dmlik_pl.data.ray_casting import Scene, surface
-from dmlik_pl.data.resumable import ResumableLoader, in_order
+from dmlik_pl.data.resumable import ResumableLoader
 from dmlik_pl.data.shapes import ShapeImages, Split, draw_scene
 
 __all__ = ["CAPTION", "DrawingImages", "Drawings"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet
-from dmlik_pl.data.resumable import ResumableLoader, in_order
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, in_order
+from dmlik_pl.data.resumable import ResumableLoader
 
 __all__ = ["HeldOut", "held_out_rank"]
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from dmlik_pl.data.base import EvaluationSet, collate
 
-__all__ = ["ResumableLoader", "in_order"]
+__all__ = ["ResumableLoader"]
 
 
 class EpochOrder(DistributedSampler[int]):
@@ -68,14 +68,3 @@ class ResumableLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Let the next pass go on behind the batches that are done."""
         self.found_done = state["done"]
-
-
-def in_order(data: EvaluationSet, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
-    """Return a loader of validation samples in their order."""
-    return DataLoader(
-        data,
-        min(batch_size, len(data)),
-        num_workers=num_workers,
-        collate_fn=collate,
-        persistent_workers=num_workers > 0,
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate, in_order
 from dmlik_pl.data.ray_casting import SOLIDS, Scene, render
 
 __all__ = ["COLOURS", "PROMPTS", "SHAPES", "ShapeImages", "Shapes", "prompt_of"]
@@ -147,19 +147,16 @@ class Shapes(EvaluationData):
 
     def train_dataloader(self) -> DataLoader[Sample | Failure]:
         """Return shuffled, full batches of training pictures."""
-        return self._loader(self._train, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Sample | Failure]:
-        """Return the validation pictures in order."""
-        return self._loader(self._val, shuffle=False)
-
-    def _loader(self, data: ShapeImages, shuffle: bool) -> DataLoader[Sample | Failure]:
         return DataLoader(
-            data,
-            batch_size=min(self.batch_size, len(data)),
-            shuffle=shuffle,
-            drop_last=shuffle,
+            self._train,
+            batch_size=min(self.batch_size, len(self._train)),
+            shuffle=True,
+            drop_last=True,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate,
         )
+
+    def val_dataloader(self) -> DataLoader[Sample | Failure]:
+        """Return the validation pictures in order."""
+        return in_order(self._val, self.batch_size, self.num_workers)

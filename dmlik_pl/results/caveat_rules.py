@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.caveat_rows import by_cell, cell_columns, likelihoods, some
-from dmlik_pl.results.frames import column
+from dmlik_pl.results.frames import column, too_dense
 from dmlik_pl.results.protocol import protocol_caption
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "failed_samples", "unfinished"]
@@ -199,11 +199,7 @@ def _screened(frame: pd.DataFrame) -> Iterator[Finding]:
 def _too_dense(frame: pd.DataFrame) -> Iterator[Finding]:
     """Densities above the peak of the noise through which data are read, which no noised density reaches."""
     rows = likelihoods(frame)
-    if "r_min" not in rows:
-        return
-    lowest = 0.5 * np.log2(2 * np.pi * column(rows, "r_min") ** 2)
-    count = int((rows["bpd"] < lowest).sum())
-    if count:
+    if count := int(too_dense(rows).sum()):
         yield Finding(
             "too dense",
             f"{count} of {len(rows)} likelihoods are higher than data seen through noise of size r_min can have: the "

@@ -17,6 +17,7 @@ __all__ = [
     "feature_matrix",
     "kind_of",
     "named_scores",
+    "too_dense",
 ]
 
 # Text columns that say how a number was made; any other text column of a sweep is an attribute of the sample.
@@ -110,6 +111,15 @@ def named_scores(text: str, candidates: Sequence[str]) -> dict[str, float]:
         name: -np.inf if value is None else float(value) if np.isfinite(value) else np.nan
         for name, value in named.items()
     }
+
+
+def too_dense(frame: pd.DataFrame) -> np.ndarray:
+    """Which likelihoods are higher than any of data seen through noise of size r_min, [N] booleans.
+
+    No such density is above that of the noise at its peak: a higher one is not converged, or not of a noised density.
+    """
+    densest = -0.5 * column(frame, "dims") * np.log(2 * np.pi * column(frame, "r_min") ** 2)
+    return column(frame, "log_p") > densest
 
 
 def feature_matrix(frame: pd.DataFrame) -> np.ndarray | None:

@@ -28,7 +28,7 @@ Units = Mapping[str, tuple[str, str]]
 IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
 # What says only how many samples there are: it changes no result of one of them.
 _SELECTION = {"limit", "per_cell"}
-_NUMBERS = ("flow", "speech", "models", "studies", "metrics")
+_NUMBERS = ("flow", "speech", "models", "data", "studies", "metrics")
 _WEIGHTS = (".safetensors", ".pt", ".json", ".nemo", ".arpa", ".gz")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 

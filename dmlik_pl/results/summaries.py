@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from dmlik_pl.metrics.bits_per_dim import bits_per_dim
-from dmlik_pl.results.frames import column, data_likelihoods
+from dmlik_pl.results.frames import column, data_likelihoods, too_dense
 
 __all__ = ["bits_per_dim_summary"]
 
@@ -32,14 +32,12 @@ def bits_per_dim_summary(frame: pd.DataFrame) -> dict[str, Any] | None:
     log_p, dims, errors = (torch.from_numpy(column(data, name).copy()) for name in ("log_p", "dims", "standard_error"))
     numbers = {name: float(value) for name, value in bits_per_dim(log_p, dims, errors).items()}
     solver_error = np.abs(column(data, "discretisation")) / dims.numpy() / np.log(2)
-    # Data seen through noise of standard deviation r_min cannot be denser than that noise is at its peak.
-    densest = -0.5 * dims.numpy() * np.log(2 * np.pi * column(data, "r_min") ** 2)
     calls = sum(np.nan_to_num(column(data, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
     return numbers | {
         "discretisation": float(solver_error.mean()),
         "n": len(data),
         "non_finite": skipped,
-        "too_dense": int((log_p.numpy() > densest).sum()),
+        "too_dense": int(too_dense(data).sum()),
         "dims": float(dims.mean()),
         "dequantisation": float(np.nan_to_num(column(data, "dequantisation_bits")).mean()),
         "network_calls": float(np.mean(calls)),

@@ -13,7 +13,7 @@ from scipy import stats
 from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
 from dmlik_pl.results.cells import Cell, cells_of, labels
-from dmlik_pl.results.frames import column, feature_matrix
+from dmlik_pl.results.frames import column, feature_matrix, too_dense
 from dmlik_pl.results.significance import holm, mean_with_error
 
 __all__ = ["difference_summary", "stages_of", "sweep_summary"]
@@ -63,7 +63,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {"sigma": column(level, "sigma").mean(), "n": len(level)}
             row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum())
             row["grid_error"] = abs(np.mean(column(level, "discretisation") / column(level, "dims"))) / np.log(2)
-            row["too_dense"] = int((column(level, "log_p") > _densest(level)).sum())
+            row["too_dense"] = int(too_dense(level).sum())
             for name in (*_LIKELIHOODS, *_OTHERS):
                 values, errors = column(level, name), column(level, f"{name}_standard_error")
                 usable = np.isfinite(values)
@@ -157,11 +157,6 @@ def _paired(level: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float]:
         row |= {name: mean.value, f"{name}_standard_error": mean.standard_error, f"{name}_p": p_value}
         row[f"{name}_p_holm"] = float("nan")
     return row
-
-
-def _densest(level: pd.DataFrame) -> np.ndarray:
-    """Largest log-density in nats, [N]: data seen through noise of size r_min are not denser than it at its peak."""
-    return -0.5 * column(level, "dims") * np.log(2 * np.pi * column(level, "r_min") ** 2)
 
 
 def _reference(cells: Mapping[Cell, pd.DataFrame], cell: Cell) -> pd.DataFrame:
