@@ -17,7 +17,7 @@ from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.report import write_report
 from dmlik_pl.results.sharing import file_name, picture_path, take_over
-from dmlik_pl.results.store import FAILURES, RecordStore
+from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
 from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
@@ -108,9 +108,19 @@ class RecordWriter(Callback):
         return len(self.records.get(FAILURES, ()))
 
     @property
+    def expected(self) -> int:
+        """Samples that the run is of."""
+        return len(self.records.get(SAMPLES, ()))
+
+    @property
+    def missing(self) -> int:
+        """Samples that are neither measured by all studies nor recorded as failed."""
+        return 0
+
+    @property
     def succeeded(self) -> int:
         """Records of all studies."""
-        return sum(len(frame) for name, frame in self.records.items() if name != FAILURES)
+        return sum(map(len, studies(self.records).values()))
 
 
 def _save(picture: Tensor, path: Path) -> None:

@@ -24,11 +24,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["FAILURES", "RecordStore", "Value", "read"]
+__all__ = ["FAILURES", "SAMPLES", "RecordStore", "Value", "read", "studies"]
 
 Value = str | int | float | bool | None | list[float]
 
 FAILURES = "failures"
+SAMPLES = "samples"
+"""Frames beside those of the studies: what failed, and every sample that the run is of (column sample_id)."""
 _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.=,-]+)?")
 _FAILURE_SCHEMA = pa.schema([("study", pa.string()), ("sample_id", pa.string()), ("error", pa.string())])
 
@@ -183,9 +185,18 @@ def read(folder: str | Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pq.read_table(path).to_pandas() for path in paths}
 
 
+def studies(records: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The frames of studies alone, by name, without those that have no record.
+
+    Args:
+        records: What :func:`read` returns.
+    """
+    return {name: frame for name, frame in records.items() if name not in (FAILURES, SAMPLES) and len(frame)}
+
+
 def _checked(study: str) -> str:
-    if study == FAILURES or not _UNIT_NAME.fullmatch(study):
-        raise ValueError(f"a study cannot be called {study!r}: use letters, digits, '_', '.' and '-', not '{FAILURES}'")
+    if study in (FAILURES, SAMPLES) or not _UNIT_NAME.fullmatch(study):
+        raise ValueError(f"a study cannot be called {study!r}: use letters, digits, '_', '.' and '-', not '{study}'")
     return study
 
 
