@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,22 +10,28 @@ from typing import Any
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
+
+from dmlik_pl.data.serving import Delivery, Identified, Identity, Loaded, RankShare, Readable, Served
+from dmlik_pl.data.sets import EvaluationSet, Failure, in_words
 
 __all__ = [
     "Batch",
+    "Delivery",
     "EvaluationData",
     "EvaluationSet",
     "Failure",
+    "Identity",
     "RankShare",
+    "Readable",
     "Sample",
     "collate",
     "in_order",
+    "in_words",
     "spread",
 ]
 
 GOLDEN_RATIO_CONJUGATE = 0.6180339887498949
-NOTHING = -1
 
 
 @dataclass
@@ -45,19 +51,6 @@ class Sample:
     prompt: str
     attributes: dict[str, str] = field(default_factory=dict)
     candidates: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Failure:
-    """A sample that could not be read; the run goes on and records it.
-
-    Attributes:
-        sample_id: The stable name of the sample.
-        error: What went wrong, for a person to read.
-    """
-
-    sample_id: str
-    error: str
 
 
 @dataclass
@@ -98,28 +91,6 @@ class Batch:
         )
 
 
-class EvaluationSet(Dataset[Any], ABC):
-    """A map-style data set whose samples have stable names.
-
-    Attributes:
-        sample_ids: The name of every sample, in the order of the positions.
-        groups: The class, or cell, of every sample in the same order; `EvaluationData` takes a limited number of
-            samples evenly from these. Empty where the set knows no classes.
-        source: Where the samples come from (folder and pattern, or generator), for messages.
-    """
-
-    sample_ids: list[str]
-    groups: Sequence[str] = ()
-    source: str = "this data set"
-
-    def __len__(self) -> int:
-        return len(self.sample_ids)
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> Any:
-        """Return the sample at a position, or as a :class:`Failure` the reason why it cannot be read."""
-
-
 def collate(items: Sequence[Sample | Failure | None]) -> Batch:
     """Join samples to a batch and set failures apart.
 
@@ -145,7 +116,7 @@ def collate(items: Sequence[Sample | Failure | None]) -> Batch:
 def in_order(data: EvaluationSet, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
     """Return a loader of validation samples in their order."""
     return DataLoader(
-        data,
+        Readable(data),
         min(batch_size, len(data)),
         num_workers=num_workers,
         collate_fn=collate,
@@ -173,48 +144,6 @@ def spread(groups: Sequence[str], limit: int) -> list[int]:
         turns.append((seen[group], order[group] * GOLDEN_RATIO_CONJUGATE % 1.0, position))
         seen[group] += 1
     return sorted(position for _, _, position in sorted(turns)[:limit])
-
-
-class RankShare(DistributedSampler[int]):
-    """The positions of one process: every `replicas`-th of those to do, never padded, never repeated.
-
-    It derives from `DistributedSampler` because Lightning leaves such a sampler alone; any other it replaces, in a
-    distributed test loop, by one that repeats samples until all processes have equally many. A process without work
-    gets the single position `NOTHING`: Lightning leaves out the hooks of an empty loop, on which the others would wait.
-
-    Args:
-        positions: The positions to do, the same list on every process.
-        rank: The number of this process.
-        replicas: The number of processes.
-    """
-
-    def __init__(self, positions: Sequence[int], rank: int, replicas: int) -> None:
-        super().__init__(range(len(positions)), num_replicas=replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]
-        self.share = list(positions[rank::replicas]) or [NOTHING]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.share)
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-
-class Served(Dataset[Any]):
-    """A data set that has None at the position `NOTHING`.
-
-    Args:
-        data: The data set.
-    """
-
-    def __init__(self, data: EvaluationSet) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, position: int) -> Any:
-        """Return what the data set has at the position."""
-        return None if position == NOTHING else self.data[position]
 
 
 class EvaluationData(LightningDataModule, ABC):
@@ -257,7 +186,7 @@ class EvaluationData(LightningDataModule, ABC):
         return [names[position] for position in self._selected()]
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of this process's share of the samples that are left to do."""
+        """Return the loader of this process's share of the samples that are left to do; it yields `Delivery`."""
         data = self._tested()
         todo = [position for position in self._selected() if data.sample_ids[position] not in self.skip]
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -266,8 +195,48 @@ class EvaluationData(LightningDataModule, ABC):
             batch_size=self.batch_size,
             sampler=RankShare(todo, rank, replicas),
             num_workers=self.num_workers,
-            collate_fn=self.collate,
+            collate_fn=self._deliver,
         )
+
+    def identities(self, known: Mapping[str, Collection[Identity]]) -> Iterator[tuple[str, Identity]]:
+        """Find out what samples are now; one whose stamp is known is not read again.
+
+        Args:
+            known: What each sample has been, by name; other samples are left out.
+
+        Yields:
+            Name and identity of each, in order; the fingerprint of one that cannot be read is empty.
+        """
+        data = self._tested()
+        served = Served(data)
+        positions = [position for position in self._selected() if data.sample_ids[position] in known]
+        unread: list[int] = []
+        for position in positions:
+            name = data.sample_ids[position]
+            stamp = served.stamp(position)
+            same = [each for each in known[name] if stamp and each.stamp == stamp and each.fingerprint]
+            if same:
+                yield name, same[-1]
+            else:
+                unread.append(position)
+        if unread:
+            yield from DataLoader(Identified(data), batch_size=None, sampler=unread, num_workers=self.num_workers)
+
+    def _deliver(self, loaded: Sequence[Loaded | None]) -> Delivery:
+        """Join samples to a batch; where that fails, each is a batch, and one that cannot be joined fails alone."""
+        there = [each for each in loaded if each is not None]
+        failures = [each.item for each in there if isinstance(each.item, Failure)]
+        read = [each for each in there if not isinstance(each.item, Failure)]
+        batches: list[Any] = []
+        try:
+            batches += [self.collate([each.item for each in read])] if read else []
+        except Exception:  # samples that do not fit side by side
+            for each in read:
+                try:
+                    batches.append(self.collate([each.item]))
+                except Exception as error:
+                    failures.append(Failure(each.sample_id, in_words(error)))
+        return Delivery(batches, failures, {each.sample_id: each.identity for each in there})
 
     def _tested(self) -> EvaluationSet:
         """Return the data set, made once: listing a folder of files may take long."""

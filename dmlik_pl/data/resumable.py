@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Trainer
 from torch.utils.data import DataLoader, DistributedSampler
 
-from dmlik_pl.data.base import EvaluationSet, collate
+from dmlik_pl.data.base import EvaluationSet, Readable, collate
 
 __all__ = ["ResumableLoader"]
 
@@ -45,7 +45,7 @@ class ResumableLoader(DataLoader[Any]):
         self.done = self.found_done = 0
         self.together = min(batch_size, len(self.order))
         super().__init__(
-            data,
+            Readable(data),
             self.together,
             sampler=self.order,
             num_workers=num_workers,

@@ -1,7 +1,8 @@
-"""The folder of a run: found again by the same settings, never shared by different ones.
+"""The folder of a run, found again by the same settings, and the digests of what it computes.
 
 Runs whose settings differ may still have parts in common, such as a guidance weight of a sweep that both of them list.
-Each part has a digest of its own in the run folder's `parts.json`, by which :mod:`dmlik_pl.results.sharing` finds it.
+Each part has a digest of its own in the run folder's `parts.json`. A record is known by this digest and by the name and
+fingerprint of its sample, never by the folder that it lies in; see :mod:`dmlik_pl.results.sharing`.
 """
 
 from __future__ import annotations
@@ -11,60 +12,76 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dmlik_pl
-from dmlik_pl.shipped import locate
+from dmlik_pl.results.content import file_digest, folder_digest, own_code_digest, package_digest
+from dmlik_pl.results.files import write_text
+from dmlik_pl.results.origin import write_parts
+from dmlik_pl.shipped import locate, resolved
 
-__all__ = ["PARTS", "part_digests", "run_folder", "write_settings"]
-
-PARTS = "parts.json"
+__all__ = ["part_digests", "run_folder", "write_settings"]
 
 Units = Mapping[str, tuple[str, str]]
+Place = tuple[str, ...]
 
-# What may change between two starts of one run: it changes no result.
-IRRELEVANT = {"config", "trainer", "runs", "name", "batch_size", "num_workers", "max_batch"}
-# What says only how many samples there are: it changes no result of one of them.
-_SELECTION = {"limit", "per_cell"}
-_NUMBERS = ("flow", "speech", "models", "data", "studies", "metrics")
-_WEIGHTS = (".safetensors", ".pt", ".json", ".nemo", ".arpa", ".gz")
+# What may change between two starts of one run, by its place in the configuration: it changes no result. Precision,
+# the one setting of the trainer that would, is refused.
+_IRRELEVANT: frozenset[Place] = frozenset(
+    {
+        ("config",),
+        ("trainer",),
+        ("runs",),
+        ("name",),
+        ("model", "max_batch"),
+        *(("data", *nested, "init_args", name) for nested in ((), ("init_args", "images"))
+          for name in ("batch_size", "num_workers")),
+    }
+)
+_NUMBERS = ("flow", "speech", "models", "studies", "metrics")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 
 def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: its name and a digest of every setting that a result depends on.
 
-    Folders of weights that the settings name count with their files' names, sizes and times, single files of weights
-    or data alike, and the package with the source that numbers are made by: a model that was trained again, other
-    lists under the old name, or another solver, starts a new run.
+    Weights on this machine count by their content, data by the place that they are looked for in, this package and the
+    user's own classes by their source. So a model that was trained again, or another solver, starts a new run; what
+    has changed among the data is found out sample by sample.
 
     Args:
         root: Folder of all runs.
         name: Readable part of the folder's name.
         settings: The resolved configuration.
     """
-    return Path(root) / f"{name}-{_digest(_without(settings, IRRELEVANT), size=4)}"
+    relevant = _without(settings, _IRRELEVANT)
+    places = {text: str(Path(text).absolute()) for text in _texts(settings.get("data")) if text and _exists(text)}
+    weights = {text: _local_weights(text) for text in _texts(settings.get("model"))}
+    digest = _digest([relevant, places, weights, _code(settings)], size=4)
+    return Path(root) / f"{name}-{digest}"
 
 
 def part_digests(settings: Mapping[str, Any], axes: Mapping[str, Sequence[str]], units: Units) -> dict[str, str]:
-    """A digest of all that the results of a sample in each part of each study depend on.
+    """A digest of all that the results of a sample in each part of each study depend on, but the sample itself.
 
-    Neither what else the run does, nor what the study is called, nor how many samples there are, is among that.
+    Neither what else the run does, nor what the study is called, nor what the data are, is among that. Call it when
+    the model is there: weights from a hub are in the local cache by then and count by their content too.
 
     Args:
         settings: The resolved configuration.
         axes: By study, the names of its arguments that only list its parts.
         units: By unit, the name of its study and the label of its part.
     """
-    relevant = _without(settings, IRRELEVANT | _SELECTION)
+    relevant = _without(settings, _IRRELEVANT)
+    model = dict(relevant["model"])
+    studies = model.pop("studies")
+    weights, code = _weights(model), _code({"model": model})
     digests = {}
     for unit, (study, label) in units.items():
-        model = dict(relevant["model"])
-        studies = model.pop("studies")
-        own = _without(studies[study], axes[study])
-        digests[unit] = _digest({"model": model, "data": relevant.get("data"), "study": own, "part": label}, size=16)
+        arguments = frozenset({("init_args", name) for name in axes[study]} | {(name,) for name in axes[study]})
+        own = _without(studies[study], arguments)
+        digests[unit] = _digest([model, weights, code, own, _weights(own), _code(own), label], size=16)
     return digests
 
 
@@ -76,60 +93,73 @@ def write_settings(folder: Path, config: str, parts: Mapping[str, str]) -> None:
         config: The resolved configuration as YAML.
         parts: Digests of what it computes, see :func:`part_digests`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config, encoding="utf-8")
-    (folder / PARTS).write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "config.yaml", config)
+    write_parts(folder, parts)
     versions = {"dmlik_pl": dmlik_pl.__version__, "python": platform.python_version(), "platform": platform.platform()}
     versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
-    (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
 
 
-def _digest(settings: Mapping[str, Any], size: int) -> str:
-    """Digest of settings, of the weights and data files that they name, and of the source that numbers are made by."""
-    fingerprints = {text: _fingerprint(text) for text in _texts([settings.get(room) for room in ("model", "study")])}
-    fingerprints |= {text: _stamps([Path(text)]) for text in _texts(settings.get("data")) if Path(text).is_file()}
-    content = json.dumps([_source_digest(), settings, fingerprints], sort_keys=True, default=str)
-    return hashlib.blake2b(content.encode(), digest_size=size).hexdigest()
+def _digest(content: Sequence[Any], size: int) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=size).hexdigest()
 
 
-@cache
-def _source_digest() -> str:
-    """Digest of the modules that results depend on."""
-    package = Path(dmlik_pl.__file__).parent
-    files = sorted(path for room in _NUMBERS for path in (package / room).rglob("*.py"))
-    return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()
+def _code(settings: Any) -> tuple[str, str]:
+    """Digests of the package's source that numbers are made by, and of the user's own that a configuration names."""
+    return package_digest(_NUMBERS), own_code_digest(_texts(settings))
 
 
-def _without(settings: Any, names: Collection[str]) -> Any:
-    """Settings without the entries of these names, however deep."""
-    if isinstance(settings, Mapping):
-        return {key: _without(value, names) for key, value in settings.items() if key not in names}
-    if isinstance(settings, list | tuple):
-        return [_without(value, names) for value in settings]
-    return settings
+def _without(settings: Any, places: Collection[Place], here: Place = ()) -> Any:
+    """Settings without the entries at these places."""
+    if not isinstance(settings, Mapping):
+        return settings
+    kept = {key: value for key, value in settings.items() if (*here, key) not in places}
+    return {key: _without(value, places, (*here, key)) for key, value in kept.items()}
 
 
 def _texts(settings: Any) -> Iterator[str]:
+    """All texts of a configuration, keys left out."""
     if isinstance(settings, Mapping):
         settings = list(settings.values())
-    if isinstance(settings, list):
+    if isinstance(settings, list | tuple):
         for value in settings:
             yield from _texts(value)
-    elif isinstance(settings, str):
-        yield settings
+    elif isinstance(settings, str | Path):
+        yield str(settings)
 
 
-def _fingerprint(text: str) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of the weights in a folder or file; None for a text that names neither."""
-    path = Path(locate(text))
-    if text and path.is_file() and path.suffix in _WEIGHTS:
-        return _stamps([path])
-    if not text or not path.is_dir():
-        return None
-    return _stamps(sorted(file for file in path.rglob("*") if file.suffix in _WEIGHTS), path)
+def _weights(settings: Any, revision: str | None = None) -> dict[str, str]:
+    """Digests of the files and folders that a configuration names, those of a hub in the local cache among them."""
+    found: dict[str, str] = {}
+    if isinstance(settings, Mapping):
+        revision = settings.get("revision") or revision
+        for value in settings.values():
+            found |= _weights(value, revision)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            found |= _weights(value, revision)
+    elif isinstance(settings, str | Path) and str(settings):
+        place = resolved(str(settings), revision) if _can_be_a_path(str(settings)) else None
+        if place is not None:
+            found[str(settings)] = _content(place)
+    return found
 
 
-def _stamps(files: Sequence[Path], folder: Path | None = None) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file."""
-    names = [file.name if folder is None else str(file.relative_to(folder)) for file in files]
-    return [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in zip(names, files, strict=True)]
+def _local_weights(text: str) -> str | None:
+    """Digest of the file or folder that a text names, None if it names neither."""
+    place = Path(locate(text)) if text and _can_be_a_path(text) else None
+    return _content(place) if place is not None and place.exists() else None
+
+
+def _content(place: Path) -> str:
+    return folder_digest(place) if place.is_dir() else file_digest(place)
+
+
+def _exists(text: str) -> bool:
+    return _can_be_a_path(text) and Path(text).exists()
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Whether the system can be asked for a path of this name: a prompt may be too long for that."""
+    return "\0" not in text and "\n" not in text and len(text) < 1024 and max(map(len, text.split("/"))) < 256
