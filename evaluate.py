@@ -38,7 +38,7 @@ def cli_main(args: list[str] | None = None) -> int:
     disable_progress_bar()  # of each component's weights: the run has a bar of its own
 
     cli = EvaluationCLI(args)
-    writer = RecordWriter(cli.folder)
+    writer = RecordWriter(cli.folder, cli.parts)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if not cli.trainer.is_global_zero:

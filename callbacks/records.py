@@ -1,6 +1,7 @@
 """Keeps what an evaluation finds: records while it runs, tables and figures when it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
-from dmlik_pl.data.base import EvaluationData
+from callbacks.resume import Patience, resume
+from dmlik_pl.data.base import EvaluationData, Identity, in_words
 from dmlik_pl.modules.evaluation import Evaluation
+from dmlik_pl.results.files import draft_of
+from dmlik_pl.results.origin import Origin, installed_packages
 from dmlik_pl.results.report import write_report
-from dmlik_pl.results.sharing import file_name, picture_path, take_over
+from dmlik_pl.results.sharing import picture_path, sound_path
 from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
 from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
@@ -28,43 +31,67 @@ __all__ = ["RecordWriter"]
 class RecordWriter(Callback):
     """Appends every outcome to the run folder as it is computed, and resumes from what is there.
 
+    A record counts if it is of a present sample as that is now, and of the present model, weights, code and settings;
+    what else the folder holds is measured again, or left out.
+
     Args:
         folder: The run folder.
+        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.results.run.part_digests`.
         pictures: How many samples' pictures and sounds are kept.
     """
 
-    def __init__(self, folder: str | Path, pictures: int = 24) -> None:
+    def __init__(self, folder: str | Path, parts: Mapping[str, str] | None = None, pictures: int = 24) -> None:
         self.folder = Path(folder)
+        self.parts = dict(parts or {})
         self.pictures = pictures
         self.tables: list[Table] = []
         self.records: dict[str, pd.DataFrame] = {}
+        self._missing = 0
         self._store: RecordStore | None = None
+        self._identities: dict[str, Identity] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out what this run, or another with equal settings, has finished; every process reads the same."""
+        """Find out what this run, or another with equal settings, has finished; the first process tells the others.
+
+        Raises:
+            ValueError: If a process has other weights, code or settings than the first.
+        """
         assert isinstance(pl_module, Evaluation)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EvaluationData)
+        self._agree(trainer)
         names = data.sample_ids()
-        console = Console(stderr=True)
-        if trainer.is_global_zero:
-            for other, count in take_over(self.folder, names).items():
-                console.print(f"Taken over from {other}: {count} results of the same settings.")
-        trainer.strategy.barrier("results of other runs are taken over")
-        self._store = RecordStore(self.folder, rank=trainer.global_rank)
-        pl_module.done = self._store.done()
+        done = (
+            resume(self.folder, self.parts or dict.fromkeys(pl_module.units, ""), data)
+            if trainer.is_global_zero
+            else {}
+        )
+        pl_module.done = trainer.strategy.broadcast(done)
         pl_module.keep = partial(self._keep, trainer)
-        data.skip = set.intersection(*(pl_module.done.get(unit, set()) for unit in pl_module.units))
+        data.skip = set.intersection(*(done.get(unit, set()) for unit in pl_module.units))
+        self._store = RecordStore(self.folder, rank=trainer.global_rank)
+        self._patience = Patience(self.folder, [name for name in names if name not in data.skip], done)
         self._shown = set(names[: self.pictures])
-        if data.skip and trainer.is_global_zero:
-            console.print(f"Resuming {self.folder}: {len(data.skip)} of {len(names)} samples are done already.")
         trainer.strategy.barrier("records are read")  # before any process appends
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Take the run folder of the first process, if all are to compute the same."""
+        first, parts = trainer.strategy.broadcast((str(self.folder), self.parts))
+        same = parts == self.parts
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            which = "another process has" if same else f"process {trainer.global_rank} has"
+            raise ValueError(
+                f"{which} other weights, code or settings than the first, which measures for {first}: copy the same "
+                "files to every machine"
+            )
+        self.folder = Path(first)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count what a batch will yield, for the progress bar."""
+        """Take note of what the samples of a batch are, and count what it will yield, for the progress bar."""
         assert isinstance(pl_module, Evaluation)
+        self._identities = getattr(batch, "identities", {})
         left = [set(batch.sample_id) - pl_module.done.get(unit, set()) for unit in pl_module.units]
         self._batch, self._kept, self._expected = batch_idx, 0, sum(map(len, left))
 
@@ -72,31 +99,59 @@ class RecordWriter(Callback):
         """Append outcomes; each is on the disk when this returns."""
         assert self._store is not None
         for outcome in outcomes:
-            if outcome.error is not None:
-                self._store.append_failure(unit, outcome.sample_id, outcome.error)
-                continue
-            if outcome.picture is not None and outcome.sample_id in self._shown:
-                _save(outcome.picture, picture_path(self.folder, unit, outcome.sample_id))
-            if outcome.sound and outcome.sample_id in self._shown:
-                for name, wave in outcome.sound.items():
-                    path = self.folder / "sound" / unit / f"{file_name(outcome.sample_id)}-{name}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write(path, wave, outcome.rate)
-            self._store.append(unit, outcome.sample_id, outcome.rows)
+            error = outcome.error
+            origin = self._origin(unit, outcome.sample_id)
+            if error is None:
+                try:
+                    self._draw(unit, outcome)
+                    self._store.append(unit, outcome.sample_id, outcome.rows, origin)
+                except OSError as full:
+                    raise RuntimeError(f"the disk takes no more records or pictures: {full}") from full
+                except Exception as unfit:  # one sample never ends a run
+                    error = f"it was measured, but cannot be stored: {in_words(unfit)}"
+            if error is not None:
+                self._store.append_failure(unit, outcome.sample_id, error, origin)
+                self._patience.check(unit, error)
         self._kept += len(outcomes)
         bar = trainer.progress_bar_callback
         if isinstance(bar, RichProgressBar) and bar.progress is not None and bar.test_progress_bar_id is not None:
             share = min(1.0, self._kept / max(1, self._expected))
             bar.progress.update(bar.test_progress_bar_id, completed=self._batch + share, description=f"Testing {unit}")
 
+    def _origin(self, unit: str, sample_id: str) -> Origin:
+        """What a unit is of, and what makes it."""
+        identity = self._identities.get(sample_id, Identity(""))
+        part, packages = self.parts.get(unit, ""), installed_packages()
+        return Origin(part, identity.fingerprint, identity.stamp, identity.converted, packages)
+
+    def _draw(self, unit: str, outcome: Outcome) -> None:
+        """Keep what is worth a look or worth hearing, of the first samples."""
+        if outcome.sample_id not in self._shown:
+            return
+        if outcome.picture is not None:
+            _save(outcome.picture, picture_path(self.folder, unit, outcome.sample_id))
+        for name, wave in outcome.sound.items():
+            with draft_of(sound_path(self.folder, unit, outcome.sample_id, name)) as draft:
+                write(draft, wave, outcome.rate)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge the records of all processes and write tables and figures, once."""
-        assert self._store is not None
+        assert self._store is not None and isinstance(pl_module, Evaluation)
         self._store.close()
         trainer.strategy.barrier("records are complete")
         if trainer.is_global_zero:
             self.records = self._store.finalise()
+            self._missing = self._count_missing(list(pl_module.units), self._store.done())
             self.tables = write_report(self.folder)
+
+    def _count_missing(self, units: Sequence[str], done: Mapping[str, AbstractSet[str]]) -> int:
+        failed = self.records[FAILURES]
+        tried: dict[str, set[str]] = {unit: set(done.get(unit, ())) for unit in units}
+        for name, sample_id in zip(failed["study"], failed["sample_id"], strict=True):
+            for unit in units:
+                if unit == name or unit.startswith(f"{name}/"):
+                    tried[unit].add(sample_id)
+        return sum(any(name not in tried[unit] for unit in units) for name in self.records[SAMPLES]["sample_id"])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let no process leave before the first has written the report: it would tear the others' connection down."""
@@ -114,8 +169,8 @@ class RecordWriter(Callback):
 
     @property
     def missing(self) -> int:
-        """Samples that are neither measured by all studies nor recorded as failed."""
-        return 0
+        """Samples that are neither measured by all parts of all studies nor recorded as failed."""
+        return self._missing
 
     @property
     def succeeded(self) -> int:
@@ -125,8 +180,8 @@ class RecordWriter(Callback):
 
 def _save(picture: Tensor, path: Path) -> None:
     """Write an image [C, H, W] in [0, 1], small ones enlarged to be seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = (picture.clamp(0, 1) * 255).round().byte().cpu().numpy()
     image = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0).squeeze()))
     factor = max(1, 96 // image.height)
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(path)
+    with draft_of(path) as draft:
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(draft)

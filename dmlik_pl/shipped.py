@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["ASSETS", "locate", "resolved"]
+__all__ = ["ASSETS", "locate", "on_disk", "resolved"]
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -13,7 +13,7 @@ def locate(name: str | Path) -> str:
     Args:
         name: A folder, the name of a folder in ``dmlik_pl/assets`` (e.g. ``shapes-sdxl``), or a hub id.
     """
-    found = _on_disk(name)
+    found = on_disk(name)
     return str(name if found is None else found)
 
 
@@ -28,12 +28,12 @@ def resolved(name_or_path: str, revision: str | None = None) -> Path | None:
         The path as given, the shipped folder, or the hub model's snapshot in the local cache; None if it is none of
         these.
     """
-    found = _on_disk(name_or_path)
+    found = on_disk(name_or_path)
     return _snapshot(name_or_path, revision or "main") if found is None else found
 
 
-def _on_disk(name: str | Path) -> Path | None:
-    """What lies at a path, or ships under that name."""
+def on_disk(name: str | Path) -> Path | None:
+    """What lies at a path, or ships under that name; None for any other text, whatever its length or signs."""
     if not str(name):
         return None
     try:

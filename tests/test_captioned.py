@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from served import first_batch
 
 from dmlik_pl.data.base import Batch, Sample, collate
 from dmlik_pl.data.captioned import ImagePrompts
@@ -33,7 +34,7 @@ def test_images_have_as_many_prompts_as_the_list_gives_them(images: Path) -> Non
         "cat.png,a cat on a mat,a mat on a cat,a dog on a mat\n",
         batch_size=2,
     )
-    batch = next(iter(data.test_dataloader()))
+    batch = first_batch(data)
     assert batch.sample_id == ["park/day.png", "cat.png"] and batch.image.shape == (2, 3, 8, 8)
     assert batch.prompt == ["a park, by day", "a cat on a mat"]
     assert batch.candidates == [
@@ -45,7 +46,7 @@ def test_images_have_as_many_prompts_as_the_list_gives_them(images: Path) -> Non
 
 
 def test_data_without_lists_have_empty_ones(images: Path) -> None:
-    image = next(iter(listed(images, "image,prompt,confounder\ncat.png,a,b\n").test_dataloader())).image[0]
+    image = first_batch(listed(images, "image,prompt,confounder\ncat.png,a,b\n")).image[0]
     assert collate([Sample("one", image, "a")]).candidates == [[]]
     assert Batch(["one"], image[None], ["a"]).select([0]).candidates == []
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from PIL import Image
+from served import batches, first_batch
 
 from dmlik_pl.data.base import Batch, EvaluationData, EvaluationSet, Failure, RankShare, Sample, collate, spread
 from dmlik_pl.data.digits import CLASSES, LEVELS, Digits, DigitSet, dequantise
@@ -40,7 +41,7 @@ class NumberData(EvaluationData):
 
 def served(data: EvaluationData) -> list[str]:
     names = []
-    for batch in data.test_dataloader():
+    for batch in batches(data):
         names += batch.sample_id + [failure.sample_id for failure in batch.failures]
     return names
 
@@ -114,7 +115,7 @@ def test_two_processes_visit_every_sample_once_and_run_their_hooks_without_work(
 def test_nothing_left_to_do_is_one_empty_batch():
     data = NumberData(Numbers(4))
     data.skip = set(data.sample_ids())
-    (batch,) = data.test_dataloader()
+    (batch,) = batches(data)
     assert len(batch) == 0 and batch.failures == [] and batch.image.shape[0] == 0
 
 
@@ -181,7 +182,7 @@ def test_pacs_folders_give_prompts_and_the_first_images_of_every_cell(pacs):
     data = PACS(pacs, size=8, per_cell=2)
     assert len(data.sample_ids()) == 16 and "photo/dog/pic_003.png" not in data.sample_ids()
     assert data.sample_ids()[1:3] == ["art_painting/dog/pic_002.png", "art_painting/house/pic_001.png"]
-    batch = next(iter(data.test_dataloader()))
+    batch = first_batch(data)
     assert batch.prompt == ["a painting of a dog"]
     assert batch.attributes == {"domain": ["painting"], "class": ["dog"]}
     assert torch.equal(batch.image[0, :, 0, 0], torch.tensor([1.0, -1.0, -1.0])) and batch.image.shape == (1, 3, 8, 8)
@@ -206,12 +207,12 @@ def test_a_missing_file_and_a_corrupt_file_become_failures(pacs):
     broken.write_bytes((pacs / "photo" / "dog" / "pic_001.png").read_bytes()[:40])
     (pacs / "photo" / "house" / "pic_001.png").write_text("not an image")
     data = PACS(pacs, size=8, batch_size=100)
-    batch = next(iter(data.test_dataloader()))
+    batch = first_batch(data)
     assert len(batch) == 22
     assert [failure.sample_id for failure in batch.failures] == ["photo/dog/pic_002.png", "photo/house/pic_001.png"]
     assert "cannot be read as an image" in batch.failures[0].error and str(broken) in batch.failures[0].error
     (pacs / "manifest.csv").write_text("path,domain,class\nphoto/dog/lost.png,photo,dog\n")
-    batch = next(iter(PACS(pacs, size=8).test_dataloader()))
+    batch = first_batch(PACS(pacs, size=8))
     assert len(batch) == 0 and "No such file" in batch.failures[0].error
 
 
@@ -240,7 +241,7 @@ def test_clevr_names_give_prompts(tmp_path):
                 save(tmp_path / f"CLEVR_new_large_{colour}_metal_{shape}{number:06d}.png")
     save(tmp_path / "CLEVR_new_small_red_rubber_cube000001.png")
     data = CLEVR(tmp_path, size=4, per_cell=2, batch_size=8)
-    batch = next(iter(data.test_dataloader()))
+    batch = first_batch(data)
     assert len(batch) == 8 and batch.sample_id[0] == "CLEVR_new_large_gray_metal_cube000001.png"
     assert batch.prompt[0] == "a photo of a gray cube" and batch.prompt[-1] == "a photo of a red sphere"
     assert batch.attributes["shape"] == ["cube"] * 2 + ["sphere"] * 2 + ["cube"] * 2 + ["sphere"] * 2
@@ -255,7 +256,7 @@ def test_images_of_the_wrong_size_are_refused_before_anything_runs(pacs):
     for path in pacs.glob("*/*/*.png"):
         save(path, (8, 8))
     (pacs / "photo" / "dog" / "pic_001.png").write_text("not an image")
-    batch = next(iter(PACS(pacs, size=8, resize=None, batch_size=64).test_dataloader()))
+    batch = first_batch(PACS(pacs, size=8, resize=None, batch_size=64))
     assert len(batch) == 23 and len(batch.failures) == 1
 
 
@@ -312,7 +313,7 @@ def test_training_digits_get_fresh_noise_in_the_same_cells():
 
 def test_digits_serve_their_class_names_and_the_width_of_their_cells():
     data = Digits(limit=20, batch_size=20)
-    batch = next(iter(data.test_dataloader()))
+    batch = first_batch(data)
     assert sorted(batch.prompt) == sorted(CLASSES * 2) and batch.attributes["digit"] == batch.prompt
     assert data.levels == 17 and data.dequantisation_bits == pytest.approx(np.log2(8.5))
     train = next(iter(data.train_dataloader()))

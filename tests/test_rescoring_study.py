@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from served import batches
 from torch import Tensor
 from toy_speech import BANDS, ToySpeech, make_utterances
 
@@ -294,23 +295,23 @@ def lists_of(folder: Path, **options) -> StoredLists:
 
 
 def test_lists_meet_their_recordings(folder: Path) -> None:
-    (batch,) = lists_of(folder).test_dataloader()
+    (batch,) = batches(lists_of(folder))
     assert batch.sample_id == ["a", "b", "silent"] and len(batch) == 3
     assert batch.mel[0].shape == (80, LogMel().frames(9000)) and batch.mel[2].shape == (80, 0)
     assert batch.lists[2]["excluded"].tolist() == ["no audio file"] * 2
     assert (batch.lists[0]["excluded"] == "").all() and batch.lists[0]["errors"].tolist() == [0, 1]
     (failure,) = batch.failures
     assert failure.sample_id == "slow" and "16000 Hz, 22050 Hz expected" in failure.error
-    (resampled,) = lists_of(folder, resample=True).test_dataloader()
+    (resampled,) = batches(lists_of(folder, resample=True))
     assert len(resampled) == 4 and resampled.mel[3].shape[1] == pytest.approx(9000 * 22_050 / 16_000 / 256, abs=1)
     picked = batch.select([2, 0])
     assert picked.sample_id == ["silent", "a"] and torch.equal(picked.mel[1], batch.mel[0]) and not picked.failures
-    (short,) = lists_of(folder, max_seconds=0.1).test_dataloader()
+    (short,) = batches(lists_of(folder, max_seconds=0.1))
     assert "0.4 s are longer than max_seconds, 0.1" in short.failures[0].error
 
 
 def test_an_utterance_without_audio_is_kept_with_its_reason(folder: Path, model: ToySpeech) -> None:
-    (batch,) = lists_of(folder).test_dataloader()
+    (batch,) = batches(lists_of(folder))
     batch.mel = [mel[:BANDS] for mel in batch.mel]
     evaluation = Evaluation(model, {"rescoring": Rescoring()}, solver=Multistep(9))
     found = {outcome.sample_id: outcome for _, outcome in evaluation.test_step(batch, 0)}

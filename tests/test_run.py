@@ -1,6 +1,7 @@
 """The folder of a run: the same for the same settings, another for others."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,89 @@ def test_new_weights_and_new_source_start_a_new_run(tmp_path: Path, monkeypatch:
     settings = changed(diffusion={"path": str(weights)})
     before = run_folder(tmp_path, "a", settings)
     assert run_folder(tmp_path, "a", settings) == before
-    (weights / "model.safetensors").write_bytes(b"other")
+    (weights / "model.safetensors").write_bytes(b"two")
     after = run_folder(tmp_path, "a", settings)
     assert after != before
-    (tmp_path / "official.pt").write_bytes(b"one")
-    of_file = changed(diffusion={"path": str(tmp_path / "official.pt")})
-    with_file = run_folder(tmp_path, "a", of_file)
-    (tmp_path / "official.pt").write_bytes(b"other")
-    assert run_folder(tmp_path, "a", of_file) != with_file
-    monkeypatch.setattr(run, "_source_digest", lambda: "another solver")
+    monkeypatch.setattr(run, "package_digest", lambda rooms: "another solver")
     assert run_folder(tmp_path, "a", settings) not in (before, after)
 
 
+@pytest.mark.parametrize("name", ["official.pt", "g_02500000", "vocoder.pth", "last.ckpt", "list.txt"])
+def test_a_single_file_counts_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"one")
+    settings = changed(diffusion={"init_args": {"vocoder": {"init_args": {"path": str(tmp_path / name)}}}})
+    before = run_folder(tmp_path, "a", settings)
+    (tmp_path / name).write_bytes(b"two")
+    assert run_folder(tmp_path, "a", settings) != before
+
+
+def test_content_counts_and_not_when_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    for name in ("unet.safetensors", "README.md"):
+        (tmp_path / "weights" / name).write_bytes(b"one")
+    settings = changed(diffusion={"path": str(tmp_path / "weights")})
+    before = digests_of(settings)
+    for path in (tmp_path / "weights").iterdir():
+        os.utime(path, (1, 1))
+    (tmp_path / "weights" / ".cache").mkdir()
+    (tmp_path / "weights" / ".cache" / "downloaded").write_text("today")
+    assert digests_of(settings) == before
+    (tmp_path / "weights" / "unet.safetensors").write_bytes(b"two")
+    times = os.stat(tmp_path / "weights" / "README.md")
+    os.utime(tmp_path / "weights" / "unet.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digests_of(settings) != before
+
+
+def test_weights_of_a_hub_count_by_what_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--somebody--model"
+    for commit in ("one", "two"):
+        (cached / "snapshots" / commit / "unet").mkdir(parents=True)
+        (cached / "snapshots" / commit / "unet" / "weights.safetensors").write_text(commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("one")
+    settings = changed(diffusion={"init_args": {"path": "somebody/model", "revision": None}})
+    main = digests_of(settings)
+    (cached / "refs" / "main").write_text("two")
+    assert digests_of(settings) != main, "the hub's main branch has moved on"
+    pinned = changed(diffusion={"init_args": {"path": "somebody/model", "revision": "one"}})
+    fixed = digests_of(pinned)
+    (cached / "refs" / "main").write_text("one")
+    assert digests_of(pinned) == fixed
+    assert run_folder(tmp_path, "a", settings) == run_folder(tmp_path, "a", settings), "before and after a download"
+
+
+def digests_of(settings: dict[str, object]) -> dict[str, str]:
+    study = {"sweep": {"class_path": "Sweep", "init_args": {"times": [1, 0]}}}
+    model = settings["model"] | {"studies": study}  # type: ignore[operator]
+    return part_digests(settings | {"model": model}, {"sweep": ()}, {"sweep": ("sweep", "")})
+
+
+@pytest.mark.parametrize("name", ["name", "config", "trainer", "runs", "batch_size", "num_workers", "max_batch"])
+def test_only_settings_of_the_run_itself_are_left_out_and_none_called_alike(tmp_path: Path, name: str) -> None:
+    one, other = (changed(diffusion={"init_args": {"channel": {name: value}}}) for value in "AB")
+    assert run_folder(tmp_path, "a", one) != run_folder(tmp_path, "a", other)
+    assert digests_of(one) != digests_of(other)
+    of_data = [SETTINGS | {"data": {"init_args": {"channel": {name: value}}}} for value in "AB"]
+    assert run_folder(tmp_path, "a", of_data[0]) != run_folder(tmp_path, "a", of_data[1])
+
+
+def test_data_count_by_where_they_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    for place in ("here", "there"):
+        (tmp_path / place / "images").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / place)
+        folders.append(run_folder(tmp_path, "a", SETTINGS | {"data": {"init_args": {"root": "images"}}}))
+    assert folders[0] != folders[1]
+
+
+def test_a_text_that_could_be_no_path_is_no_weight(tmp_path: Path) -> None:
+    odd = ["x" * 5000, "a\0b", "a\nb", "\udce9", "~nobody/x", "", "a/" * 3000]
+    assert run_folder(tmp_path, "a", changed(studies={"p": {"prompts": odd}})).name.startswith("a-")
+
+
 def test_settings_and_versions_are_written(tmp_path: Path) -> None:
-    write_settings(tmp_path / "run", "model: {}\n", {"sweep/guidance=3": "ab12"})
-    assert json.loads((tmp_path / "run" / "parts.json").read_text()) == {"sweep/guidance=3": "ab12"}
+    write_settings(tmp_path / "run", "model: {}\n")
     assert (tmp_path / "run" / "config.yaml").read_text() == "model: {}\n"
     versions = json.loads((tmp_path / "run" / "versions.json").read_text())
     assert versions["dmlik_pl"] == dmlik_pl.__version__ and {"torch", "diffusers", "python"} <= versions.keys()
@@ -80,4 +149,4 @@ def test_a_part_is_known_by_what_its_results_depend_on() -> None:
     other = digests(sweep={"times": [1, 0.5, 0]})
     assert other["prompts"] == first["prompts"], "a study does not depend on another"
     assert not set(other.values()) - {other["prompts"]} & set(first.values())
-    assert not set(digests(data={"init_args": {"size": 512}}).values()) & set(first.values())
+    assert digests(data={"init_args": {"size": 512}}) == first, "what a sample is, its own fingerprint says"

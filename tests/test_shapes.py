@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from served import batches
 
 from dmlik_pl.data.base import Sample
 from dmlik_pl.data.ray_casting import SOLIDS, Scene, render
@@ -54,7 +55,7 @@ def test_all_combinations_come_equally_often_in_the_test_split(samples):
 
 def test_a_limit_keeps_the_balance():
     shapes = Shapes(limit=48, batch_size=48)
-    (batch,) = shapes.test_dataloader()
+    (batch,) = batches(shapes)
     assert Counter(batch.prompt) == dict.fromkeys(PROMPTS, 2)
 
 

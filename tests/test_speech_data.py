@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from served import batches
 
 from dmlik_pl.data.base import Failure
 from dmlik_pl.data.libritts import LibriTTS
@@ -142,10 +143,10 @@ def test_bad_recordings_become_failures_with_their_reasons(tmp_path):
 def test_the_test_loader_serves_every_utterance_once_and_failures_apart(ljspeech):
     (ljspeech / "wavs" / "LJ001-0004.wav").unlink()
     data = LJSpeech(str(ljspeech), validation_size=0, test_size=9, batch_size=4)
-    batches = list(data.test_dataloader())
-    assert [len(batch) + len(batch.failures) for batch in batches] == [4, 4, 1]
-    served = [name for batch in batches for name in batch.sample_id]
-    failed = [failure.sample_id for batch in batches for failure in batch.failures]
+    delivered = list(batches(data))
+    assert [len(batch) + len(batch.failures) for batch in delivered] == [4, 4, 1]
+    served = [name for batch in delivered for name in batch.sample_id]
+    failed = [failure.sample_id for batch in delivered for failure in batch.failures]
     assert sorted(served + failed) == sorted(data.sample_ids())
     assert failed == ["LJ001-0004"]
 

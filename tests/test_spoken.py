@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from served import first_batch
 
 from dmlik_pl.data.base import Failure
 from dmlik_pl.data.spoken import SPOKEN_VOCABULARY, Channel, Spoken, sentences
@@ -91,8 +92,8 @@ def test_training_batches_hold_all_voices():
 
 
 def test_worker_processes_make_the_same_utterances():
-    alone = next(iter(spoken(test_size=2, batch_size=2).test_dataloader()))
-    shared = next(iter(spoken(test_size=2, batch_size=2, num_workers=1).test_dataloader()))
+    alone = first_batch(spoken(test_size=2, batch_size=2))
+    shared = first_batch(spoken(test_size=2, batch_size=2, num_workers=1))
     assert shared.sample_id == alone.sample_id
     assert all(torch.equal(one, other) for one, other in zip(shared.audio, alone.audio, strict=True))
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dmlik_pl.results.frames import failure_count
-from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.results.origin import Expected, Origin, read_samples, write_parts, write_samples
+from dmlik_pl.results.store import SAMPLES, RecordStore, read
 
 
 def test_rows_come_back_typed_sorted_and_once(tmp_path: Path) -> None:
@@ -52,13 +53,11 @@ def test_failures_are_not_done_and_vanish_when_repaired(tmp_path: Path) -> None:
     store.append_failure("sweep", "b", "corrupt file")
     store.append_failure("sweep", "b", "corrupt file, again")
     store.append("sweep", "a", [{"x": 1.0}])
-    store.append("other", "b", [])
-    assert store.done() == {"sweep": {"a"}, "other": {"b"}}
+    assert store.done() == {"sweep": {"a"}}
     frames = store.finalise()
     assert frames["failures"].to_dict("records") == [
         {"study": "sweep", "sample_id": "b", "error": "corrupt file, again"}
     ]
-    assert len(frames["other"]) == 0
 
 
 def test_parts_of_a_study_are_done_apart_and_form_one_frame(tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_parts_of_a_study_are_done_apart_and_form_one_frame(tmp_path: Path) -> N
     }
     assert failure_count(frames["failures"], "sweep") == 2
     with pytest.raises(ValueError, match="cannot be called"):
-        store.append("sweep/a/b", "a", [])
+        store.append("sweep/a/b", "a", [{"w": 1.0}])
 
 
 @pytest.mark.parametrize(
@@ -168,15 +167,122 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no finalised records"):
         read(tmp_path)
     with pytest.raises(ValueError, match="cannot be called"):
-        store.append("../escape", "a", [])
+        store.append("../escape", "a", [{"x": 1.0}])
     with pytest.raises(ValueError, match="cannot be called"):
-        store.append("failures", "a", [])
+        store.append("failures", "a", [{"x": 1.0}])
+    with pytest.raises(ValueError, match="no record"):
+        store.append("sweep", "a", [])
     with pytest.raises(ValueError, match="'a' calls itself 'b'"):
         store.append("sweep", "a", [{"sample_id": "b"}])
     with pytest.raises(TypeError):
         store.append("sweep", "a", [{"x": object()}])  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="'x' is an integer of 123 bits"):
+        store.append("sweep", "a", [{"x": 10**36 * 7}])
+    with pytest.raises(TypeError, match="'x' is a list with a str"):
+        store.append("sweep", "a", [{"x": [1.0, "2"]}])  # type: ignore[list-item]
     assert not store.path.exists(), "a refused unit must leave nothing behind"
-    store.append("sweep", "a", [{"x": 1.0}])
-    store.append("sweep", "b", [{"x": "text"}])
-    with pytest.raises(ValueError, match="column 'x' of study 'sweep' mixes"):
-        store.finalise()
+
+
+def test_a_value_of_another_kind_fails_its_own_sample(tmp_path: Path) -> None:
+    """Of which kind a column is, most samples say; finding it out may not end the run that measured them."""
+    store = RecordStore(tmp_path)
+    for name, value in {"a": 1.0, "b": "text", "c": 2, "d": None, "e": True}.items():
+        store.append("sweep", name, [{"x": value, "y": 0.5}])
+    frames = store.finalise()
+    assert frames["sweep"]["sample_id"].tolist() == ["a", "c", "d"]
+    assert dict(zip(frames["failures"]["sample_id"], frames["failures"]["error"], strict=True)) == {
+        "b": "its column 'x' is a text, that of the other samples a number",
+        "e": "its column 'x' is a truth value, that of the other samples a number",
+    }
+
+
+def test_a_name_that_no_encoding_knows_is_kept_as_an_escape(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.append("sweep", os.fsdecode(b"caf\xe9.png"), [{"prompt": "\ud800 \u2028 \0", "x": 1.0}])
+    store.append_failure("sweep", "b", "no file \udce9")
+    assert store.done() == {"sweep": {"caf\udce9.png"}}, "by its own name a file is found again"
+    frames = store.finalise()
+    assert frames["sweep"].loc[0, ["sample_id", "prompt"]].tolist() == ["caf\\udce9.png", "\\ud800 \u2028 \0"]
+    assert frames["failures"]["error"].tolist() == ["no file \\udce9"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"study": "sweep", "sample_id": "b", "rows": []}',
+        '{"study": "sweep", "sample_id": "b"}',
+        '{"study": "sweep", "sample_id": 7, "rows": [{"x": 1.0}]}',
+        '{"study": "sweep", "sample_id": "b", "rows": [1.0]}',
+        '{"study": "sweep", "sample_id": "b", "rows": {"x": 1.0}}',
+        '{"study": "sweep", "sample_id": "b", "rows": [{"x": {"y": 1}}]}',
+        '{"study": "sweep", "sample_id": "b", "error": ["NaN"]}',
+        '{"study": "../b", "sample_id": "b", "rows": [{"x": 1.0}]}',
+        "[]",
+        "7",
+        "null",
+    ],
+)
+def test_a_line_that_is_no_unit_is_set_aside_by_its_number(tmp_path: Path, line: str) -> None:
+    with RecordStore(tmp_path) as store:
+        store.append("sweep", "a", [{"x": 1.0}])
+        store.append("sweep", "c", [{"x": 3.0}])
+    first, last = store.path.read_text().splitlines()
+    store.path.write_text(f"{first}\n{line}\n{last}\n")
+    with pytest.warns(UserWarning, match=r"rank0.jsonl, line 2 is damaged"):
+        assert store.done() == {"sweep": {"a", "c"}}
+    with pytest.warns(UserWarning, match=r"rank0.jsonl, line 2 is damaged"):
+        assert store.finalise()["sweep"]["x"].tolist() == [1.0, 3.0]
+
+
+class TestWhatCounts:
+    """What a run folder says it is of, and what is stored there of it and of other things."""
+
+    def store(self, folder: Path, **samples: Expected) -> RecordStore:
+        write_parts(folder, {"sweep": "now"})
+        write_samples(folder, samples)
+        return RecordStore(folder)
+
+    def test_it_is_of_the_present_part_and_sample(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path, a=Expected("1"), b=Expected("2"), c=Expected())
+        store.append("sweep", "a", [{"x": 1.0}], Origin("now", "0"))
+        store.append("sweep", "a", [{"x": 2.0}], Origin("before", "1"))
+        store.append("sweep", "a", [{"x": 3.0}], Origin("now", "1", packages="torch 2"))
+        store.append("sweep", "b", [{"x": 4.0}], Origin("now", "1"))
+        store.append("sweep", "c", [{"x": 5.0}], Origin("now", "9", converted="16-bit grey"))
+        store.append("sweep", "gone", [{"x": 6.0}], Origin("now", "1"))
+        store.append("other", "a", [{"x": 7.0}], Origin("now", "1"))
+        assert store.done() == {"sweep": {"a", "c"}}
+        frames = store.finalise()
+        assert frames["sweep"].to_dict("list") == {
+            "sample_id": ["a", "c"],
+            "x": [3.0, 5.0],
+            "fingerprint": ["1", "9"],
+            "packages": ["torch 2", ""],
+            "converted": ["", "16-bit grey"],
+        }
+        assert sorted(frames) == ["failures", SAMPLES, "sweep"] and frames[SAMPLES]["sample_id"].tolist() == [*"abc"]
+
+    def test_so_are_failures(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path, a=Expected("1"), b=Expected())
+        store.append_failure("sweep", "a", "as it was", Origin("now", "0"))
+        store.append_failure("sweep", "gone", "NaN", Origin("now", "1"))
+        store.append_failure("sweep", "b", "unreadable", Origin(""))
+        assert store.finalise()["failures"]["sample_id"].tolist() == ["b"]
+
+    def test_frames_of_a_study_that_is_gone_go_too(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path, a=Expected("1"))
+        store.append("sweep", "a", [{"x": 1.0}], Origin("now", "1"))
+        assert "sweep" in store.finalise()
+        write_samples(tmp_path, {"b": Expected()})
+        assert sorted(store.finalise()) == ["failures", SAMPLES]
+
+    def test_a_folder_that_says_nothing_counts_all(self, tmp_path: Path) -> None:
+        store = RecordStore(tmp_path)
+        store.append("sweep", "a", [{"x": 1.0}], Origin("before", "0"))
+        assert store.done() == {"sweep": {"a"}} and SAMPLES not in store.finalise()
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": {"size": 1}}', "\0\0\0"])
+    def test_what_is_damaged_is_said_by_name(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "samples.json").write_text(content)
+        with pytest.warns(UserWarning, match=r"samples.json is damaged and left out"):
+            assert read_samples(tmp_path) is None

@@ -1,7 +1,9 @@
 """A conditional image model of which every likelihood is known, for tests of studies and of the evaluation."""
 
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -108,3 +110,30 @@ class SlowToyModel(ToyModel):
         with open(self.journal + ".network", "a") as file:
             file.write(f"{len(x)}\n")
         return super().network(x, time, inputs)
+
+
+class ListedSet(ToySet):
+    """Images of a JSON file: a name, four values, a tone and a size each."""
+
+    def __init__(self, path: str) -> None:
+        self.rows = json.loads(Path(path).read_text())
+        self.sample_ids = [row["name"] for row in self.rows]
+        self.groups = [f"{row['tone']} {row['size']}" for row in self.rows]
+
+    def __getitem__(self, index: int) -> Sample | Failure:
+        row = self.rows[index]
+        image = torch.tensor(row["image"], dtype=torch.float32).reshape(1, 2, 2)
+        return Sample(row["name"], image, self.groups[index], {"tone": row["tone"], "size": row["size"]})
+
+
+class ListedData(EvaluationData):
+    """What a file lists; as it was when the run began."""
+
+    def __init__(
+        self, path: str, batch_size: int = 2, num_workers: int = 0, limit: int | None = None, note: dict | None = None
+    ) -> None:
+        super().__init__(batch_size, num_workers, limit)
+        self.path = path
+
+    def test_set(self) -> ListedSet:
+        return ListedSet(self.path)

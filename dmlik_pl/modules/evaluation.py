@@ -1,24 +1,22 @@
 """The evaluation as a LightningModule: a model, the studies made of it, and how its likelihoods are taken."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning import LightningModule
 from torch import nn
 
-from dmlik_pl.data.base import Batch
+from dmlik_pl.data.base import Delivery, in_words
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
 from dmlik_pl.models import DiffusionModel
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 
 __all__ = ["Evaluation"]
-
-PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +73,6 @@ class Evaluation(LightningModule):
         self.done: Mapping[str, AbstractSet[str]] = {}
         self.keep: Callable[[str, Sequence[Outcome]], None] = lambda unit, outcomes: None
         self._parts = {name: study.parts() for name, study in studies.items()}
-        self._measured: set[str] = set()  # kinds of study that have measured a sample
-        self._refused: Counter[str] = Counter()
 
     @property
     def units(self) -> dict[str, tuple[str, str]]:
@@ -88,22 +84,36 @@ class Evaluation(LightningModule):
         }
 
     def test_step(  # type: ignore[override]  # outcomes go to callbacks, not to Lightning's own reductions
-        self, batch: Batch, batch_idx: int
+        self, batch: Any, batch_idx: int
     ) -> list[tuple[str, Outcome]]:
-        """Every outcome of a batch, with the name of its unit; units that are done already are left out."""
+        """Every outcome of a batch, with the name of its unit; units that are done already are left out.
+
+        Args:
+            batch: A :class:`Delivery`, or a single batch of the kind that the studies measure.
+            batch_idx: Its number.
+        """
+        batches = batch.batches if isinstance(batch, Delivery) else [batch]
         outcomes: list[tuple[str, Outcome]] = []
         for name in self.studies:
-            unreadable = [Outcome(failure.sample_id, error=failure.error) for failure in batch.failures]
-            outcomes += self._keep(name, unreadable)
-        for unit, (name, label) in self.units.items():
-            study = self.studies[name]
-            assert isinstance(study, Study)
-            finished = self.done.get(unit, frozenset())
-            left = [b for b, sample in enumerate(batch.sample_id) if sample not in finished]
-            size = self.estimator.max_batch
-            for start in range(0, len(left), size):
-                found = self._measure(study, self._parts[name][label], batch.select(left[start : start + size]))
-                outcomes += self._keep(unit, [_with_kind(outcome, study.kind) for outcome in found])
+            outcomes += self._keep(
+                name, [Outcome(failure.sample_id, error=failure.error) for failure in batch.failures]
+            )
+        for unit in self.units:
+            for each in batches:
+                outcomes += self._measure_unit(unit, each)
+        return outcomes
+
+    def _measure_unit(self, unit: str, batch: Any) -> list[tuple[str, Outcome]]:
+        """One part of a study on what is left of a batch, in pieces that fit the memory."""
+        name, label = self.units[unit]
+        study, outcomes = self.studies[name], list[tuple[str, Outcome]]()
+        assert isinstance(study, Study)
+        finished = self.done.get(unit, frozenset())
+        left = [b for b, sample in enumerate(batch.sample_id) if sample not in finished]
+        size = self.estimator.max_batch
+        for start in range(0, len(left), size):
+            found = self._measure(study, self._parts[name][label], batch.select(left[start : start + size]))
+            outcomes += self._keep(unit, [_with_kind(outcome, study.kind) for outcome in found])
         return outcomes
 
     def _keep(self, unit: str, outcomes: Sequence[Outcome]) -> list[tuple[str, Outcome]]:
@@ -111,26 +121,35 @@ class Evaluation(LightningModule):
             self.keep(unit, outcomes)
         return [(unit, outcome) for outcome in outcomes]
 
-    def _measure(self, study: Study, measure: Measure, batch: Batch) -> Sequence[Outcome]:
-        """One part of a study on one batch; a sample that cannot be measured fails alone, not with its batch."""
+    def _measure(self, study: Study, measure: Measure, batch: Any) -> Sequence[Outcome]:
+        """One part of a study on one batch; a sample that cannot be measured fails alone, not with its batch.
+
+        Whatever a sample raises is its failure, but for what the next one would meet as well: a memory that is too
+        small for `max_batch` of them, and a device that is lost.
+        """
         try:
-            outcomes = measure(self.diffusion, batch, self.estimator)
-            self._measured.add(study.kind)
-            return outcomes
+            return measure(self.diffusion, batch, self.estimator)
+        except torch.AcceleratorError:  # the device is lost
+            raise
         except torch.OutOfMemoryError as error:
-            raise RuntimeError(
-                f"out of memory with max_batch={self.estimator.max_batch}: lower --model.max_batch (no result changes) "
-                "and start the same command again; finished samples are kept"
-            ) from error
-        except (ValueError, SolverError) as error:
+            if len(batch) > 1:
+                raise RuntimeError(
+                    f"out of memory with max_batch={self.estimator.max_batch}: lower --model.max_batch (no result "
+                    "changes) and start the same command again; finished samples are kept"
+                ) from error
+            return [self._failed(study, batch, error)]
+        except Exception as error:
             if len(batch) == 1:
-                self._refused[study.kind] += 1
-                if study.kind not in self._measured and self._refused[study.kind] == PATIENCE:
-                    raise ValueError(f"{study.kind} could not measure the first {PATIENCE} samples: {error}") from error
-                logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], error)
-                return [Outcome(batch.sample_id[0], error=str(error))]
+                return [self._failed(study, batch, error)]
             alone = [self._measure(study, measure, batch.select([b])) for b in range(len(batch))]
             return [outcome for outcomes in alone for outcome in outcomes]
+
+    @staticmethod
+    def _failed(study: Study, batch: Any, error: Exception) -> Outcome:
+        reason = str(error) if isinstance(error, SolverError) else in_words(error)
+        logger.warning("%s failed on %s: %s", study.kind, batch.sample_id[0], reason)
+        logger.debug("details", exc_info=error)
+        return Outcome(batch.sample_id[0], error=reason)
 
 
 def _with_kind(outcome: Outcome, kind: str) -> Outcome:

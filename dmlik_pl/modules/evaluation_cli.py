@@ -33,9 +33,11 @@ class EvaluationCLI(LightningCLI):
 
     Attributes:
         folder: The run folder.
+        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.results.run.part_digests`.
     """
 
     folder: Path
+    parts: dict[str, str]
 
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
@@ -51,10 +53,10 @@ class EvaluationCLI(LightningCLI):
             seed_everything_default=0,
             args=args,
         )
+        axes = {name: study.axes for name, study in self.model.studies.items()}
+        self.parts = part_digests(self.config.as_dict(), axes, self.model.units)
         if self.trainer.is_global_zero:
-            axes = {name: study.axes for name, study in self.model.studies.items()}
-            parts = part_digests(self.config.as_dict(), axes, self.model.units)
-            write_settings(self.folder, self._settings, parts)
+            write_settings(self.folder, self._settings)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""

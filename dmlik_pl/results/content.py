@@ -18,7 +18,7 @@ from pathlib import Path
 
 import dmlik_pl
 
-__all__ = ["file_digest", "folder_digest", "package_digest", "own_code_digest"]
+__all__ = ["file_digest", "folder_digest", "own_code_digest", "package_digest"]
 
 _REMEMBERED = 2**20  # bytes; smaller files are read faster than they are looked up
 _WAIT = 5.0  # seconds for another process that writes to the cache

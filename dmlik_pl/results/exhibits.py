@@ -70,10 +70,8 @@ def exhibits(folder: str | Path, study: str, frame: pd.DataFrame) -> Iterator[Ex
     for part in ["", *sorted({room.name for room in rooms})]:
         unit = f"{study}/{part}" if part else study
         for sample_id, records in _of_part(frame, part).groupby("sample_id", sort=False):
-            picture, paths = picture_path(folder, unit, str(sample_id)), sound_paths(folder, unit, str(sample_id))
-            if picture.is_file() or paths:
-                start = len(picture.stem) + 1
-                sounds = {path.stem[start:]: path for path in paths}
+            picture, sounds = picture_path(folder, unit, str(sample_id)), sound_paths(folder, unit, str(sample_id))
+            if picture.is_file() or sounds:
                 yield Exhibit(str(sample_id), part, picture if picture.is_file() else None, sounds, records)
 
 

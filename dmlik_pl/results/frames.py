@@ -24,7 +24,7 @@ __all__ = [
 _SETTINGS = {
     *("sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior", "kind"),
     *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
-    *("protocol", "deviations"),
+    *("protocol", "deviations", "fingerprint", "packages", "converted"),
 }
 _MOST_LISTED = 4
 

@@ -18,8 +18,7 @@ from typing import Any
 import dmlik_pl
 from dmlik_pl.results.content import file_digest, folder_digest, own_code_digest, package_digest
 from dmlik_pl.results.files import write_text
-from dmlik_pl.results.origin import write_parts
-from dmlik_pl.shipped import locate, resolved
+from dmlik_pl.shipped import on_disk, resolved
 
 __all__ = ["part_digests", "run_folder", "write_settings"]
 
@@ -35,8 +34,11 @@ _IRRELEVANT: frozenset[Place] = frozenset(
         ("runs",),
         ("name",),
         ("model", "max_batch"),
-        *(("data", *nested, "init_args", name) for nested in ((), ("init_args", "images"))
-          for name in ("batch_size", "num_workers")),
+        *(
+            ("data", *nested, "init_args", name)
+            for nested in ((), ("init_args", "images"))
+            for name in ("batch_size", "num_workers")
+        ),
     }
 )
 _NUMBERS = ("flow", "speech", "models", "studies", "metrics")
@@ -56,8 +58,10 @@ def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path
         settings: The resolved configuration.
     """
     relevant = _without(settings, _IRRELEVANT)
-    places = {text: str(Path(text).absolute()) for text in _texts(settings.get("data")) if text and _exists(text)}
-    weights = {text: _local_weights(text) for text in _texts(settings.get("model"))}
+    data = {text: on_disk(text) for text in _texts(settings.get("data"))}
+    places = {text: str(place.absolute()) for text, place in data.items() if place is not None}
+    models = {text: on_disk(text) for text in _texts(settings.get("model"))}
+    weights = {text: _content(place) for text, place in models.items() if place is not None}
     digest = _digest([relevant, places, weights, _code(settings)], size=4)
     return Path(root) / f"{name}-{digest}"
 
@@ -85,16 +89,14 @@ def part_digests(settings: Mapping[str, Any], axes: Mapping[str, Sequence[str]],
     return digests
 
 
-def write_settings(folder: Path, config: str, parts: Mapping[str, str]) -> None:
-    """Write ``config.yaml``, ``versions.json`` and ``parts.json`` into a run folder.
+def write_settings(folder: Path, config: str) -> None:
+    """Write ``config.yaml`` and ``versions.json`` into a run folder.
 
     Args:
         folder: The run folder; it is made if needed.
         config: The resolved configuration as YAML.
-        parts: Digests of what it computes, see :func:`part_digests`.
     """
     write_text(folder / "config.yaml", config)
-    write_parts(folder, parts)
     versions = {"dmlik_pl": dmlik_pl.__version__, "python": platform.python_version(), "platform": platform.platform()}
     versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
     write_text(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
@@ -131,35 +133,14 @@ def _texts(settings: Any) -> Iterator[str]:
 
 def _weights(settings: Any, revision: str | None = None) -> dict[str, str]:
     """Digests of the files and folders that a configuration names, those of a hub in the local cache among them."""
-    found: dict[str, str] = {}
     if isinstance(settings, Mapping):
         revision = settings.get("revision") or revision
-        for value in settings.values():
-            found |= _weights(value, revision)
-    elif isinstance(settings, list | tuple):
-        for value in settings:
-            found |= _weights(value, revision)
-    elif isinstance(settings, str | Path) and str(settings):
-        place = resolved(str(settings), revision) if _can_be_a_path(str(settings)) else None
-        if place is not None:
-            found[str(settings)] = _content(place)
-    return found
-
-
-def _local_weights(text: str) -> str | None:
-    """Digest of the file or folder that a text names, None if it names neither."""
-    place = Path(locate(text)) if text and _can_be_a_path(text) else None
-    return _content(place) if place is not None and place.exists() else None
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        return {text: digest for value in settings for text, digest in _weights(value, revision).items()}
+    place = resolved(str(settings), revision) if isinstance(settings, str | Path) else None
+    return {} if place is None else {str(settings): _content(place)}
 
 
 def _content(place: Path) -> str:
     return folder_digest(place) if place.is_dir() else file_digest(place)
-
-
-def _exists(text: str) -> bool:
-    return _can_be_a_path(text) and Path(text).exists()
-
-
-def _can_be_a_path(text: str) -> bool:
-    """Whether the system can be asked for a path of this name: a prompt may be too long for that."""
-    return "\0" not in text and "\n" not in text and len(text) < 1024 and max(map(len, text.split("/"))) < 256

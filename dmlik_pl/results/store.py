@@ -15,28 +15,54 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["FAILURES", "SAMPLES", "RecordStore", "Value", "read", "studies"]
+from dmlik_pl.results.columnar import Value, check_value, columnar, misfits
+from dmlik_pl.results.files import draft_of
+from dmlik_pl.results.origin import Expected, Origin, read_parts, read_samples
 
-Value = str | int | float | bool | None | list[float]
+__all__ = ["FAILURES", "SAMPLES", "RecordStore", "Unit", "read", "studies"]
 
 FAILURES = "failures"
 SAMPLES = "samples"
 """Frames beside those of the studies: what failed, and every sample that the run is of (column sample_id)."""
 _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.=,-]+)?")
+_SHOWN = ("fingerprint", "converted", "packages")  # of an origin, as columns
+_SAMPLE_SCHEMA = pa.schema([("sample_id", pa.string())])
 _FAILURE_SCHEMA = pa.schema([("study", pa.string()), ("sample_id", pa.string()), ("error", pa.string())])
+
+
+class Unit(NamedTuple):
+    """One part of a study on one sample, as it is stored.
+
+    Attributes:
+        study: Name of the study, or "study/part".
+        sample_id: The stable name of the sample.
+        rows: Its records; empty if it failed.
+        error: Why it failed; None if it did not.
+        origin: What it is of, and what made it.
+    """
+
+    study: str
+    sample_id: str
+    rows: list[dict[str, Any]]
+    error: str | None
+    origin: Origin
 
 
 class RecordStore:
     """Writes the records of one process, and reads, merges and finalises those of all of them.
+
+    What the run folder says that the run is of (`parts.json`, `samples.json`) decides what counts: records of other
+    settings, code or weights, of samples that are gone or have changed since, stay in the files and are in no frame.
+    In a folder that says nothing of samples, all records count.
 
     Args:
         folder: The run folder; the files are kept in its sub-folder `records`.
@@ -44,85 +70,145 @@ class RecordStore:
     """
 
     def __init__(self, folder: str | Path, rank: int = 0) -> None:
-        self.folder = Path(folder) / "records"
+        self.run = Path(folder)
+        self.folder = self.run / "records"
         self.path = self.folder / f"rank{rank}.jsonl"
         self._descriptor: int | None = None
 
-    def append(self, study: str, sample_id: str, rows: Sequence[Mapping[str, Value]]) -> None:
+    def append(
+        self, study: str, sample_id: str, rows: Sequence[Mapping[str, Value]], origin: Origin | None = None
+    ) -> None:
         """Store all rows of one study on one sample; they are on the disk when this returns.
 
         Args:
             study: Name of the study, which becomes the name of a file, or "study/part".
             sample_id: The stable name of the sample.
             rows: One mapping of column name to value per row. NaN and infinities are kept as they are.
+            origin: What the rows are of, and what made them.
 
         Raises:
-            ValueError: If a row names another sample than `sample_id`, or the study's name cannot name a file.
+            ValueError: If there is no row, one names another sample than `sample_id`, a number is too large to be
+                stored, or the study's name cannot name a file.
             TypeError: If a value is neither text, number, truth value, None nor a list of numbers.
+            OSError: If the disk takes no more.
         """
+        if not rows:
+            raise ValueError("there is no record of it")
         for row in rows:
             if row.get("sample_id", sample_id) != sample_id:
                 raise ValueError(f"a row of sample {sample_id!r} calls itself {row['sample_id']!r}")
-        self._write({"study": _checked(study), "sample_id": sample_id, "rows": [dict(row) for row in rows]})
+            for name, value in row.items():
+                check_value(name, value)
+        content = {"rows": [dict(row) for row in rows]}
+        self._write({"study": _checked(study), "sample_id": sample_id} | _stored(origin) | content)
 
-    def append_failure(self, study: str, sample_id: str, error: str) -> None:
+    def append_failure(self, study: str, sample_id: str, error: str, origin: Origin | None = None) -> None:
         """Store that a study failed on a sample; the unit is tried again by the next run.
 
         Args:
             study: Name of the study, or "study/part".
             sample_id: The stable name of the sample.
             error: What went wrong, in words.
+            origin: What failed.
         """
-        self._write({"study": _checked(study), "sample_id": sample_id, "error": error})
+        self._write({"study": _checked(study), "sample_id": sample_id} | _stored(origin) | {"error": error})
+
+    def lines(self) -> dict[Path, int]:
+        """How many whole lines each process has stored."""
+        return {path: path.read_bytes().count(b"\n") for path in sorted(self.folder.glob("rank*.jsonl"))}
+
+    def units(self, after: Mapping[Path, int] | None = None) -> Iterator[Unit]:
+        """Yield all that is stored, in the order of its computation, whether or not it counts.
+
+        A line that a crash has cut is not among it. One that is damaged, or that is no unit, is set aside with a
+        warning that names it; its unit is computed again.
+
+        Args:
+            after: How many lines of each file are left out, as :meth:`lines` counts them; none by default.
+        """
+        for path in sorted(self.folder.glob("rank*.jsonl")):
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if not line.endswith(b"\n"):
+                        break  # cut by a crash: its unit was never reported as stored
+                    if number <= (after or {}).get(path, 0):
+                        continue
+                    unit = _unit(line)
+                    if unit is None:
+                        warnings.warn(
+                            f"{path}, line {number} is damaged and left out; its unit will be computed again",
+                            stacklevel=2,
+                        )
+                    else:
+                        yield unit
+
+    def current(self) -> Iterator[Unit]:
+        """Yield what counts: the present samples as they are now, by the present settings, code and weights."""
+        return filter(self.counting(), self.units())
+
+    def counting(self) -> Callable[[Unit], bool]:
+        """What tells whether a unit is of what the run is of: a present sample as it is now, by the present part."""
+        parts, samples = read_parts(self.run) or {}, read_samples(self.run)
+        return lambda unit: samples is None or _counts(unit, parts, samples)
 
     def done(self) -> dict[str, set[str]]:
         """What needs no computation any more.
 
         Returns:
-            The finished sample ids of each study or "study/part", over the files of all processes. Failed ones and a
-            line that a crash has cut are not among them.
+            The finished sample ids of each study or "study/part", over the files of all processes, without failed ones.
         """
         finished: dict[str, set[str]] = {}
-        for study, sample_id, _ in self.finished():
-            finished.setdefault(study, set()).add(sample_id)
+        for unit in self.current():
+            if unit.error is None:
+                finished.setdefault(unit.study, set()).add(unit.sample_id)
         return finished
-
-    def finished(self) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-        """Yield study or "study/part", sample id and rows of all that is finished, in the order of its computation."""
-        for unit in self._units():
-            if "rows" in unit:
-                yield unit["study"], unit["sample_id"], unit["rows"]
 
     def finalise(self) -> dict[str, pd.DataFrame]:
         """Merge the files of all processes into one Parquet file a study, replaced atomically.
 
         What was computed twice is kept once, a failure that was repaired later is dropped. The parts of a study form
         one frame. Rows are sorted by sample id, then by part, and keep their order within it, so the result does not
-        depend on the number of processes.
+        depend on the number of processes. A unit of which a column holds another kind of value than in most others
+        becomes a failure.
 
         Returns:
-            The same as `read` afterwards: one frame a study, and the frame `failures`.
+            The same as `read` afterwards: one frame a study, the frame `failures`, and the frame `samples` of all
+            samples that the run is of, where the folder says which.
         """
-        rows: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
+        kept: dict[str, dict[tuple[str, str], Unit]] = {}
         errors: dict[tuple[str, str, str], str] = {}
-        for unit in self._units():
-            study, _, part = unit["study"].partition("/")
-            if "rows" in unit:
-                rows.setdefault(study, {}).setdefault((unit["sample_id"], part), unit["rows"])
+        for unit in self.current():
+            study, _, part = unit.study.partition("/")
+            if unit.error is None:
+                kept.setdefault(study, {}).setdefault((unit.sample_id, part), unit)
             else:
-                errors[study, unit["sample_id"], part] = unit["error"]
-        for study, units in rows.items():
-            ordered = [{"sample_id": unit[0]} | row for unit in sorted(units) for row in units[unit]]
-            _write_parquet(_columnar(study, ordered), self.folder / f"{study}.parquet")
-        repaired = {(study, sample) for study, units in rows.items() for sample, _ in units}
+                errors[study, unit.sample_id, part] = unit.error
+        for study, units in kept.items():
+            for place, error in misfits({place: unit.rows for place, unit in units.items()}).items():
+                del units[place]
+                errors[study, *place] = error
+        repaired = {(study, sample) for study, units in kept.items() for sample, _ in units}
         failures = [
             {"study": f"{study}/{part}" if part else study, "sample_id": sample_id, "error": error}
             for (study, sample_id, part), error in sorted(errors.items())
             # A sample that could not be read failed for all parts together.
-            if (sample_id, part) not in rows.get(study, {}) and (part or (study, sample_id) not in repaired)
+            if (sample_id, part) not in kept.get(study, {}) and (part or (study, sample_id) not in repaired)
         ]
-        _write_parquet(pa.Table.from_pylist(failures, _FAILURE_SCHEMA), self.folder / f"{FAILURES}.parquet")
-        return read(self.folder.parent)
+        tables = {
+            study: columnar([row for place in sorted(units) for row in _rows(units[place])])
+            for study, units in kept.items()
+            if units
+        }
+        tables[FAILURES] = columnar(failures, _FAILURE_SCHEMA)
+        if (samples := read_samples(self.run)) is not None:
+            tables[SAMPLES] = columnar([{"sample_id": name} for name in samples], _SAMPLE_SCHEMA)
+        for name, table in tables.items():
+            with draft_of(self.folder / f"{name}.parquet") as draft:
+                pq.write_table(table, draft)
+        for path in self.folder.glob("*.parquet"):
+            if path.stem not in tables:
+                path.unlink()
+        return read(self.run)
 
     def close(self) -> None:
         """Close the file; a later `append` opens it again."""
@@ -139,7 +225,7 @@ class RecordStore:
         self.close()
 
     def _write(self, unit: dict[str, Any]) -> None:
-        line = (json.dumps(unit, ensure_ascii=False) + "\n").encode()
+        line = (json.dumps(unit) + "\n").encode()
         if self._descriptor is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             _cut_partial_line(self.path)
@@ -148,20 +234,6 @@ class RecordStore:
         while remaining:  # a nearly full disk may take a line in parts
             remaining = remaining[os.write(self._descriptor, remaining) :]
         os.fsync(self._descriptor)
-
-    def _units(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self.folder.glob("rank*.jsonl")):
-            with path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if not line.endswith(b"\n"):
-                        break  # cut by a crash: its unit was never reported as stored
-                    try:
-                        yield json.loads(line)
-                    except ValueError:
-                        warnings.warn(
-                            f"{path}, line {number} is damaged and left out; its unit will be computed again",
-                            stacklevel=2,
-                        )
 
 
 def read(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -176,7 +248,7 @@ def read(folder: str | Path) -> dict[str, pd.DataFrame]:
     Raises:
         FileNotFoundError: If the folder holds no finalised records.
     """
-    paths = sorted((Path(folder) / "records").glob("*.parquet"))
+    paths = sorted((Path(folder) / "records").glob("[!.]*.parquet"))  # drafts are hidden
     if not paths:
         raise FileNotFoundError(
             f"no finalised records in {Path(folder) / 'records'}: expected <study>.parquet files. Give the folder of a "
@@ -212,23 +284,41 @@ def _cut_partial_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _columnar(study: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows to columns: the union of all rows' columns in order of appearance, lists as float32."""
-    names = dict.fromkeys(name for row in rows for name in row) or {"sample_id": None}
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        is_list = any(isinstance(value, list) for value in values)
-        try:
-            columns[name] = pa.array(values, pa.list_(pa.float32()) if is_list else None)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ValueError(f"column {name!r} of study {study!r} mixes kinds of values: {error}") from error
-    return pa.table(columns)
+def _counts(unit: Unit, parts: Mapping[str, str], samples: Mapping[str, Expected]) -> bool:
+    expected = samples.get(unit.sample_id)
+    if expected is None:
+        return False
+    if unit.error is not None and not unit.origin.fingerprint:  # it could not be read: for no part, or for all
+        return True
+    of_part = unit.study in parts and parts[unit.study] == unit.origin.part
+    return of_part and expected.fingerprint in (None, unit.origin.fingerprint)
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    """Write beside the target, then rename: a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".draft{os.getpid()}")
-    pq.write_table(table, draft)
-    os.replace(draft, path)
+def _stored(origin: Origin | None) -> dict[str, Any]:
+    content = {} if origin is None else origin.stored()
+    return {"origin": content} if content else {}
+
+
+def _unit(line: bytes) -> Unit | None:
+    """The unit of a line; None if it is damaged."""
+    try:
+        content = json.loads(line)
+        study, sample_id = content["study"], content["sample_id"]
+        rows, error = content.get("rows", []), content.get("error")
+        whole = isinstance(sample_id, str) and _UNIT_NAME.fullmatch(study) is not None
+        if error is None:
+            whole = whole and isinstance(rows, list) and len(rows) > 0 and all(isinstance(row, dict) for row in rows)
+            for row in rows if whole else ():
+                for name, value in row.items():
+                    check_value(name, value)
+        else:
+            whole, rows = whole and isinstance(error, str), []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return Unit(study, sample_id, rows, error, Origin.of_stored(content.get("origin"))) if whole else None
+
+
+def _rows(unit: Unit) -> list[dict[str, Any]]:
+    """The rows of a unit, with what is known of its origin."""
+    about = {name: getattr(unit.origin, name) for name in _SHOWN} if unit.origin != Origin() else {}
+    return [{"sample_id": unit.sample_id} | row | about for row in unit.rows]
