@@ -20,6 +20,7 @@ from dmlik_pl.results.adaptation_tables import adaptation_tables
 from dmlik_pl.results.frames import data_likelihoods
 from dmlik_pl.results.paired import matched_pairs, permutation_p_value
 from dmlik_pl.results.report import write_report
+from dmlik_pl.results.sharing import file_name
 from dmlik_pl.results.significance import corpus_rate
 from dmlik_pl.results.store import RecordStore
 
@@ -272,7 +273,7 @@ def test_the_sheet_shows_spectrograms_on_their_way(frame: pd.DataFrame, tmp_path
     panels = 7  # the blur, two latents, three that came out, and the recording
     for i in range(5):
         strip = np.repeat(np.arange(panels, dtype=np.uint8) * 30, 11)
-        Image.fromarray(np.tile(strip[None, :, None], (80, 1, 3))).save(tmp_path / f"talk-{i:02d}.png")
+        Image.fromarray(np.tile(strip[None, :, None], (80, 1, 3))).save(tmp_path / f"{file_name(f'talk-{i:02d}')}.png")
     figure = adaptation_sheet(tmp_path, frame)
     assert figure is not None and len(figure.axes) == 3 * panels
     titles = [axes.get_title() for axes in figure.axes[:panels]]

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from dmlik_pl.results.exhibits import exhibits
+from dmlik_pl.results.sharing import picture_path, sound_path
 
 LABELS = ("guidance=1,size=data", "guidance=1,size=data,reconstructed", "guidance=7.5,size=data,reconstructed")
 
@@ -40,7 +41,7 @@ def frame() -> pd.DataFrame:
 
 def test_each_part_has_its_own_records(frame: pd.DataFrame, tmp_path: Path) -> None:
     for label in LABELS:
-        write(tmp_path / "pictures" / "sweep" / label / "x_2.png")
+        write(picture_path(tmp_path, f"sweep/{label}", "x/2"))
     found = list(exhibits(tmp_path, "sweep", frame))
     assert [(shown.sample_id, shown.part) for shown in found] == [("x/2", label) for label in LABELS]
     assert [shown.bits_per_dim()["data"] for shown in found] == [(210.0, 0.1), (211.0, 0.1), (271.0, 0.1)]
@@ -50,7 +51,7 @@ def test_each_part_has_its_own_records(frame: pd.DataFrame, tmp_path: Path) -> N
 
 def test_sounds_keep_their_names(frame: pd.DataFrame, tmp_path: Path) -> None:
     whole = frame[(frame["guidance"] == 1) & ~frame["reconstructed"]].assign(reconstructed=False)
-    paths = [write(tmp_path / "sound" / "speech" / f"x_1-{name}.wav") for name in ("source", "RK45-Euler")]
+    paths = [write(sound_path(tmp_path, "speech", "x/1", name)) for name in ("source", "RK45-Euler")]
     (shown,) = exhibits(tmp_path, "speech", whole)
     assert shown.picture is None and shown.sounds == {"source": paths[0], "RK45-Euler": paths[1]}
 
@@ -72,6 +73,6 @@ def test_prompts_that_compete_show_the_likelihood_of_the_true_one(tmp_path: Path
             }
         ]
     )
-    write(tmp_path / "pictures" / "prompts" / "one.png")
+    write(picture_path(tmp_path, "prompts", "one"))
     (shown,) = exhibits(tmp_path, "prompts", rows)
     assert shown.bits_per_dim()["data"][0] == pytest.approx(1.0)

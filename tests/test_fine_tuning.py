@@ -1,6 +1,7 @@
 """Fine-tuning: what is trained, what a checkpoint and an export hold, and that it goes on where it stopped."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -172,6 +173,14 @@ def test_a_few_steps_lower_the_loss(sdxl, batch, lora, share):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < share * losses[0]
+
+
+def test_a_remembered_latent_is_of_the_image_as_it_is_now(sdxl, batch):
+    model = tuned(sdxl)
+    model.training_latents(batch)
+    other = replace(batch, image=batch.image.flip(0))
+    torch.testing.assert_close(model.training_latents(other), model.latents(other))
+    assert not torch.equal(model.training_latents(other), model.training_latents(batch))
 
 
 def test_conditions_drop_to_the_models_null_branch(sdxl, batch, monkeypatch):

@@ -19,6 +19,7 @@ from dmlik_pl.results.caveats import find_caveats
 from dmlik_pl.results.embedding import embedded_image
 from dmlik_pl.results.gallery import Limits, make_gallery
 from dmlik_pl.results.report import write_report
+from dmlik_pl.results.sharing import picture_path, sound_path
 from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
@@ -80,13 +81,13 @@ def fill(folder: Path, samples: int = 12) -> dict[str, pd.DataFrame]:
         for place, (name, rows) in enumerate(sweep_units(samples).items()):
             rows = [row | {"prompt": HOSTILE} for row in rows] if place == 0 else rows
             store.append("time_sweep", name, rows)
-            _picture(folder / "pictures" / "time_sweep" / f"{name}.png", place)
+            _picture(picture_path(folder, "time_sweep", name), place)
         for name, rows in accuracy_units(samples).items():
             store.append("prompt_accuracy", name, rows)
         for number in range(7):
             store.append_failure("prompt_accuracy", f"bad-{number}", HOSTILE if number else "NaN & <b>nothing</b>")
     (folder / "sound" / "time_sweep").mkdir(parents=True)
-    (folder / "sound" / "time_sweep" / "test-00003-source.wav").write_bytes(b"RIFF" + bytes(40))
+    sound_path(folder, "time_sweep", "test-00003", "source").write_bytes(b"RIFF" + bytes(40))
     (folder / "config.yaml").write_text(f"model:\n  seed: 7\n  solver:\n    note: {json.dumps(HOSTILE)}\n")
     (folder / "versions.json").write_text('{"torch": "9.8.7"}')
     return store.finalise()
@@ -223,7 +224,7 @@ class TestGallery:
             for weight in (1.0, 3.0):
                 own = [row | {"guidance": weight, "bpd": row["bpd"] + weight} for row in rows]
                 store.append(f"time_sweep/guidance={weight:g}", "a", own)
-                _picture(tmp_path / "pictures" / "time_sweep" / f"guidance={weight:g}" / "a.png", 0)
+                _picture(picture_path(tmp_path, f"time_sweep/guidance={weight:g}", "a"), 0)
         frame = store.finalise()["time_sweep"]
         gallery = make_gallery(tmp_path, "time_sweep", frame, Limits())
         assert [(one.part, one.bpd) for one in gallery.shown] == [

@@ -15,6 +15,7 @@ from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import describe
 from dmlik_pl.results.report import write_report
 from dmlik_pl.results.scalars import scalars
+from dmlik_pl.results.sharing import file_name
 from dmlik_pl.results.significance import bootstrap_mean_interval, corpus_rate
 from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import RecordStore
@@ -301,7 +302,7 @@ def test_the_report_shows_mels_of_encoder_decoder_and_recording(tmp_path: Path) 
     for name in ("test-00000", "test-00003"):
         # Each panel has a brightness of its own: encoder 0, then x_t at each time, then the recording.
         panels = [np.full((80, 30, 3), 40 * k, np.uint8) for k in range(PANELS)]
-        Image.fromarray(np.concatenate(panels, 1)).save(pictures / f"{name}.png")
+        Image.fromarray(np.concatenate(panels, 1)).save(pictures / f"{file_name(name)}.png")
     write_report(tmp_path)
     assert (tmp_path / "figures" / "speech_sweep_pictures.png").is_file()
     for name in ("speech_sweep", "text_gain", "bits_per_dim"):

@@ -20,6 +20,7 @@ from dmlik_pl.results.compare import compare, published
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import data_likelihoods
 from dmlik_pl.results.report import write_report
+from dmlik_pl.results.sharing import file_name
 from dmlik_pl.results.significance import holm
 from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.sweep_pictures import sweep_sheets
@@ -345,7 +346,7 @@ def paint(folder: Path, frame: pd.DataFrame) -> None:
         for name in dict.fromkeys(rows["sample_id"]):
             levels = np.repeat(10 + 20 * np.arange(1 + len(TIMES), dtype=np.uint8), 16)[None].repeat(16, 0)
             picture = np.concatenate([levels, levels + 100]) if cell.reconstructed else levels
-            Image.fromarray(picture).save(folder / label / f"{name}.png")
+            Image.fromarray(picture).save(folder / label / f"{file_name(name)}.png")
 
 
 class TestPictures:
@@ -400,7 +401,7 @@ class TestPictures:
 
     def test_pictures_of_a_run_before_parts(self, tmp_path: Path) -> None:
         old = frame_of(sweep_units(2))
-        Image.new("L", (96, 16)).save(tmp_path / "test-00001.png")
+        Image.new("L", (96, 16)).save(tmp_path / f"{file_name('test-00001')}.png")
         assert sorted(sweep_sheets(tmp_path, old)) == ["pictures", "process"]
 
     def test_the_report_shows_them(self, few: pd.DataFrame, tmp_path: Path) -> None:

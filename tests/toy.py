@@ -1,5 +1,6 @@
 """A conditional image model of which every likelihood is known, for tests of studies and of the evaluation."""
 
+import builtins
 import json
 import time
 from collections.abc import Sequence
@@ -8,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
+from dmlik_pl.data.base import Batch, EvaluationData, EvaluationSet, Failure, Sample
 from dmlik_pl.flow import Condition, GaussianPrior, LinearVP
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.closed_form import GaussianMixture
+from dmlik_pl.studies import Estimator, Outcome, Study
 
 SHIFTS = {"dark small": -0.8, "dark large": -0.3, "light small": 0.3, "light large": 0.8}
 
@@ -93,6 +95,41 @@ class ToyData(EvaluationData):
         return ToySet(ToyModel(), self.count, self.corrupt)
 
 
+class FaultyModel(ToyModel):
+    """Raises an error of any kind for some samples, by name."""
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__()
+        self.faults = faults
+
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
+        for name in sample_ids:
+            if name in self.faults:
+                raise getattr(builtins, self.faults[name])(f"the fault of {name}")
+        return super().to_latent(images, sample_ids)
+
+
+class OddStudy(Study):
+    """Records that cannot be stored, or drawn, of some samples."""
+
+    kind = "odd"
+
+    def __init__(self, odd: list[str]) -> None:
+        super().__init__()
+        self.odd = odd
+
+    def measure(self, model: ToyModel, batch: Batch, estimator: Estimator) -> list[Outcome]:
+        values = {"number": 10**36, "nothing": object(), "tensor": torch.ones(1), "text": "seven"}
+        return [
+            Outcome(
+                name,
+                rows=[] if name == "empty" else [{"x": values.get(name, 7) if name in self.odd else 7}],
+                picture=torch.zeros(7, 1, 2, 2) if name == "picture" else torch.zeros(1, 2, 2),
+            )
+            for name in batch.sample_id
+        ]
+
+
 class SlowToyModel(ToyModel):
     """Takes its time over each batch and writes down what it was asked for."""
 
@@ -122,7 +159,7 @@ class ListedSet(ToySet):
 
     def __getitem__(self, index: int) -> Sample | Failure:
         row = self.rows[index]
-        image = torch.tensor(row["image"], dtype=torch.float32).reshape(1, 2, 2)
+        image = torch.tensor(row["image"], dtype=torch.float32).reshape(1, 2, -1)
         return Sample(row["name"], image, self.groups[index], {"tone": row["tone"], "size": row["size"]})
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dmlik_pl.data.base import Batch
+from dmlik_pl.data.fingerprint import fingerprint
 from dmlik_pl.data.shapes import PROMPTS
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
@@ -129,7 +130,7 @@ class SDXLTraining(Training):
             SDXL_SCHEDULER["beta_start"], SDXL_SCHEDULER["beta_end"], SDXL_SCHEDULER["num_train_timesteps"]
         )
         limit_time_frequency(self.unet, max_time_frequency)
-        self._latents: dict[str, Tensor] = {}
+        self._latents: dict[str, Tensor] = {}  # by the fingerprints of name and image
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean squared error of the predicted noise, at times spread evenly over the batch."""
@@ -212,11 +213,12 @@ class SDXLTraining(Training):
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Tensor:
-        """Return scaled latents, the posterior's modes; each sample is encoded once and remembered."""
-        if any(name not in self._latents for name in batch.sample_id):
+        """Return scaled latents, the posterior's modes; each image is encoded once and remembered."""
+        keys = [fingerprint(sample) for sample in zip(batch.sample_id, batch.image, strict=True)]
+        if any(key not in self._latents for key in keys):
             modes = self.vae.encode(batch.image).latent_dist.mode() * self.vae.config.scaling_factor
-            self._latents.update(zip(batch.sample_id, modes.unbind(), strict=True))
-        return torch.stack([self._latents[name] for name in batch.sample_id])
+            self._latents.update(zip(keys, modes.unbind(), strict=True))
+        return torch.stack([self._latents[key] for key in keys])
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline."""

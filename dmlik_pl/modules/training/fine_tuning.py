@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from dmlik_pl.data.base import Batch
+from dmlik_pl.data.fingerprint import fingerprint
 from dmlik_pl.flow import Condition
 from dmlik_pl.flow.schedule import fit
 from dmlik_pl.models.latent_diffusion import LatentDiffusion
@@ -97,7 +98,7 @@ class FineTuning(Training):
         if gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         keep_trained_weights_only(self)
-        self._latents: dict[str, Tensor] = {}
+        self._latents: dict[str, Tensor] = {}  # by the fingerprints of name and image
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         """Return the weighted error of the network, at times spread evenly; conditions drop out at times."""
@@ -148,11 +149,12 @@ class FineTuning(Training):
         """Return scaled latents of training images; each is encoded once and remembered."""
         if not self.keep_latents:
             return self.latents(batch)
-        new = [b for b, name in enumerate(batch.sample_id) if name not in self._latents]
+        keys = [fingerprint(sample) for sample in zip(batch.sample_id, batch.image, strict=True)]
+        new = [b for b, key in enumerate(keys) if key not in self._latents]
         if new:
-            some = batch.select(new)
-            self._latents.update(zip(some.sample_id, self.latents(some).cpu().unbind(), strict=True))
-        return torch.stack([self._latents[name] for name in batch.sample_id]).to(self.device)
+            latents = self.latents(batch.select(new)).cpu()
+            self._latents.update(zip([keys[b] for b in new], latents.unbind(), strict=True))
+        return torch.stack([self._latents[key] for key in keys]).to(self.device)
 
     def latents(self, batch: Batch) -> Tensor:
         """Return scaled latents in float32, whatever precision the network is trained in, [B, C, H, W]."""
