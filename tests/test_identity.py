@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 import evaluate
+from callbacks import RecordWriter
+from dmlik_pl.modules.evaluation_cli import EvaluationCLI
 from dmlik_pl.results.report import main as render
 from dmlik_pl.results.store import SAMPLES, read
 
@@ -191,3 +193,52 @@ def test_a_record_of_no_known_origin_is_made_anew(again: Path) -> None:
         line.pop("origin")
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert sorted(bits(run(again))) == ["a", "b", "c"] and len(units(again)) == 12
+
+
+class Processes:
+    """What a process that is not the first hears from the first, and what the others agree on."""
+
+    def __init__(self, folder: str, parts: dict[str, str], same: bool) -> None:
+        self.told, self.same = (folder, parts), same
+        self.strategy, self.global_rank = self, 1
+
+    def broadcast(self, own: object) -> object:
+        return self.told
+
+    def reduce_boolean_decision(self, own: bool, all: bool) -> bool:
+        return own and self.same
+
+
+class TestProcesses:
+    def test_the_first_tells_the_others_the_folder(self, tmp_path: Path) -> None:
+        writer = RecordWriter(tmp_path / "mine", {"sweep": "1"})
+        writer._agree(Processes(str(tmp_path / "theirs"), {"sweep": "1"}, True))  # type: ignore[arg-type]
+        assert writer.folder == tmp_path / "theirs"
+
+    @pytest.mark.parametrize(("theirs", "same", "who"), [("2", True, "process 1 has"), ("1", False, "another process")])
+    def test_different_weights_are_refused_by_all(self, tmp_path: Path, theirs: str, same: bool, who: str) -> None:
+        writer = RecordWriter(tmp_path, {"sweep": "1"})
+        with pytest.raises(ValueError, match=f"{who}.* other weights, code or settings than the first"):
+            writer._agree(Processes(str(tmp_path), {"sweep": theirs}, same))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "\0\0"])
+def test_a_damaged_neighbour_is_skipped_by_name(again: Path, content: str) -> None:
+    neighbour = again / "runs" / "damaged"
+    (neighbour / "records").mkdir(parents=True)
+    (neighbour / "records" / "rank0.jsonl").write_text("no record\n")
+    (neighbour / "parts.json").write_text(content)
+    (neighbour / "config.yaml").touch()
+    os.utime(neighbour / "config.yaml", (1, 1))
+    with pytest.warns(UserWarning, match=r"damaged.parts.json is damaged"):
+        assert len(bits(run(again, "--name", "other"))) == 3
+
+
+def test_what_is_left_of_a_shortened_run_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "list.json", ROWS)
+    data = ["--data", "toy.ListedData", "--data.path", str(tmp_path / "list.json"), "--data.batch_size", "1"]
+    cli = EvaluationCLI(["--config", TOY, "--runs", str(tmp_path / "runs"), *data, "--trainer.limit_test_batches=2"])
+    writer = RecordWriter(cli.folder, cli.parts)
+    cli.trainer.callbacks.append(writer)
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    assert (writer.expected, writer.missing, writer.failed) == (3, 1, 0)

@@ -85,7 +85,8 @@ def write_parts(folder: Path, parts: Mapping[str, str]) -> None:
 def read_parts(folder: Path) -> dict[str, str] | None:
     """Read what :func:`write_parts` wrote; None, with a warning if a file is there, where it cannot be understood."""
     content = _read(folder / PARTS)
-    if content is None or not all(isinstance(digest, str) for digest in content.values()):
+    if content is not None and not all(isinstance(digest, str) for digest in content.values()):
+        _warn(folder / PARTS, "it holds other values than digests")
         return None
     return content
 
@@ -104,7 +105,7 @@ def read_samples(folder: Path) -> dict[str, Expected] | None:
     try:
         return {name: Expected() if each is None else Expected(**each) for name, each in content.items()}
     except TypeError as error:
-        warnings.warn(f"{folder / SAMPLES} is damaged and left out: {error}", stacklevel=2)
+        _warn(folder / SAMPLES, str(error))
         return None
 
 
@@ -117,6 +118,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        warnings.warn(f"{path} is damaged and left out: {error}", stacklevel=3)
+        _warn(path, str(error))
         return None
     return content
+
+
+def _warn(path: Path, reason: str) -> None:
+    warnings.warn(f"{path} is damaged and left out: {reason}", stacklevel=3)
