@@ -47,7 +47,8 @@ def fuse_lora(unet: Any, files: Any, source: str) -> None:
             f"{file} has {word!r} in its name: a change that makes the model sample in few steps leaves no score of a "
             "diffusion, and so no p(x|y)"
         )
-    refuse_damaged(file)
+    if file.suffix == ".safetensors":
+        refuse_damaged(file)
     require_peft()
     try:
         weights, alphas, metadata = files.lora_state_dict(
