@@ -6,6 +6,7 @@ import pytest
 import torch
 from grad_tts_goldens import GOLDENS, load, network, state_file
 from safetensors.torch import load_file, save_file
+from trainers import TRAINERS
 
 from dmlik_pl.models import GradTTS, GriffinLim, TextToSpeech
 from dmlik_pl.models.grad_tts import write_network
@@ -96,12 +97,30 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no Grad-TTS"):
         TextToSpeech(str(GOLDENS / "hifigan.state.safetensors"))
     torch.save({"a": torch.nn.Linear}, tmp_path / "code.pt")
-    with pytest.raises(ValueError, match="no file of weights alone"):
+    with pytest.raises(
+        ValueError, match=r"holds more than weights: it asks for code of torch\.nn\.modules\.linear\.Linear"
+    ):
         TextToSpeech(str(tmp_path / "code.pt"))
+    for name in ("cut.pt", "cut.safetensors"):
+        (tmp_path / name).write_bytes(state_file("single").read_bytes()[:5000])
+        with pytest.raises(ValueError, match=f"{name}:? .*is damaged"):
+            TextToSpeech(str(tmp_path / name))
     write_network(tmp_path / "other", network("single"))
     (tmp_path / "other" / "config.json").write_text('{"kind": "something"}')
     with pytest.raises(ValueError, match="describes no Grad-TTS"):
         TextToSpeech(str(tmp_path / "other"))
+    (tmp_path / "other" / "config.json").write_text('{"kind": "grad-tts", "network": {"width": 3}}')
+    with pytest.raises(ValueError, match=r"describes no Grad-TTS: .*unexpected keyword argument 'width'"):
+        TextToSpeech(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("form", TRAINERS)
+def test_checkpoints_of_trainers_are_read_as_they_are(form, tmp_path):
+    weights = load_file(state_file("multi"))
+    model = TextToSpeech(str(TRAINERS[form](weights, tmp_path)))
+    assert model.grad_tts.n_spks == 4
+    for name, tensor in model.grad_tts.state_dict().items():
+        assert tensor.equal(weights[name]), name
 
 
 def test_searched_alignment_is_that_of_training(speech):

@@ -122,6 +122,11 @@ def test_ends_of_the_schedule_can_be_chosen():
     ("config", "message"),
     [
         ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler is not a scheduler of a DDPM-type"),
+        ({"_class_name": None}, "None is not a scheduler of a DDPM-type"),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "epsilon"}, "EDMEulerScheduler is not a scheduler"),
+        ({"_class_name": "DDPMWuerstchenScheduler", "beta_schedule": "linear"}, "DDPMWuerstchenScheduler is not"),
+        ({"_class_name": "FlowMatchLCMScheduler"}, "FlowMatchLCMScheduler is not a scheduler"),
+        ({"beta_schedule": None}, "DDPMScheduler states no betas"),
         ({"beta_schedule": "laplace"}, "beta_schedule 'laplace' is not known"),
         ({"beta_schedule": "linear", "prediction_type": "flow"}, "prediction_type 'flow'"),
         ({"beta_schedule": "linear", "timestep_type": "continuous"}, "timestep_type 'continuous'"),
@@ -129,4 +134,4 @@ def test_ends_of_the_schedule_can_be_chosen():
 )
 def test_other_processes_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        read_schedule(config)
+        read_schedule({"_class_name": "DDPMScheduler"} | config)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from grad_tts_goldens import GOLDENS, INDEX, load
 from safetensors.torch import load_file, save_file
+from trainers import TRAINERS
 
 from dmlik_pl.models import GriffinLim, HiFiGAN
 from dmlik_pl.models.hifigan import HiFiGANGenerator
@@ -68,7 +69,7 @@ def test_hifigan_has_the_published_tensors():
 def test_hifigan_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"Speech-Backbones.*Google Drive"):
         HiFiGAN(str(tmp_path))
-    with pytest.raises(ValueError, match=r"no conv_pre\.weight"):
+    with pytest.raises(ValueError, match=r"holds no HiFi-GAN generator: none of its tensors is called conv_pre\.bias"):
         HiFiGAN(str(GOLDENS / "mas.safetensors"))
     weights = folded(load_file(WEIGHTS))
     weights["conv_post.bias"] = torch.zeros(2)
@@ -78,6 +79,51 @@ def test_hifigan_refuses_what_does_not_fit(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(INDEX["hifigan"] | {"upsample_rates": [8, 8, 4, 2]}))
     with pytest.raises(ValueError, match="512 samples a frame"):
         HiFiGAN(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(INDEX["hifigan"] | {"fmax": 11025, "sampling_rate": 44100}))
+    with pytest.raises(
+        ValueError, match="for other spectrograms: sampling_rate 44100, fmax 11025, and Grad-TTS's have"
+    ):
+        HiFiGAN(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"upsample_rates": [8, ')
+    with pytest.raises(ValueError, match=r"config\.json is no JSON, or cut short"):
+        HiFiGAN(str(tmp_path))
+
+
+@pytest.mark.parametrize("form", TRAINERS)
+@pytest.mark.parametrize("norm", ["old", "new", "none"])
+def test_hifigan_is_read_as_trainers_write_it(norm, form, tmp_path):
+    """Under every prefix, with either weight norm and without."""
+    golden, weights = load("hifigan"), load_file(WEIGHTS)
+    if norm == "new":
+        new = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+        for name in list(weights):
+            stem, _, kind = name.rpartition(".")
+            if kind in new:
+                weights[f"{stem}.{new[kind]}"] = weights.pop(name)
+        assert "ups.0.parametrizations.weight.original1" in weights
+    weights = folded(weights) if norm == "none" else weights
+    wave = HiFiGAN(str(TRAINERS[form](weights, tmp_path)))(golden["in.mel"])
+    torch.testing.assert_close(wave, golden["out.wav"][:, 0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_weight_norm_of_torch_is_multiplied_out(dim):
+    """Whatever the dimension that has magnitudes of its own."""
+    generator = HiFiGANGenerator(INDEX["hifigan"])
+    expected = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    normed = HiFiGANGenerator(INDEX["hifigan"])
+    normed.load_state_dict(expected)
+    torch.nn.utils.parametrizations.weight_norm(normed.ups[0], dim=dim)
+    generator.load_state_dict(normed.state_dict())
+    for name, tensor in generator.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_several_generators_in_one_file_are_told(tmp_path):
+    weights = load_file(WEIGHTS)
+    torch.save({"generator": weights, "generator_ema": weights}, tmp_path / "both.pt")
+    with pytest.raises(ValueError, match=r"under each of 'generator\.', 'generator_ema\.': keep one"):
+        HiFiGAN(str(tmp_path / "both.pt"))
 
 
 def test_griffin_lim_gives_back_the_spectrogram(speech):

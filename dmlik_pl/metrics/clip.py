@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from dmlik_pl.shipped import locate
+from dmlik_pl.pretrained import load_with_processor
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPProcessor
@@ -47,19 +47,19 @@ class CLIPEncoder(nn.Module):
 
         Raises:
             FileNotFoundError: If there is no such folder and no such model at hand.
+            ValueError: If it is another model, or a damaged one.
         """
         from transformers import CLIPModel, CLIPProcessor  # seconds of import that tables made from records do not need
 
-        where: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision}
-        try:
-            model = CLIPModel.from_pretrained(locate(name_or_path), **where)
-            processor = CLIPProcessor.from_pretrained(locate(name_or_path), **where)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"no CLIP model at {str(name_or_path)!r}: it is neither a folder with config.json, model.safetensors, "
-                "tokenizer and preprocessor files, nor a model that could be taken from the Hugging Face hub or its "
-                f"cache. Get one with `hf download openai/clip-vit-base-patch16 --local-dir FOLDER`. ({error})"
-            ) from error
+        model, processor = load_with_processor(
+            CLIPModel,
+            CLIPProcessor,
+            name_or_path,
+            what="CLIP model",
+            example="openai/clip-vit-base-patch16",
+            local_files_only=local_files_only,
+            revision=revision,
+        )
         return cls(model, processor)
 
     @property

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dmlik_pl.metrics.beam_search import NGram, beam_search
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
-from dmlik_pl.metrics.speech_model import from_folder_or_hub
 from dmlik_pl.metrics.word_loop import WordLoop
+from dmlik_pl.pretrained import load_with_processor
 
 __all__ = ["Hypothesis", "Recogniser", "Wav2Vec2", "Whisper", "WordLoop"]
 
@@ -26,15 +26,21 @@ class Whisper(Recogniser):
 
     Raises:
         FileNotFoundError: If there is no such model at hand.
+        ValueError: If it is another model, or a damaged one.
     """
 
     def __init__(self, path: str | Path, beams: int = 1, local_files_only: bool = True) -> None:
         super().__init__()
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-        where = (path, local_files_only, "Whisper model", "openai/whisper-base.en")
-        self.model = from_folder_or_hub(WhisperForConditionalGeneration.from_pretrained, *where)
-        self.processor = from_folder_or_hub(WhisperProcessor.from_pretrained, *where)
+        self.model, self.processor = load_with_processor(
+            WhisperForConditionalGeneration,
+            WhisperProcessor,
+            path,
+            what="Whisper model",
+            example="openai/whisper-base.en",
+            local_files_only=local_files_only,
+        )
         self.rate = int(self.processor.feature_extractor.sampling_rate)
         self.beams = beams
         self.freeze()
@@ -103,6 +109,7 @@ class Wav2Vec2(Recogniser):
 
     Raises:
         FileNotFoundError: If there is no such model at hand.
+        ValueError: If it is another model, or a damaged one.
     """
 
     def __init__(
@@ -117,9 +124,14 @@ class Wav2Vec2(Recogniser):
         super().__init__()
         from transformers import AutoModelForCTC, Wav2Vec2Processor
 
-        where = (path, local_files_only, "CTC model", "facebook/wav2vec2-base-960h")
-        self.model = from_folder_or_hub(AutoModelForCTC.from_pretrained, *where)
-        self.processor = from_folder_or_hub(Wav2Vec2Processor.from_pretrained, *where)
+        self.model, self.processor = load_with_processor(
+            AutoModelForCTC,
+            Wav2Vec2Processor,
+            path,
+            what="CTC model",
+            example="facebook/wav2vec2-base-960h",
+            local_files_only=local_files_only,
+        )
         self.rate = int(self.processor.feature_extractor.sampling_rate)
         self.beams = beams
         self.language_weight = language_weight

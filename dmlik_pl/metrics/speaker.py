@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmlik_pl.metrics.speech_model import SpeechModel, from_folder_or_hub
+from dmlik_pl.metrics.speech_model import SpeechModel
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
+from dmlik_pl.pretrained import load_with_processor
 from dmlik_pl.speech.extra import load
 
 __all__ = ["Resemblyzer", "SpeakerEncoder", "SpeakerSimilarity", "TitaNet", "XVector", "speaker_similarity"]
@@ -79,15 +80,21 @@ class XVector(SpeakerEncoder):
 
     Raises:
         FileNotFoundError: If there is no such model at hand.
+        ValueError: If it is another model, or a damaged one.
     """
 
     def __init__(self, path: str | Path, local_files_only: bool = True) -> None:
         super().__init__()
-        from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+        from transformers import AutoModelForAudioXVector, Wav2Vec2FeatureExtractor
 
-        where = (path, local_files_only, "x-vector model", "microsoft/wavlm-base-plus-sv")
-        self.model = from_folder_or_hub(AutoModelForAudioXVector.from_pretrained, *where)
-        self.features = from_folder_or_hub(AutoFeatureExtractor.from_pretrained, *where)
+        self.model, self.features = load_with_processor(
+            AutoModelForAudioXVector,
+            Wav2Vec2FeatureExtractor,
+            path,
+            what="x-vector model",
+            example="microsoft/wavlm-base-plus-sv",
+            local_files_only=local_files_only,
+        )
         self.rate = int(self.features.sampling_rate)
         self.freeze()
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from dmlik_pl.shipped import locate
 from dmlik_pl.speech.audio import resample
 
-__all__ = ["SpeechModel", "from_folder_or_hub"]
+__all__ = ["SpeechModel"]
 
 
 class SpeechModel(nn.Module, ABC):
@@ -57,28 +54,3 @@ class SpeechModel(nn.Module, ABC):
             if not bool(torch.isfinite(wave).all()):
                 raise ValueError(f"wave {number} holds values that are not finite")
         return [resample(wave.detach().float().cpu(), rate, self.rate) for wave in waves]
-
-
-def from_folder_or_hub(
-    load: Callable[..., Any], name_or_path: str | Path, local_files_only: bool, kind: str, example: str
-) -> Any:
-    """Call a `from_pretrained` of transformers, with a message that helps when there is no such model.
-
-    Args:
-        load: The `from_pretrained`.
-        name_or_path: A folder, the name of a shipped model, or that of a model on the Hugging Face hub.
-        local_files_only: Never download; a hub model must then be in the local cache.
-        kind: What is wanted, for the message: "Whisper model".
-        example: A hub model of this kind, for the message.
-
-    Raises:
-        FileNotFoundError: If there is no such folder and no such model at hand.
-    """
-    try:
-        return load(locate(name_or_path), local_files_only=local_files_only)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no {kind} at {str(name_or_path)!r}: it is neither a complete folder of transformers, nor a model in the "
-            f"Hugging Face cache. Get one with `hf download {example} --local-dir FOLDER`, or let it be downloaded "
-            f"with local_files_only: false. ({error})"
-        ) from error

@@ -1,16 +1,16 @@
 """Pipelines in diffusers' folder layout: where they are found, and what to say when they are not."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from dmlik_pl.shipped import ASSETS, locate
+from dmlik_pl.models.unfit import refuse_distilled
+from dmlik_pl.pretrained import from_hub, is_hub_id, load_model, load_processor
+from dmlik_pl.pretrained.files import quiet, read_json
+from dmlik_pl.shipped import ASSETS, resolved
 
 __all__ = ["Dtype", "PipelineFolder", "find_pipeline", "write_pipeline"]
 
@@ -33,11 +33,17 @@ class PipelineFolder:
     variant: str | None = None
 
     def config(self, component: str) -> dict[str, Any]:
-        """The configuration of a component that has no weights, e.g. the scheduler."""
-        return _read_json(self.path / component / f"{component}_config.json")
+        """The configuration of a component, with weights or without.
+
+        Raises:
+            FileNotFoundError: If it has none.
+            ValueError: If it is damaged.
+        """
+        own = self.path / component / f"{component}_config.json"
+        return read_json(own if component == "scheduler" else self.path / component / "config.json")
 
     def model(self, kind: Any, component: str, dtype: str) -> Any:
-        """A component with weights, from safetensors only.
+        """A component with weights, from safetensors only, whole and of the class that is asked for.
 
         Args:
             kind: Its class, of diffusers or transformers.
@@ -46,35 +52,32 @@ class PipelineFolder:
 
         Raises:
             FileNotFoundError: If the subfolder has no such weights.
+            ValueError: If it holds another model, or a damaged one.
         """
-        options: dict[str, Any] = {"variant": self.variant, "use_safetensors": True, "local_files_only": True}
-        if kind.__module__.startswith("diffusers"):
-            from diffusers.utils import is_accelerate_available
-
-            options |= {"torch_dtype": getattr(torch, dtype), "low_cpu_mem_usage": is_accelerate_available()}
-        else:
-            options["dtype"] = getattr(torch, dtype)
-        folder = self.path / component
-        try:
-            with _no_progress_bars():
-                return kind.from_pretrained(folder, **options)
-        except OSError as error:
-            wanted = f"*.{self.variant}.safetensors" if self.variant else "*.safetensors"
-            held = sorted(file.name for file in folder.glob("*")) if folder.is_dir() else "no such folder"
-            raise FileNotFoundError(
-                f"cannot read {component} of the model in {self.path}: it needs config.json and {wanted} in {folder}, "
-                f"which holds {held}. Another precision may be there under another `variant`; weights in pickle files "
-                "(.bin, .ckpt) are never read: convert them with `save_pretrained(..., safe_serialization=True)`"
-            ) from error
+        named = [str(self.index[component][1])]
+        options: dict[str, Any] = {"dtype": dtype, "variant": self.variant, "safetensors_only": True, "named": named}
+        with self._reading(component):
+            return load_model(kind, self.path / component, **options)
 
     def tokenizer(self, component: str) -> Any:
-        """A CLIP tokenizer."""
+        """A CLIP tokenizer.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is of another kind, or damaged.
+        """
         from transformers import CLIPTokenizer
 
+        with self._reading(component):
+            return load_processor(CLIPTokenizer, self.path / component, [str(self.index[component][1])])
+
+    @contextmanager
+    def _reading(self, component: str) -> Iterator[None]:
+        """Say of which model the component is that is not there."""
         try:
-            return CLIPTokenizer.from_pretrained(self.path / component, local_files_only=True)
-        except (OSError, TypeError) as error:
-            raise FileNotFoundError(f"no tokenizer in {self.path / component}: {error}") from error
+            yield
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"cannot read {component} of the model in {self.path}: {error}") from error
 
 
 def find_pipeline(
@@ -100,23 +103,27 @@ def find_pipeline(
         FileNotFoundError: If there is none, with how to get it.
         ValueError: If what is found is of another kind.
     """
-    folder = Path(locate(Path(path).expanduser()))
-    if folder.is_file():
+    if is_hub_id(path):
+        folder = _from_hub(path, revision, variant, local_files_only)
+    elif (found := resolved(path)) is None:
+        raise FileNotFoundError(_how_to_get(path, "there is no such folder", example, variant))
+    elif found.is_file():
         raise ValueError(
-            f"{folder} is a single file, and a folder in diffusers' layout is wanted: convert it once with "
+            f"{found} is a single file, and a folder in diffusers' layout is wanted: convert it once with "
             "`Pipeline.from_single_file(...).save_pretrained(folder)` of diffusers"
         )
-    if not folder.is_dir():
-        folder = _from_hub(path, example, revision, variant, local_files_only)
+    else:
+        folder = found
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline: it has no model_index.json")
-    index = _read_json(folder / "model_index.json")
-    held = {name for name, origin in index.items() if isinstance(origin, list) and origin[0] is not None}
+    index = read_json(folder / "model_index.json")
+    held = {name for name, origin in index.items() if isinstance(origin, list) and len(origin) == 2 and all(origin)}
     if missing := [name for name in components if name not in held]:
         raise ValueError(
             f"{folder} holds a {index.get('_class_name')} with {sorted(held)}, without {missing}, which this kind of "
             "model needs: dmlik_pl.models has StableDiffusionXL, StableDiffusion and PixelDiffusion"
         )
+    refuse_distilled(folder, index, path)
     return PipelineFolder(folder, index, variant)
 
 
@@ -131,7 +138,7 @@ def write_pipeline(
         scheduler: Content of scheduler_config.json.
         index: Content of the model_index.json that it was read from; components that are not written are left out.
     """
-    with _no_progress_bars():
+    with quiet():
         for name, part in parts.items():
             part.save_pretrained(folder / name)
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
@@ -143,23 +150,22 @@ def write_pipeline(
     _write_json(folder / "model_index.json", {**kept, **absent, **asked})
 
 
-def _from_hub(path: str, example: str, revision: str | None, variant: str | None, local_files_only: bool) -> Path:
+def _from_hub(path: str, revision: str | None, variant: str | None, local_files_only: bool) -> Path:
     """Download what the pipeline needs, unless the local cache has it."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path) or Path(path).parent.is_dir():
-        raise FileNotFoundError(_how_to_get(path, "there is no such folder", example, variant))
-    from diffusers import DiffusionPipeline
-    from huggingface_hub.errors import HfHubHTTPError
 
-    unused = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
-    try:
-        folder = DiffusionPipeline.download(
-            path, revision=revision, variant=variant, use_safetensors=True, local_files_only=local_files_only, **unused
+    def download() -> str:
+        from diffusers import DiffusionPipeline
+
+        unused = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+        folder: str = DiffusionPipeline.download(
+            path, revision=revision, variant=variant, use_safetensors=True, **unused
         )
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        reason = f"it is no folder, and the Hugging Face hub or its local cache did not give it ({reason})"
-        raise FileNotFoundError(_how_to_get(path, reason, path, variant)) from error
-    return Path(folder)
+        return folder
+
+    try:
+        return from_hub(path, download, revision, local_files_only)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(_how_to_get(path, str(error), path, variant)) from error
 
 
 def _how_to_get(path: str, reason: str, hub_id: str, variant: str | None) -> str:
@@ -175,27 +181,6 @@ def _how_to_get(path: str, reason: str, hub_id: str, variant: str | None) -> str
         f"    --model.diffusion.init_args.path {target}\n"
         f"Models that ship with the package are named without a folder: {', '.join(shipped)}."
     )
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for every text encoder."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise FileNotFoundError(f"no {file.name} in {file.parent}")
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

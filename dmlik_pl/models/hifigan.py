@@ -4,7 +4,6 @@ References:
     | HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis (Kong et al., 2020)
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,13 @@ from torch.nn.functional import leaky_relu
 
 from dmlik_pl.models.vocoder import Vocoder
 from dmlik_pl.models.weights import fit_weights, read_weights
+from dmlik_pl.pretrained.files import read_json
 
 __all__ = ["HiFiGAN", "HiFiGANGenerator"]
 
 SLOPE = 0.1
+# Magnitude and direction of torch.nn.utils.weight_norm, and of torch.nn.utils.parametrizations.weight_norm.
+_NORMED = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
 LAST_SLOPE = 0.01  # the official code's default of the last activation, on which the weights were trained
 SAMPLES_PER_FRAME = 256
 PUBLISHED: dict[str, Any] = {
@@ -31,6 +33,12 @@ PUBLISHED: dict[str, Any] = {
     "num_mels": 80,
     "sampling_rate": 22050,
 }
+# What the spectrograms of dmlik_pl.speech.mel are made with, in the words of the official configuration.
+_ANALYSIS = {
+    **{"num_mels": 80, "n_fft": 1024, "hop_size": SAMPLES_PER_FRAME, "win_size": 1024},
+    **{"sampling_rate": 22050, "fmin": 0, "fmax": 8000},
+}
+_PATTERNS = ("*.safetensors", "*.pt", "*.pth", "*.ckpt", "g_*", "generator_v*")
 SOURCE = (
     "The official weights, hifigan.pt with hifigan-config.json, are linked in Grad-TTS's README of "
     "https://github.com/huawei-noah/Speech-Backbones (a Google Drive folder): put both in one folder, e.g. "
@@ -59,7 +67,7 @@ class ResidualBlock(nn.Module):
 class HiFiGANGenerator(nn.Module):
     """The official generator; its state dict is that of the official one after its weight norm is removed.
 
-    Weights with weight norm (``weight_g``, ``weight_v``) load as well: they are multiplied out on the way.
+    Weights with weight norm load as well: they are multiplied out on the way.
 
     Args:
         config: The official configuration.
@@ -93,15 +101,15 @@ class HiFiGANGenerator(nn.Module):
 
 
 def _fold(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with every pair of magnitude and direction multiplied out; norms are over all but the first dimension."""
-    folded = {}
-    for name, value in weights.items():
-        stem, _, kind = name.rpartition(".")
-        if kind == "weight_v" and f"{stem}.weight_g" in weights:
-            norm = value.flatten(1).norm(dim=1).reshape(-1, *(1,) * (value.dim() - 1))
-            folded[f"{stem}.weight"] = value * (weights[f"{stem}.weight_g"] / norm)
-        elif kind != "weight_g" or f"{stem}.weight_v" not in weights:
-            folded[name] = value
+    """Weights with every pair of magnitude and direction multiplied out, of torch's old weight norm or its new one."""
+    folded = dict(weights)
+    for name in weights:
+        for magnitude, direction in _NORMED:
+            stem = name.removesuffix(magnitude)
+            if stem != name and stem + direction in weights:
+                g, v = folded.pop(name), folded.pop(stem + direction)
+                shared = [axis for axis in range(v.dim()) if g.dim() == 0 or g.shape[axis] == 1]
+                folded[f"{stem}weight"] = v * (g / torch.linalg.vector_norm(v, dim=shared, keepdim=True))
     return folded
 
 
@@ -117,16 +125,17 @@ class HiFiGAN(Vocoder):
     Args:
         path: A folder with the generator's file and its config.json (or hifigan-config.json), or the file itself, whose
             configuration is looked for beside it. Without one the published layout is taken, as wide as the weights.
+            Checkpoints of trainers are read as they are: with weight norm, under prefixes, beside other networks.
 
     Raises:
         FileNotFoundError: If there are no weights; the message says where to get them.
-        ValueError: If the weights do not fit, or the generator is not one of 256 samples a frame.
+        ValueError: If the weights do not fit, or the generator is not one of the spectrograms of this package.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         file = _find_weights(Path(path).expanduser())
-        weights = _fold(read_weights(file, "generator"))
+        weights = _fold(read_weights(file, "HiFi-GAN generator", "conv_pre.bias"))
         config = _read_config(file, weights)
         hop = math.prod(config["upsample_rates"])
         if str(config["resblock"]) != "1" or hop != SAMPLES_PER_FRAME:
@@ -150,24 +159,24 @@ class HiFiGAN(Vocoder):
 def _find_weights(path: Path) -> Path:
     if path.is_file():
         return path
-    files = [
-        file for pattern in ("*.safetensors", "*.pt", "*.pth", "g_*", "generator_v*") for file in path.glob(pattern)
-    ]
+    files = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
     if not files:
         raise FileNotFoundError(f"no HiFi-GAN generator at {path}. {SOURCE}")
-    if len(set(files)) > 1:
-        names = sorted({file.name for file in files})
-        raise ValueError(f"{path} holds several files of weights, {names}: give the path of one")
+    if len(files) > 1:
+        raise ValueError(f"{path} holds several files of weights, {[f.name for f in files]}: give the path of one")
     return files[0]
 
 
 def _read_config(file: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    config = dict(PUBLISHED)
-    if "conv_pre.weight" in weights:
-        config["upsample_initial_channel"] = weights["conv_pre.weight"].shape[0]
-    else:
+    """The generator's configuration, which must be of the spectrograms that it will be given."""
+    if "conv_pre.weight" not in weights:
         raise ValueError(f"{file} holds no HiFi-GAN generator: it has no conv_pre.weight")
+    config = PUBLISHED | {"upsample_initial_channel": weights["conv_pre.weight"].shape[0]}
     for name in (f"{file.stem}-config.json", f"{file.stem}.json", "config.json", "hifigan-config.json"):
         if (file.parent / name).is_file():
-            return config | json.loads((file.parent / name).read_text())
+            config |= read_json(file.parent / name)
+            break
+    if others := {name: config[name] for name, value in _ANALYSIS.items() if config.get(name, value) != value}:
+        found, wanted = (", ".join(f"{name} {of[name]}" for name in others) for of in (config, _ANALYSIS))
+        raise ValueError(f"{file} is a generator for other spectrograms: {found}, and Grad-TTS's have {wanted}")
     return config

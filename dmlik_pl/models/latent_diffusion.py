@@ -15,6 +15,7 @@ from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_p
 from dmlik_pl.models.lora import fuse_lora
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
+from dmlik_pl.models.unfit import refuse_other_inputs
 
 __all__ = ["LatentDiffusion"]
 
@@ -45,6 +46,7 @@ class LatentDiffusion(ImageModel):
 
     components: tuple[str, ...]
     example: str
+    fed: tuple[str, ...] = ()  # settings of the U-Net's inputs beside text and time that it is told
     lora_loader: str  # the class in diffusers.loaders that knows the files of low-rank changes
 
     def __init__(
@@ -74,6 +76,7 @@ class LatentDiffusion(ImageModel):
         )
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
+        refuse_other_inputs(folder.config("unet"), folder.path / "unet", self.fed)
         self.scheduler = folder.config("scheduler")
         self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max)
         self.unet = folder.model(UNet2DConditionModel, "unet", dtype)
@@ -215,10 +218,19 @@ class LatentDiffusion(ImageModel):
             )
 
     def _check(self, folder: PipelineFolder) -> None:
-        """Refuse what this class would score wrongly."""
-        wanted, given = self.unet.config.in_channels, self.vae.config.latent_channels
-        if wanted != given:
+        """Refuse components that do not belong together."""
+        unet, given = self.unet.config, self.vae.config.latent_channels
+        if unet.in_channels != given:
             raise ValueError(
-                f"the U-Net in {folder.path} takes {wanted} channels and the VAE gives {given}: inpainting and "
-                "image-conditioned models have no likelihood of an image given a prompt alone"
+                f"the U-Net in {folder.path} takes {unet.in_channels} channels and the VAE gives {given}: inpainting "
+                "and image-conditioned models have no likelihood of an image given a prompt alone"
+            )
+        if unet.out_channels != given:
+            raise ValueError(f"the U-Net in {folder.path} gives {unet.out_channels} channels for latents of {given}")
+        encoders: Any = self.text_encoders
+        text = sum(encoder.encoder.config.hidden_size for encoder in encoders)
+        if unet.cross_attention_dim != text:
+            raise ValueError(
+                f"the U-Net in {folder.path} attends to {unet.cross_attention_dim} values a token, and its text "
+                f"encoders give {text}: they are not of one model"
             )

@@ -6,6 +6,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from dmlik_pl.models.unfit import few_step_name
+from dmlik_pl.pretrained.files import refuse_damaged
+
 __all__ = ["LORA_FILE", "fuse_lora", "require_peft"]
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -33,12 +36,19 @@ def fuse_lora(unet: Any, files: Any, source: str) -> None:
 
     Raises:
         FileNotFoundError: If it is not there.
-        ValueError: If it is not of this U-Net, or changes text encoders too.
+        ValueError: If it is not of this U-Net, changes text encoders too, is damaged, or is called a few-step one.
     """
     file = Path(source).expanduser()
     file = file / LORA_FILE if file.is_dir() else file
     if not file.is_file():
         raise FileNotFoundError(f"no LoRA weights at {source!r}: a safetensors file, or a folder with {LORA_FILE}")
+    if word := few_step_name(file.parent.name) or few_step_name(file.name):
+        raise ValueError(
+            f"{file} has {word!r} in its name: a change that makes the model sample in few steps leaves no score of a "
+            "diffusion, and so no p(x|y)"
+        )
+    if file.suffix == ".safetensors":
+        refuse_damaged(file)
     require_peft()
     try:
         weights, alphas, metadata = files.lora_state_dict(

@@ -1,6 +1,5 @@
 """Pixel diffusion: unconditional and class-conditional models of the DDPM type."""
 
-import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +10,8 @@ from dmlik_pl.flow import Condition, GaussianPrior
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.models.unfit import refuse_other_inputs
+from dmlik_pl.pretrained.files import read_json
 
 __all__ = ["PixelDiffusion"]
 
@@ -68,20 +69,22 @@ class PixelDiffusion(ImageModel):
             )
         from diffusers import UNet2DModel
 
+        refuse_other_inputs(folder.config("unet"), folder.path / "unet", ("num_class_embeds",))
         self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max)
         self.unet = folder.model(UNet2DModel, "unet", dtype)
         self.freeze()
+        given, taken = self.unet.config.out_channels, self.unet.config.in_channels
+        if given not in (taken, 2 * taken):
+            raise ValueError(
+                f"the U-Net in {folder.path} takes {taken} channels and gives {given}: an image-conditioned model has "
+                "no likelihood of an image alone"
+            )
         self.prior = GaussianPrior(prior)
         self.class_index, self.null_class = self._classes(folder, classes)
 
     def _classes(self, folder: PipelineFolder, names: list[str] | None) -> tuple[dict[str, int], int | None]:
         """Index of each class name, and of the null class; none of either for an unconditional model."""
-        config = self.unet.config
-        if config.class_embed_type is not None:
-            raise ValueError(
-                f"class_embed_type {config.class_embed_type!r} is not supported, only plain class embeddings"
-            )
-        embeddings = config.num_class_embeds
+        embeddings = self.unet.config.num_class_embeds
         if embeddings is None:
             if names:
                 raise ValueError(f"classes were given, but the model in {folder.path} is unconditional")
@@ -93,7 +96,7 @@ class PixelDiffusion(ImageModel):
                     f"the model in {folder.path} knows {embeddings} classes: name them with `classes`, or in {file} as "
                     '{"classes": ["name", ...]}'
                 )
-            names = [str(name) for name in json.loads(file.read_text())["classes"]]
+            names = [str(name) for name in read_json(file).get("classes", [])]
         if len(set(names)) != len(names) or embeddings - len(names) not in (0, 1):
             raise ValueError(
                 f"the model in {folder.path} has {embeddings} class embeddings, one of which may be the null class, "

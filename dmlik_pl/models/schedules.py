@@ -20,6 +20,15 @@ from dmlik_pl.flow import DiscreteVP, Prediction, RectifiedFlow, Schedule
 __all__ = ["StepCountingFlow", "read_schedule"]
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+# Samplers of the discrete processes of DDPM, and of straight paths. Another may be the sampler of another process.
+_DISCRETE = {
+    *("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler"),
+    *("PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+    *("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler"),
+    *("DPMSolverSinglestepScheduler", "DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler"),
+    *("DPMSolverSDEScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
+}
+_STRAIGHT = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 _MAX_BETA = 0.999  # where the cosine schedule would remove all that is left of the signal in one step
 
 
@@ -53,14 +62,19 @@ def read_schedule(
     Raises:
         ValueError: If the configuration states another kind of process.
     """
-    name = str(config.get("_class_name", "scheduler"))
+    name = str(config.get("_class_name"))
+    if name not in _DISCRETE | _STRAIGHT:
+        raise ValueError(
+            f"{name} is not a scheduler of a DDPM-type or flow-matching process that is known here; known are "
+            f"{', '.join(sorted(_DISCRETE | _STRAIGHT))}"
+        )
     steps = int(config.get("num_train_timesteps", 1000))
     predicted = config.get("prediction_type", "epsilon")
-    if name.startswith("FlowMatch") or predicted == "flow_prediction":
+    if name in _STRAIGHT or predicted == "flow_prediction":
         low = 1 / steps if t_min is None else t_min
         return StepCountingFlow(steps, low, 1.0 if t_max is None else t_max), "velocity"
-    if "beta_schedule" not in config and config.get("trained_betas") is None:
-        raise ValueError(f"{name} is not a scheduler of a DDPM-type or flow-matching process: it states no betas")
+    if config.get("beta_schedule") is None and config.get("trained_betas") is None:
+        raise ValueError(f"{name} states no betas, and so no noise process")
     if predicted not in _PREDICTIONS:
         raise ValueError(f"{name} has prediction_type {predicted!r}; known are {[*_PREDICTIONS, 'flow_prediction']}")
     if config.get("timestep_type", "discrete") != "discrete":

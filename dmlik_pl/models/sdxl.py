@@ -24,6 +24,7 @@ class StableDiffusionXL(LatentDiffusion):
 
     components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
     example = "stabilityai/stable-diffusion-xl-base-1.0"
+    fed = ("addition_embed_type",)
     lora_loader = "StableDiffusionXLLoraLoaderMixin"
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:

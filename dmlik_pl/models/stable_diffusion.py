@@ -31,11 +31,3 @@ class StableDiffusion(LatentDiffusion):
 
     def _embed_null(self) -> dict[str, Tensor]:
         return self._embed(self.negative_prompt or "")
-
-    def _check(self, folder: PipelineFolder) -> None:
-        super()._check(folder)
-        if (kind := self.unet.config.addition_embed_type) is not None:
-            raise ValueError(
-                f"the U-Net in {folder.path} wants {kind!r} beside the text, which Stable Diffusion 1.x and 2.x do not "
-                "have: use dmlik_pl.models.StableDiffusionXL"
-            )

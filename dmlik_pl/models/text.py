@@ -15,10 +15,18 @@ class TextEncoder(nn.Module):
         encoder: A `CLIPTextModel`, or a `CLIPTextModelWithProjection` for a pooled embedding.
         tokenizer: Its tokenizer.
         truncate: Cut prompts that are too long instead of refusing them.
+
+    Raises:
+        ValueError: If the tokenizer knows tokens that the encoder does not.
     """
 
     def __init__(self, encoder: Any, tokenizer: Any, truncate: bool = False) -> None:
         super().__init__()
+        if len(tokenizer) > encoder.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer in {tokenizer.name_or_path} knows {len(tokenizer)} tokens, and its text encoder "
+                f"{encoder.config.vocab_size}: they are not of one model"
+            )
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.truncate = truncate

@@ -1,41 +1,87 @@
 """Weight files of published models: read without pickle's code, and fitted without remainder."""
 
+import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dmlik_pl.pretrained.files import first_line, refuse_damaged
+
 __all__ = ["fit_weights", "read_weights"]
+
+_logger = logging.getLogger(__name__)
 
 LISTED = 5
 
 
-def read_weights(file: Path, entry: str | None = None) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file, or of a torch file that holds nothing else.
+def read_weights(file: Path, what: str, anchor: str) -> dict[str, Tensor]:
+    """The tensors of one network by their own names, however a trainer has wrapped them.
+
+    Whatever stands before the anchor is taken off: entries such as ``state_dict`` or ``generator`` of a checkpoint, and
+    prefixes such as ``module.`` or ``model.generator.`` of names. What has another prefix is another network's.
 
     Args:
-        file: The file.
-        entry: Key under which a torch file may hold them; else they are the file itself.
+        file: A safetensors file, or a file of torch that needs no code.
+        what: The network, for messages: "HiFi-GAN generator".
+        anchor: Name of a tensor that every such network has, and no other.
 
     Raises:
-        ValueError: If the file holds anything but named tensors.
+        ValueError: If the file holds no such network, or several, is damaged, or asks for code.
     """
+    tensors = dict(_flat(_read(file)))
+    found = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith(f".{anchor}")]
+    if not found:
+        raise ValueError(
+            f"{file} holds no {what}: none of its tensors is called {anchor}. It holds {len(tensors)} tensors, the "
+            f"first of them {', '.join(list(tensors)[:LISTED]) or 'none'}"
+        )
+    if len(found) > 1:
+        raise ValueError(f"{file} holds a {what} under each of {', '.join(map(repr, found))}: keep one in the file")
+    prefix = found[0]
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if prefix:
+        others = len(tensors) - len(own)
+        _logger.info("%s: %d tensors are read under %r, %d others are left", file, len(own), prefix, others)
+    return own
+
+
+def _read(file: Path) -> Any:
+    """The content of a file of weights, without running any code of it."""
+    if file.suffix == ".safetensors":
+        refuse_damaged(file)
+        return load_file(file)
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{file} is no file of weights alone, and nothing else is read: {reason}") from error
-    if isinstance(content, Mapping) and entry is not None and entry in content:
-        content = content[entry]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{file} holds no named tensors")
-    return dict(content)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file} {_reason(file, error)}") from error
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why torch cannot read a file as weights alone."""
+    try:
+        asked = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # it cannot even be looked into
+        asked = []
+    if not asked:
+        return f"is damaged, or no file of weights: {first_line(error)}"
+    return (
+        f"holds more than weights: it asks for code of {', '.join(sorted(asked)[:LISTED])}, and none is ever run. If "
+        "you trust the file, read it once with weights_only=False, write its state_dict alone to another, and give that"
+    )
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Tensors of nested mappings by their dotted names; whatever else a checkpoint holds is passed over."""
+    if isinstance(tree, Tensor):
+        yield prefix.removesuffix("."), tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _flat(value, f"{prefix}{key}.")
 
 
 def fit_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dmlik_pl.models.grad_tts.network import GradTTS
 from dmlik_pl.models.weights import fit_weights, read_weights
+from dmlik_pl.pretrained.files import read_json
 from dmlik_pl.shipped import ASSETS, locate
 
 __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "read_network", "write_network"]
@@ -18,6 +19,7 @@ __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "read_network", "write_network"]
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 KIND = "grad-tts"
+ANCHOR = ("Grad-TTS", "encoder.emb.weight")
 
 
 def read_network(path: str, overrides: Mapping[str, Any]) -> tuple[GradTTS, float | None]:
@@ -25,28 +27,31 @@ def read_network(path: str, overrides: Mapping[str, Any]) -> tuple[GradTTS, floa
 
     Args:
         path: A folder with config.json and model.safetensors, the name of a shipped one, or a file of official weights
-            (.pt or .safetensors), whose sizes are read off its tensors.
+            or of a trainer (.pt, .ckpt, .safetensors), whose sizes are read off its tensors.
         overrides: Constructor arguments of :class:`GradTTS` that take precedence; None leaves one as it is.
 
     Raises:
         FileNotFoundError: If there is none; the message says where to get the official ones.
         ValueError: If it is no Grad-TTS, or tensors do not fit.
     """
-    found = Path(locate(Path(path).expanduser()))
+    found = Path(locate(path))
     given = {name: value for name, value in overrides.items() if value is not None}
     if found.is_file():
-        weights = read_weights(found)
+        weights = read_weights(found, *ANCHOR)
         network = GradTTS(**{**_sizes(weights, found), **given})
         fit_weights(network, weights, found)
         return network, None
     file = found / CONFIG_FILE
     if not file.is_file() or not (found / WEIGHTS_FILE).is_file():
         raise FileNotFoundError(_how_to_get(path, found))
-    config = json.loads(file.read_text())
-    if config.get("kind") != KIND:
+    config = read_json(file)
+    if config.get("kind") != KIND or not isinstance(config.get("network"), dict):
         raise ValueError(f"{file} describes no Grad-TTS: its `kind` is {config.get('kind')!r}, not {KIND!r}")
-    network = GradTTS(**{**config["network"], **given})
-    fit_weights(network, read_weights(found / WEIGHTS_FILE), found / WEIGHTS_FILE)
+    try:
+        network = GradTTS(**{**config["network"], **given})
+    except TypeError as error:
+        raise ValueError(f"{file} describes no Grad-TTS: {error}") from error
+    fit_weights(network, read_weights(found / WEIGHTS_FILE, *ANCHOR), found / WEIGHTS_FILE)
     return network, config.get("duration_deviation")
 
 

@@ -16,6 +16,7 @@ from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
 from dmlik_pl.modules.training.times import draw_times, limit_time_frequency, time_of
 from dmlik_pl.modules.training.tokens import small_tokenizer
+from dmlik_pl.pretrained import load_model
 
 __all__ = ["SMALL_TEXT_ENCODER", "SMALL_UNET", "SDXLTraining"]
 
@@ -230,10 +231,11 @@ def load_vae(folder: str) -> Any:
 
     Raises:
         FileNotFoundError: If the folder holds none.
+        ValueError: If it holds another model, or a damaged one.
     """
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(
             f"no autoencoder in {folder}: train one with `python train.py fit --config shapes_vae_train.yaml`, or name "
             "the folder of another with --model.vae"
         )
-    return AutoencoderKL.from_pretrained(folder, local_files_only=True)
+    return load_model(AutoencoderKL, Path(folder), safetensors_only=True)
