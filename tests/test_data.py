@@ -11,7 +11,8 @@ from PIL import Image
 
 from dmlik_pl.data.base import Batch, EvaluationData, EvaluationSet, Failure, RankShare, Sample, collate, spread
 from dmlik_pl.data.digits import CLASSES, LEVELS, Digits, DigitSet, dequantise
-from dmlik_pl.data.folders import CLEVR, PACS, load_image
+from dmlik_pl.data.folders import CLEVR, PACS
+from dmlik_pl.data.pictures import ImageForm
 
 
 class Numbers(EvaluationSet):
@@ -266,11 +267,11 @@ def test_images_turn_upright_and_become_square(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     image.save(tmp_path / "turned.png", exif=exif)
-    turned = load_image(tmp_path / "turned.png", 10)
+    turned, _ = ImageForm(10).load(tmp_path / "turned.png")
     assert turned.shape == (3, 10, 10)
     assert turned[:, 0].mean() == 1 and turned[:, -1].mean() == -1  # white is now on top
     Image.fromarray(pixels[:, :, 0]).save(tmp_path / "grey.png")
-    cropped = load_image(tmp_path / "grey.png", 20, resize="crop")
+    cropped, _ = ImageForm(20, "crop").load(tmp_path / "grey.png")
     assert cropped.shape == (3, 20, 20) and cropped[:, :, 0].mean() == 1 and cropped[:, :, -1].mean() == -1
 
 

@@ -38,6 +38,7 @@ class Sample:
         prompt: The true prompt.
         attributes: True values by attribute name, e.g. ``{"colour": "red", "shape": "sphere"}``.
         candidates: Prompts that compete for the image, the true one among them; empty where the data name none.
+        converted: What was converted or assumed when the image was read, in words; empty where nothing was.
     """
 
     sample_id: str
@@ -45,6 +46,7 @@ class Sample:
     prompt: str
     attributes: dict[str, str] = field(default_factory=dict)
     candidates: list[str] = field(default_factory=list)
+    converted: str = ""
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Batch:
         attributes: True values by attribute name, B of each.
         failures: Samples that could not be read; they are not counted in B.
         candidates: The prompts that compete for each sample, B lists; empty where the data name none.
+        converted: What was converted or assumed when each image was read, B texts.
     """
 
     sample_id: list[str]
@@ -79,6 +82,7 @@ class Batch:
     attributes: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     candidates: list[list[str]] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -95,6 +99,7 @@ class Batch:
             prompt=[self.prompt[b] for b in index],
             attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
             candidates=[self.candidates[b] for b in index] if self.candidates else [],
+            converted=[self.converted[b] for b in index] if self.converted else [],
         )
 
 
@@ -105,11 +110,14 @@ class EvaluationSet(Dataset[Any], ABC):
         sample_ids: The name of every sample, in the order of the positions.
         groups: The class, or cell, of every sample in the same order; `EvaluationData` takes a limited number of
             samples evenly from these. Empty where the set knows no classes.
+        kept_together: What must stay on one side of a split, for every sample in the same order: several captions of
+            one image have the same value here. Empty where every sample stands alone.
         source: Where the samples come from (folder and pattern, or generator), for messages.
     """
 
     sample_ids: list[str]
     groups: Sequence[str] = ()
+    kept_together: Sequence[str] = ()
     source: str = "this data set"
 
     def __len__(self) -> int:
@@ -118,6 +126,13 @@ class EvaluationSet(Dataset[Any], ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Any:
         """Return the sample at a position, or as a :class:`Failure` the reason why it cannot be read."""
+
+    def stamp(self, index: int) -> str | None:
+        """Return a text that changes whenever the sample at a position may have changed, without reading its files.
+
+        None, the default, stands for a sample that has to be read to know.
+        """
+        return None
 
 
 def collate(items: Sequence[Sample | Failure | None]) -> Batch:
@@ -139,6 +154,7 @@ def collate(items: Sequence[Sample | Failure | None]) -> Batch:
         attributes={name: [sample.attributes[name] for sample in samples] for name in names},
         failures=[item for item in items if isinstance(item, Failure)],
         candidates=[sample.candidates for sample in samples],
+        converted=[sample.converted for sample in samples],
     )
 
 
