@@ -217,7 +217,8 @@ def test_libritts_reads_speakers_and_changes_the_rate_only_if_asked(tmp_path):
     assert isinstance(item, Failure) and "24000 Hz, 22050 Hz expected" in item.error
     data = LibriTTS(str(root), *lists, resample=True)
     item = data.test_set()[0]
-    assert (item.sample_id, item.speaker, item.attributes) == ("103_1241_000000_000001", 46, {"speaker": "46"})
+    name = "train-clean-100/103/1241/103_1241_000000_000001"
+    assert (item.sample_id, item.speaker, item.attributes) == (name, 46, {"speaker": "46"})
     assert len(item.audio) == RATE
     assert "gone.wav" in data.test_set()[1].error
     assert data.test_set().groups == ["46", "7"]
