@@ -1,5 +1,6 @@
 """Image files as tensors: decoded by their mode, upright, on a background, of one size, in colour or grey."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,9 @@ IMAGE_SUFFIXES = (
 GREYS_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 SCALED_TO_16 = ("PNG", "PPM")  # formats whose mode "I" holds 0 to 65535; that of others has no agreed range
 ROUNDING = 1e-6
+END_OF_IMAGE, START_OF_SCAN = b"\xd9", b"\xda"
+MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # a marker that is neither data nor a restart
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -109,6 +113,8 @@ def _decode(path: Path, background: str) -> tuple[Image.Image, list[str]]:
     """Return an upright image, RGB or L, or F with values from 0 to 255, and what was converted."""
     require_file(path)
     with Image.open(path) as file:
+        if file.format in ("JPEG", "MPO") and not _has_end(path.read_bytes()):
+            raise ValueError("the end of the image is missing")  # which the decoder would show as grey
         file.verify()  # the check sums of PNG, which reading leaves out
     with Image.open(path) as file:
         frames = getattr(file, "n_frames", 1)
@@ -125,6 +131,18 @@ def _decode(path: Path, background: str) -> tuple[Image.Image, list[str]]:
     elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         converted.append(f"{image.mode} turned to RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB"), converted
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether a JPEG file is one from the first marker to the last, whatever follows."""
+    marker = MARKER.match(jpeg, 2)
+    while marker and marker[1] != END_OF_IMAGE:
+        place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+        if marker[1] == START_OF_SCAN:
+            behind = BEHIND_SCAN.search(jpeg, place)
+            place = behind.start() if behind else len(jpeg)
+        marker = MARKER.match(jpeg, place)
+    return marker is not None
 
 
 def _deep_grey(
