@@ -1,6 +1,7 @@
 """Batches, shares of processes, and the image folders of the paper."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,46 @@ def test_pacs_refuses_domains_and_classes_it_does_not_have(pacs, stray):
     save(pacs / stray)
     with pytest.raises(ValueError, match="clipart" if "clipart" in stray else "cat"):
         PACS(pacs).sample_ids()
+
+
+def test_pacs_skips_what_is_hidden_at_every_depth(pacs):
+    hidden = [".Trash/dog/a.png", "__MACOSX/photo/dog/a.png", "photo/.ipynb_checkpoints/a.png", "photo/dog/._pic_001.png"]
+    hidden += ["photo/dog/.ipynb_checkpoints/pic_001.png", "photo/__MACOSX/a.png"]
+    for name in hidden:
+        save(pacs / name)
+    os.mkfifo(pacs / "photo" / "dog" / "pipe.png")
+    assert len(PACS(pacs, per_cell=None).sample_ids()) == 24
+    for name in ("CLEVR_new_large_red_metal_cube000001.png", "__MACOSX/CLEVR_new_large_red_metal_cube000001.png"):
+        save(pacs / "clevr" / name)
+    assert CLEVR(pacs / "clevr").sample_ids() == ["CLEVR_new_large_red_metal_cube000001.png"]
+
+
+def test_a_manifest_that_is_wrong_is_told_with_its_line(pacs):
+    for text, told in (
+        ("path,domain,class\nphoto/dog/pic_001.png,photo,dog\n./photo/dog/pic_001.png,photo,dog\n", "line 2, and .*line 3"),
+        ("path,domain,class\n\na.png,clipart,dog\n", "line 3 lies in the domain 'clipart'"),
+        ("path,domain,class\na.png,photo,cat\n", "line 2 lies in the class 'cat'"),
+        ("path,domain,class\n/a.png,photo,dog\n", "line 2: /a.png does not lie in"),
+        ("path,style,class\na.png,photo,dog\n", "line 1 needs a column called domain"),
+    ):
+        (pacs / "manifest.csv").write_text(text)
+        with pytest.raises(ValueError, match=rf"manifest\.csv, {told}"):
+            PACS(pacs).sample_ids()
+    (pacs / "manifest.csv").write_bytes("path,domain,class\na.png,photo,dog\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"manifest\.csv, line 1: the file is in UTF-16"):
+        PACS(pacs).sample_ids()
+
+
+@pytest.mark.parametrize("data_class", [PACS, CLEVR])
+def test_folders_are_read_on_a_background_and_in_grey_if_asked(data_class, tmp_path):
+    path = tmp_path / {PACS: "photo/dog/a.png", CLEVR: "CLEVR_new_large_red_metal_cube000001.png"}[data_class]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(path)
+    batch = next(iter(data_class(tmp_path, size=8).test_dataloader()))
+    assert (batch.image == 1).all() and batch.converted == ["composited on white"]
+    batch = next(iter(data_class(tmp_path, size=8, channels=1, background="black").test_dataloader()))
+    assert batch.image.shape == (1, 1, 8, 8) and (batch.image == -1).all()
+    assert batch.select([0]).converted == ["composited on black"]
 
 
 def test_clevr_names_give_prompts(tmp_path):
