@@ -55,9 +55,7 @@ def write_made_lists(path: Path) -> Path:
         for kind, hypotheses in KINDS.items():
             for row, (errors, acoustic, likelihood) in enumerate(hypotheses):
                 heard = [f"wrong{row}"] * errors + WORDS[errors:]
-                lines.append(
-                    f"{kind}{copy},{' '.join(WORDS)},{' '.join(heard)},{acoustic},{likelihood},{errors}"
-                )
+                lines.append(f"{kind}{copy},{' '.join(WORDS)},{' '.join(heard)},{acoustic},{likelihood},{errors}")
     content = "\n".join([*lines, ""]).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path

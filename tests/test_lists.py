@@ -16,7 +16,8 @@ def test_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
     odd = "one\u2028still one\x0b\x0c\x1c\x85 and one\rmore"
     (tmp_path / "a.txt").write_bytes(f"\ufeff{odd}\r\ntwo\n".encode())
     assert read_lines(tmp_path / "a.txt") == [odd, "two", ""]
-    (tmp_path / "b.csv").write_bytes(f'\ufeffname,text\r\na,"{odd}"\r\n\r\nb,"two\r\nlines"\r\nc,"x\u2028y"\r\n'.encode())
+    rows = f'a,"{odd}"\r\n\r\nb,"two\r\nlines"\r\nc,"x\u2028y"\r\n'
+    (tmp_path / "b.csv").write_bytes(f"\ufeffname,text\r\n{rows}".encode())
     table = read_csv(tmp_path / "b.csv")
     assert table.columns == ["name", "text"]
     assert table.rows == [(2, ["a", odd]), (4, ["b", "two\r\nlines"]), (6, ["c", "x\u2028y"])]
@@ -75,7 +76,8 @@ def test_a_line_that_is_no_object_is_named(line: str, told: str, tmp_path: Path)
 
 def test_damaged_archives_are_named(tmp_path: Path) -> None:
     whole = gzip.compress(b"a,b\n" + bytes(range(65, 91)) * 50)
-    for name, content in (("cut", whole[:-20]), ("head", whole[:5]), ("none", b"a,b\n"), ("zeros", whole[:20] + bytes(99))):
+    damaged = {"cut": whole[:-20], "head": whole[:5], "none": b"a,b\n", "zeros": whole[:20] + bytes(99)}
+    for name, content in damaged.items():
         path = tmp_path / f"{name}.csv.gz"
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path} is damaged, or no gzip file"):
@@ -106,7 +108,7 @@ def test_hidden_files_and_folders_are_left_out_at_every_depth(tmp_path: Path) ->
     (root / "x").mkdir(parents=True)
     (root / "x" / "a.png").write_text("")
     assert len(find_files(root, (".png",))) == 1  # what was asked for by name is not hidden
-    with pytest.raises(ValueError, match="folder .*nowhere cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"folder .*nowhere cannot be read: No such file"):
         find_files(tmp_path / "nowhere", (".png",))
     for name in ("pipe.png", "device.png", "folder.png"):
         with pytest.raises(ValueError, match="and no file"):
@@ -114,7 +116,8 @@ def test_hidden_files_and_folders_are_left_out_at_every_depth(tmp_path: Path) ->
 
 
 def test_names_are_valid_text_and_different_files_have_different_ones(tmp_path: Path) -> None:
-    files = [os.fsdecode(name) for name in (b"caf\xe9.png", b"caf\\xe9.png", b"caf\xc3\xa9.png", b"a\\b.png", b"a/b.png")]
+    stored = (b"caf\xe9.png", b"caf\\xe9.png", b"caf\xc3\xa9.png", b"a\\b.png", b"a/b.png")
+    files = [os.fsdecode(name) for name in stored]
     names = [sample_name(tmp_path / file, tmp_path) for file in files]
     assert names == [r"caf\xe9.png", r"caf\\xe9.png", "café.png", r"a\\b.png", "a/b.png"]
     assert [name.encode() for name in names] and len(set(names)) == 5
@@ -133,11 +136,12 @@ def test_a_name_that_is_given_twice_is_told_with_both_places() -> None:
 
 def test_a_filelist_may_come_from_a_windows_editor(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_bytes("\ufeffDUMMY/a.wav|One\u2028two|3\r\n\r\nb.wav|Three|12345678901234567890123456789012345678\r\n".encode())
+    digits = "12345678901234567890123456789012345678"
+    path.write_bytes(f"\ufeffDUMMY/a.wav|One\u2028two|3\r\n\r\nb.wav|Three|{digits}\r\n".encode())
     lines = read_filelist(path, speakers=True)
     assert [(line.path, line.text, line.speaker) for line in lines] == [
         ("DUMMY/a.wav", "One\u2028two", 3),
-        ("b.wav", "Three", 12345678901234567890123456789012345678),
+        ("b.wav", "Three", int(digits)),
     ]
     assert lines[1].origin == f"{path}, line 3"
     for wrong in ("|text|1", "a.wav|text|²", f"a.wav|text|{'1' * 5000}", "a.wav|text|-1"):

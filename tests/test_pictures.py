@@ -265,8 +265,8 @@ def test_a_stamp_changes_with_all_that_a_sample_is_made_of(tmp_path: Path) -> No
     Image.new("RGB", (16, 16)).save(path)
     plain = ImageEntry("a.png", path, "a dog", {"class": "dog"}, ["a dog", "a cat"])
 
-    def stamp(entry: ImageEntry = plain, form: ImageForm = ImageForm(16)) -> str:
-        return ImageFiles([entry], form, "a folder").stamp(0)
+    def stamp(entry: ImageEntry = plain, **form: object) -> str:
+        return ImageFiles([entry], ImageForm(**{"size": 16} | form), "a folder").stamp(0)  # type: ignore[arg-type]
 
     first = stamp()
     assert first == stamp() and str(path) in first
@@ -275,8 +275,8 @@ def test_a_stamp_changes_with_all_that_a_sample_is_made_of(tmp_path: Path) -> No
         stamp(ImageEntry("a.png", path, "a cat", {"class": "dog"}, ["a dog", "a cat"])),
         stamp(ImageEntry("a.png", path, "a dog", {"class": "cat"}, ["a dog", "a cat"])),
         stamp(ImageEntry("a.png", path, "a dog", {"class": "dog"}, ["a dog", "a cow"])),
-        stamp(form=ImageForm(8)),
-        stamp(form=ImageForm(16, background="black")),
+        stamp(size=8),
+        stamp(background="black"),
     ]
     status = os.stat(path)
     path.write_bytes(path.read_bytes())

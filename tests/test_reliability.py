@@ -20,6 +20,7 @@ from dmlik_pl.results.reliability import (
 )
 from dmlik_pl.speech.nbest import NBestLists, read
 
+
 def simulated(
     lists: int = 300, size: int = 12, noise: float = 2.0, signal: float = 1.0, seed: int = 0, repeated: int = 0
 ) -> NBestLists:

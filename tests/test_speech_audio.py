@@ -121,9 +121,17 @@ def test_files_that_are_missing_empty_damaged_or_of_two_channels_are_named(tmp_p
 
 
 CONTAINERS = {
-    **{"a.wav": ("WAV", "PCM_16"), "float.wav": ("WAV", "FLOAT"), "wide.wav": ("WAVEX", "PCM_24"), "long.wav": ("RF64", "PCM_16")},
-    **{"a.sph": ("NIST", "PCM_16"), "a.flac": ("FLAC", "PCM_16"), "a.aiff": ("AIFF", "PCM_16"), "a.au": ("AU", "PCM_16")},
-    **{"a.ogg": ("OGG", "VORBIS"), "a.mp3": ("MP3", "MPEG_LAYER_III"), "a.w64": ("W64", "PCM_16")},
+    "a.wav": ("WAV", "PCM_16"),
+    "float.wav": ("WAV", "FLOAT"),
+    "wide.wav": ("WAVEX", "PCM_24"),
+    "long.wav": ("RF64", "PCM_16"),
+    "a.sph": ("NIST", "PCM_16"),
+    "a.flac": ("FLAC", "PCM_16"),
+    "a.aiff": ("AIFF", "PCM_16"),
+    "a.au": ("AU", "PCM_16"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+    "a.w64": ("W64", "PCM_16"),
 }
 
 
@@ -141,8 +149,9 @@ def test_a_file_that_was_cut_is_refused_at_every_length(name, tmp_path):
             read(path)
     path.write_bytes(whole[: len(whole) // 2])
     if name.endswith((".wav", ".sph", ".aiff", ".au", ".w64")):
+        told = r"is cut: its header promises (4\.00|3\.99) s, it holds (2\.00|1\.99) s"
         for look in (read, length):
-            with pytest.raises(ValueError, match=r"is cut: its header promises (4\.00|3\.99) s, it holds (2\.00|1\.99) s"):
+            with pytest.raises(ValueError, match=told):
                 look(path)
 
 

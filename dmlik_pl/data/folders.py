@@ -211,7 +211,5 @@ class CLEVR(ImageFolderData):
             if colour not in CLEVR_COLOURS or shape not in CLEVR_SHAPES:
                 raise ValueError(f"{path} names the colour {colour!r} and the shape {shape!r}.\n{CLEVR_HELP}")
             attributes = {"colour": colour, "shape": shape}
-            found.append(
-                ImageEntry(sample_name(path, self.root), path, f"a photo of a {colour} {shape}", attributes)
-            )
+            found.append(ImageEntry(sample_name(path, self.root), path, f"a photo of a {colour} {shape}", attributes))
         return found

@@ -47,8 +47,9 @@ class HeldOut(EvaluationData):
     """Divides the images of another data module by their names: a share of them is never trained on.
 
     Names decide alone, so the division is the same wherever and in whatever order the images lie, and an image that is
-    added moves no other. Several captions of one image stay on one side. Held-out images come in an order that their names decide too, so that the first of them are a
-    fair sample of all classes. Tests, as by `evaluate.py`, see held-out images only.
+    added moves no other. Several captions of one image stay on one side. Held-out images come in an order that their
+    names decide too, so that the first of them are a fair sample of all classes. Tests, as by `evaluate.py`, see
+    held-out images only.
 
     Args:
         images: The data module; all samples of its test are divided, so let nothing limit it.

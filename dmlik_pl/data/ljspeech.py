@@ -22,9 +22,9 @@ class LJSpeech(SpeechData):
 
     Args:
         root: The unpacked folder, which holds ``metadata.csv`` and ``wavs/``.
-        train_list: Filelist of the training split, lines ``path|text``. A path, in which a leading ``DUMMY/`` counts for
-            nothing, is looked for in ``wavs/`` and in the root; one of another place by the file's name alone. None
-            takes what `validation_size` and `test_size` leave of ``metadata.csv``.
+        train_list: Filelist of the training split, lines ``path|text``. A path, in which a leading ``DUMMY/`` is left
+            out, is looked for in ``wavs/`` and in the root; one of another place by the file's name alone. None takes
+            what `validation_size` and `test_size` leave of ``metadata.csv``.
         validation_list: Filelist of the validation split. Give all three lists or none.
         test_list: Filelist of the test split.
         validation_size: Without lists, utterances of the validation split, always the same ones.
@@ -111,7 +111,8 @@ class LJSpeech(SpeechData):
         here = [place for place in places if place.is_relative_to(os.path.abspath(self.root)) and os.path.isfile(place)]
         file = here[0] if here else Path(os.path.abspath(wavs / path.name))
         folder = wavs if file.is_relative_to(os.path.abspath(wavs)) else self.root
-        return Recording(sample_name(file.with_suffix(""), folder, line.origin), line.text, path=file, origin=line.origin)
+        name = sample_name(file.with_suffix(""), folder, line.origin)
+        return Recording(name, line.text, path=file, origin=line.origin)
 
     def _part(self, split: Split) -> list[Line]:
         """Return the lines of a split of the metadata, sorted; a file's place depends on its name alone."""

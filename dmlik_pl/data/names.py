@@ -10,8 +10,8 @@ __all__ = ["readable", "require_unique", "sample_name"]
 def sample_name(path: Path, root: Path, origin: str = "") -> str:
     r"""Return the name of a sample that is a file: its path relative to the root, with forward slashes.
 
-    A name of a file need not be valid UTF-8, but one of a sample must: such bytes are written as in ``caf\\xe9.png``, and
-    a backslash as two, so that different files have different names.
+    A name of a file need not be valid UTF-8, but one of a sample must: bytes that are not are written as in
+    ``caf\xe9.png``, and a backslash as two, so that different files have different names.
 
     Args:
         path: The file, which need not be there.

@@ -124,7 +124,7 @@ def _decode(path: Path, background: str) -> tuple[Image.Image, list[str]]:
             return _deep_grey(file, image, background, converted)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             ground = Image.new("RGBA", image.size, ImageColor.getrgb(background)[:3])
             image = Image.alpha_composite(ground, image)
             converted.append(f"composited on {background}")

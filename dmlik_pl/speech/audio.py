@@ -53,9 +53,9 @@ def _opened(path: str | Path, rate: int, resample: bool) -> Iterator[Any]:
 
 def _require_whole(file: Any, path: str | Path) -> None:
     """Raise if the file's header promises more than the file holds: it was cut, on the disk or on its way."""
-    promised = file.frames
+    promised, held = file.frames, f"{file.frames / file.samplerate:.2f} s"
     if NO_END.search(file.extra_info):
-        raise ValueError(f"{path} is cut: its last page is not whole, {promised / file.samplerate:.2f} s come before it")
+        raise ValueError(f"{path} is cut: its last page is not whole, {held} come before it")
     if file.format == "NIST":  # its header is not compared
         with open(path, "rb") as stream:
             counts = SPHERE_COUNT.findall(stream.read(1024))
@@ -67,8 +67,7 @@ def _require_whole(file: Any, path: str | Path) -> None:
         if bytes_promised < STREAMED:
             promised = round(file.frames * bytes_promised / max(bytes_held, 1))
     if promised > file.frames + 1:  # a padding byte may be missing
-        held = file.frames / file.samplerate
-        raise ValueError(f"{path} is cut: its header promises {promised / file.samplerate:.2f} s, it holds {held:.2f} s")
+        raise ValueError(f"{path} is cut: its header promises {promised / file.samplerate:.2f} s, it holds {held}")
 
 
 def _bounds(file: Any, path: str | Path, start: float, stop: float | None) -> tuple[int, int]:
