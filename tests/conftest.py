@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nbest_lists import write_made_lists
 
 from dmlik_pl.models.closed_form import GaussianMixture
 
@@ -35,6 +36,12 @@ def short_fit(tmp_path):
         "trainer.logger.init_args.save_dir": tmp_path,
     }
     return [f"--{name}={value}" for name, value in few.items()]
+
+
+@pytest.fixture(scope="session")
+def made_lists(tmp_path_factory):
+    """A file of the n-best lists whose statistics are known, see `nbest_lists`."""
+    return write_made_lists(tmp_path_factory.mktemp("lists") / "made.csv.gz")
 
 
 def random_covariances(components: int, dims: int, generator: torch.Generator, spread: float = 1.5) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Lists of prompts for any images: what is read, and what is told of a list that is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,39 @@ def test_a_list_that_is_wrong_says_where_and_what_is_right(images: Path, text: s
 def test_what_is_missing_is_named(images: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"line 2: there is no image .*lost\.png"):
         listed(images, "image,prompt,confounder\nlost.png,a,b\n").sample_ids()
+    with pytest.raises(ValueError, match=r"prompts\.csv, line 2: .* does not lie in"):
+        listed(images, "image,prompt,confounder\n../lost.png,a,b\n").sample_ids()
     with pytest.raises(FileNotFoundError, match=r"no list of prompts .*nowhere\.csv"):
         ImagePrompts(images, images / "nowhere.csv").sample_ids()
     with pytest.raises(FileNotFoundError, match="no folder of images"):
         ImagePrompts(images / "nowhere", images / "nowhere.csv").sample_ids()
     with pytest.raises(ValueError, match="no sample to evaluate"):
         listed(images, "image,prompt,confounder\n").sample_ids()
-    with pytest.raises(ValueError, match=r"'cat\.png' is given to more than one sample"):
-        listed(images, "image,prompt,confounder\ncat.png,a,b\ncat.png,b,a\n").sample_ids()
+    with pytest.raises(ValueError, match=r"'cat\.png' is given to more than one sample: .*line 2, and .*line 3"):
+        listed(images, "image,prompt,confounder\ncat.png,a,b\n./park/../cat.png,b,a\n").sample_ids()
+
+
+def test_one_row_never_ends_the_others(images: Path) -> None:
+    (images / "dog.jpg").write_bytes((images / "dog.jpg").read_bytes()[:-2])
+    os.mkfifo(images / "pipe.png")
+    long, name = "a" * 140_000, "n" * 300 + ".png"
+    rows = f"cat.png,{long},b\nlost.png,a,b\ndog.jpg,a,b\npipe.png,a,b\n{name},a,b\npark/day.png,a,{long}\n"
+    batch = first_batch(listed(images, f"image,prompt,confounder\n{rows}", batch_size=9))
+    assert batch.sample_id == ["cat.png", "park/day.png"] and batch.prompt == [long, "a"]
+    assert [failure.sample_id for failure in batch.failures] == ["lost.png", "dog.jpg", "pipe.png", name]
+    for failure, told in zip(
+        batch.failures, ("No such file", "end of the image is missing", "no file", "name too long"), strict=True
+    ):
+        assert told in failure.error
+
+
+def test_a_list_in_another_encoding_is_one_message(images: Path) -> None:
+    path = images.parent / "prompts.csv"
+    for content, told in (
+        ("image,prompt,confounder\ncat.png,a,b\n".encode("utf-16"), "line 1: the file is in UTF-16"),
+        ("image,prompt,confounder\ncat.png,caf\xe9,b\n".encode("latin-1"), "line 2 is not UTF-8"),
+        (b'image,prompt,confounder\ncat.png,"a,b\n', "line 2 is no CSV"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path}, {told}[\\s\\S]*For instance"):
+            ImagePrompts(images, path).sample_ids()

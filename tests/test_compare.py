@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_records import accuracy_units, prompt_units, sweep_units
+from nbest_lists import RATES, paper_lists
 
 from dmlik_pl.results.compare import compare, main, published
 from dmlik_pl.results.store import RecordStore
 from dmlik_pl.speech.nbest import read
 
-LISTS = Path(__file__).parent / "data" / "nbest"
-
 
 @pytest.fixture(scope="module")
-def rescoring() -> dict[str, pd.DataFrame]:
-    return {"rescoring": read(LISTS / "nbest_wav2vec2_lm.csv.gz").assign(kind="rescoring")}
+def rescoring(made_lists: Path) -> dict[str, pd.DataFrame]:
+    return {"rescoring": read(made_lists).assign(kind="rescoring")}
 
 
 def stored(folder: Path, units: dict, study: str) -> dict[str, pd.DataFrame]:
@@ -40,14 +39,26 @@ def test_all_seven_tables_are_there_as_printed() -> None:
 def test_rescoring_beside_table_2(rescoring) -> None:
     (table,) = compare(rescoring, 2, "wav2vec2")
     numbers = table.raw.set_index("column")
+    assert numbers.loc["AM Score", "run"] == pytest.approx(12.5)
+    assert numbers.loc["Grad-TTS LL", "difference"] == pytest.approx(22.5 - 19.6)
+    assert numbers.loc["Oracle worst", ["published", "run"]].tolist() == pytest.approx([29.0, 32.5])
+    assert numbers.loc["Random", "run"] == pytest.approx(RATES["random (expected)"])
+    # Lists of 1, 0, 1 and 3 errors in ten words: a standard deviation of 1.104 errors among 40 lists.
+    assert numbers.loc["AM Score", "standard_error"] == pytest.approx(1.745, abs=0.1)
+    units = (numbers["run"] - numbers["published"]) / numbers["standard_error"]
+    np.testing.assert_allclose(numbers["units"], units)
+    assert table.shown.loc["WER Random", "in errors"] == f"{units['Random']:+.1f}"
+
+
+def test_the_papers_lists_beside_table_2() -> None:
+    records = {"rescoring": read(paper_lists("wav2vec2_lm")).assign(kind="rescoring")}
+    (table,) = compare(records, 2, "wav2vec2")
+    numbers = table.raw.set_index("column")
     assert numbers.loc["AM Score", "run"] == pytest.approx(13.27, abs=0.005)
     assert numbers.loc["Grad-TTS LL", "difference"] == pytest.approx(19.55 - 19.6, abs=0.005)
     assert numbers.loc["Oracle worst", "run"] == pytest.approx(29.36, abs=0.005)  # printed 29.0: rounded rates
     # The bootstrap interval of the acoustic score is 11.1 to 15.6: an error of 1.2.
     assert numbers.loc["AM Score", "standard_error"] == pytest.approx(1.16, abs=0.1)
-    units = (numbers["run"] - numbers["published"]) / numbers["standard_error"]
-    np.testing.assert_allclose(numbers["units"], units)
-    assert table.shown.loc["WER Random", "in errors"] == f"{units['Random']:+.1f}"
 
 
 def test_every_published_system_is_compared_unless_one_is_named(rescoring) -> None:

@@ -1,6 +1,7 @@
 """Batches, shares of processes, and the image folders of the paper."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from served import batches, first_batch
 
 from dmlik_pl.data.base import Batch, EvaluationData, EvaluationSet, Failure, RankShare, Sample, collate, spread
 from dmlik_pl.data.digits import CLASSES, LEVELS, Digits, DigitSet, dequantise
-from dmlik_pl.data.folders import CLEVR, PACS, load_image
+from dmlik_pl.data.folders import CLEVR, PACS
+from dmlik_pl.data.pictures import ImageForm
 
 
 class Numbers(EvaluationSet):
@@ -234,6 +236,46 @@ def test_pacs_refuses_domains_and_classes_it_does_not_have(pacs, stray):
         PACS(pacs).sample_ids()
 
 
+def test_pacs_skips_what_is_hidden_at_every_depth(pacs):
+    hidden = [".Trash/dog/a.png", "__MACOSX/photo/dog/a.png", "photo/.ipynb_checkpoints/a.png", "photo/__MACOSX/a.png"]
+    hidden += ["photo/dog/.ipynb_checkpoints/pic_001.png", "photo/dog/._pic_001.png"]
+    for name in hidden:
+        save(pacs / name)
+    os.mkfifo(pacs / "photo" / "dog" / "pipe.png")
+    assert len(PACS(pacs, per_cell=None).sample_ids()) == 24
+    for name in ("CLEVR_new_large_red_metal_cube000001.png", "__MACOSX/CLEVR_new_large_red_metal_cube000001.png"):
+        save(pacs / "clevr" / name)
+    assert CLEVR(pacs / "clevr").sample_ids() == ["CLEVR_new_large_red_metal_cube000001.png"]
+
+
+def test_a_manifest_that_is_wrong_is_told_with_its_line(pacs):
+    for text, told in (
+        ("path,domain,class\na.png,photo,dog\n./a.png,photo,dog\n", "line 2, and .*line 3"),
+        ("path,domain,class\n\na.png,clipart,dog\n", "line 3 lies in the domain 'clipart'"),
+        ("path,domain,class\na.png,photo,cat\n", "line 2 lies in the class 'cat'"),
+        ("path,domain,class\n/a.png,photo,dog\n", "line 2: /a.png does not lie in"),
+        ("path,style,class\na.png,photo,dog\n", "line 1 needs a column called domain"),
+    ):
+        (pacs / "manifest.csv").write_text(text)
+        with pytest.raises(ValueError, match=rf"manifest\.csv, {told}"):
+            PACS(pacs).sample_ids()
+    (pacs / "manifest.csv").write_bytes("path,domain,class\na.png,photo,dog\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"manifest\.csv, line 1: the file is in UTF-16"):
+        PACS(pacs).sample_ids()
+
+
+@pytest.mark.parametrize("data_class", [PACS, CLEVR])
+def test_folders_are_read_on_a_background_and_in_grey_if_asked(data_class, tmp_path):
+    path = tmp_path / {PACS: "photo/dog/a.png", CLEVR: "CLEVR_new_large_red_metal_cube000001.png"}[data_class]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(path)
+    batch = first_batch(data_class(tmp_path, size=8))
+    assert (batch.image == 1).all() and batch.converted == ["composited on white"]
+    batch = first_batch(data_class(tmp_path, size=8, channels=1, background="black"))
+    assert batch.image.shape == (1, 1, 8, 8) and (batch.image == -1).all()
+    assert batch.select([0]).converted == ["composited on black"]
+
+
 def test_clevr_names_give_prompts(tmp_path):
     for colour in ("red", "gray"):
         for shape in ("cube", "sphere"):
@@ -267,11 +309,11 @@ def test_images_turn_upright_and_become_square(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     image.save(tmp_path / "turned.png", exif=exif)
-    turned = load_image(tmp_path / "turned.png", 10)
+    turned, _ = ImageForm(10).load(tmp_path / "turned.png")
     assert turned.shape == (3, 10, 10)
     assert turned[:, 0].mean() == 1 and turned[:, -1].mean() == -1  # white is now on top
     Image.fromarray(pixels[:, :, 0]).save(tmp_path / "grey.png")
-    cropped = load_image(tmp_path / "grey.png", 20, resize="crop")
+    cropped, _ = ImageForm(20, "crop").load(tmp_path / "grey.png")
     assert cropped.shape == (3, 20, 20) and cropped[:, :, 0].mean() == 1 and cropped[:, :, -1].mean() == -1
 
 

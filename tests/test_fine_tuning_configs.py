@@ -1,5 +1,6 @@
 """The configurations of fine-tuning through their command line, with a monitor that looks at few samples."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from tiny_models import make_tiny_sdxl
 
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.drawings import DrawingImages
+from dmlik_pl.data.held_out import held_out_rank
 from dmlik_pl.models import StableDiffusionXL
 from dmlik_pl.models.lora import LORA_FILE
 from train import cli_main
@@ -98,6 +100,36 @@ def test_sdxl_is_fine_tuned_by_low_rank_changes_on_sketches(tmp_path):
         name for name, weight in fused.unet.named_parameters() if not weight.equal(plain.unet.get_parameter(name))
     ]
     assert changed and all("attentions" in name and ".to_" in name for name in changed)
+
+
+def test_sdxl_is_fine_tuned_on_images_of_ones_own(tmp_path):
+    (block,) = re.findall(r"```yaml\n(data:.*?)```", (CONFIGS.parent / "docs" / "finetuning.md").read_text(), re.DOTALL)
+    images = tmp_path / "images"
+    (images / "dogs").mkdir(parents=True)
+    rows = []
+    for number in range(30):
+        Image.new("RGB", (20, 16), (255 - 8 * number, 40, 90)).save(images / "dogs" / f"{number:03d}.png")
+        rows += [f"dogs/{number:03d}.png,a {word} of a dog" for word in ("photo", "sketch")]
+    (images / "dogs" / "004.png").write_text("no image")
+    (images / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    path = Path(small("sdxl_finetune.yaml", tmp_path))
+    settings = yaml.safe_load(path.read_text()) | yaml.safe_load(block)
+    settings["trainer"]["callbacks"][-1]["init_args"]["monitor"] = "val/images/bpd"
+    path.write_text(yaml.safe_dump(settings))
+    cli, log = fit(
+        str(path),
+        f"--model.diffusion.init_args.path={make_tiny_sdxl(tmp_path / 'sdxl')}",
+        f"--data.images.init_args.root={images}",
+        "--data.images.init_args.size=16",
+        "--data.held_out=0.2",
+        "--trainer.max_steps=4",
+        "--trainer.val_check_interval=4",
+        "--trainer.accumulate_grad_batches=2",
+    )
+    held = {name for name in (f"dogs/{number:03d}.png" for number in range(30)) if held_out_rank(name) < 0.2}
+    assert {name.partition("#")[0] for name in cli.datamodule.sample_ids()} == held
+    assert len(cli.datamodule.sample_ids()) == 2 * len(held) and cli.trainer.global_step == 4
+    assert log["val/images/bpd"].dropna().between(2, 8).all() and (tmp_path / "model" / LORA_FILE).is_file()
 
 
 def test_missing_models_and_images_are_told(tmp_path):

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from nbest_lists import WORDS, paper_lists
 
 from dmlik_pl.speech.nbest import NBestColumns, NBestLists, check, count_word_errors, read
-
-LISTS = Path(__file__).parent / "data" / "nbest"
 
 ROWS = [
     {"utt": "007", "ref": "the cat sat", "hyp": "the cat sat", "am": -1.5, "ll": 10.0},
@@ -142,15 +141,71 @@ def test_clear_errors(tmp_path: Path) -> None:
         NBestLists.from_records(bad)
 
 
+DAMAGED = {
+    "utf-16.csv": ("utt,ref,hyp,am,ll\nu,a,a,1,2\n".encode("utf-16"), "line 1: the file is in UTF-16"),
+    "latin-1.csv": ("utt,ref,hyp,am,ll\nu,a,caf\xe9,1,2\n".encode("latin-1"), "line 2 is not UTF-8"),
+    "cut.csv.gz": (gzip.compress(b"utt,ref,hyp,am,ll\n" + b"u,a,a,1,2\n" * 99)[:-9], "is damaged, or no gzip file"),
+    "plain.csv.gz": (b"utt,ref,hyp,am,ll\nu,a,a,1,2\n", "is damaged, or no gzip file"),
+    "cut.jsonl.gz": (gzip.compress(b'{"utt": "u"}\n' * 999)[:40], "is damaged, or no gzip file"),
+    "cells.csv": (b"utt,ref,hyp,am,ll\nu,a,a,1,2\nu,a,a, b,1,2\n", "line 3 has 6 cells in 5 columns"),
+    "quote.csv": (b'utt,ref,hyp,am,ll\nu,a,"a,1,2\nu,a,b,1,2\n', "line 2 is no CSV"),
+    "columns.csv": (b"utt,ref,hyp,am\nu,a,a,1\n", "line 1 has no column 'll'"),
+    "twice.csv": (b"utt,ref,hyp,am,ll,ll\nu,a,a,1,2,3\n", "line 1 has two columns 'll'"),
+    "cut.parquet": (b"PAR1" + bytes(99), "cannot be read as Parquet"),
+    "number.jsonl": (b'{"utt": 1' + b"0" * 5000 + b"}\n", "line 1 is no JSON"),
+    "deep.jsonl": (b"[" * 99_999, "line 1 is no JSON"),
+    "folder.csv": (None, "no n-best lists at"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_one_message_with_its_name(name: str, tmp_path: Path) -> None:
+    content, told = DAMAGED[name]
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError)) as wrong:
+        read(path, COLUMNS)
+    assert told in str(wrong.value) and str(path) in str(wrong.value)
+
+
+def test_one_odd_row_spoils_no_other(tmp_path: Path) -> None:
+    digits, letters = "1234567890" * 500, "a" * 140_000
+    scores = [digits[:37], digits, "1_0", "yes", "1e400", '"1,5"', letters, "2"]
+    rows = "".join(f"{number},a {number},a,1,{score}\n" for number, score in enumerate(scores))
+    (tmp_path / "a.csv").write_text(f"utt,ref,hyp,am,ll\n{rows}{digits[:37]},{letters},{digits},1,3\n")
+    frame = read(tmp_path / "a.csv", COLUMNS, "whisper")
+    no_number = "likelihood score is not a finite number"
+    assert frame["excluded"].tolist() == ["", *[no_number] * 6, "", "a text cannot be normalised"]
+    assert frame["score_likelihood"].tolist()[::7] == [float(digits[:37]), 2.0]
+    values = ['"b"', "true", "[1]", '{"x": 1}', "null", digits[:37], digits[:4000], "2"]
+    start = '"ref": "a", "hyp": "a", "am": 1'
+    lines = [f'{{"utt": {number}, {start}, "ll": {value}}}' for number, value in enumerate(values)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert read(tmp_path / "a.jsonl", COLUMNS)["excluded"].tolist() == [no_number] * 5 + ["", no_number, ""]
+
+
+def test_a_line_separator_in_a_text_ends_no_row(tmp_path: Path) -> None:
+    text = "the\u2028cat\x0bsat\x85on"
+    (tmp_path / "a.csv").write_bytes(f"\ufeffutt,ref,hyp,am,ll\r\nu,{text},{text},1,2\r\n".encode())
+    frame = read(tmp_path / "a.csv", COLUMNS)
+    assert frame["hypothesis"].tolist() == [text] and frame["errors"].tolist() == [0]
+
+
 def test_word_errors_by_hand() -> None:
     errors, words = count_word_errors(["a b c", "a b c", "a", "a b c d"], ["a x c", "b c d", "x y z", "d c b a"])
     assert errors.tolist() == [1, 2, 3, 4]
     assert words.tolist() == [3, 3, 1, 4]
 
 
+def test_counted_errors_are_the_known_ones(made_lists: Path) -> None:
+    stored, frame = pd.read_csv(made_lists), read(made_lists)
+    assert frame["errors"].tolist() == stored["errors"].tolist() and len(frame) == 100
+    assert frame["sample_id"].nunique() == 40 and (frame["words"] == len(WORDS)).all()
+
+
 @pytest.mark.parametrize(("name", "hypotheses"), [("wav2vec2_lm", 8998), ("whisper_base", 309)])
 def test_counted_errors_agree_with_the_stored_ones(name: str, hypotheses: int) -> None:
-    path = LISTS / f"nbest_{name}.csv.gz"
+    path = paper_lists(name)
     stored, frame = pd.read_csv(path, keep_default_na=False), read(path)
     assert len(frame) == hypotheses
     np.testing.assert_array_equal(frame["errors"], stored["errors"])

@@ -19,6 +19,7 @@ from dmlik_pl.speech.espeak import Espeak
 
 EVALUATIONS = [
     *("shapes.yaml", "shapes_prompts.yaml", "digits.yaml", "sdxl_pacs.yaml", "sdxl_clevr.yaml", "image_prompts.yaml"),
+    "images.yaml",
     *("sdxl_pacs_published.yaml", "sdxl_clevr_published.yaml"),
     *("shapes_sweep.yaml", "sdxl_pacs_sweep.yaml", "sdxl_pacs_sweep_published.yaml"),
     *("spoken_sweep.yaml", "grad_tts_sweep.yaml", "grad_tts_sweep_published.yaml"),

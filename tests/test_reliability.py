@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nbest_lists import paper_lists
 from scipy import stats
 
 from dmlik_pl.results.reliability import (
@@ -18,8 +19,6 @@ from dmlik_pl.results.reliability import (
     reliability_terms,
 )
 from dmlik_pl.speech.nbest import NBestLists, read
-
-LISTS = Path(__file__).parent / "data" / "nbest"
 
 
 def simulated(
@@ -99,8 +98,15 @@ def test_repeated_texts_find_the_noise_too() -> None:
     assert "repeated texts" not in again  # equal texts with equal scores: shared probes, or none
 
 
-def test_the_recognisers_own_score_is_not_judged_by_repeated_texts() -> None:
-    lists = NBestLists.from_records(read(LISTS / "nbest_wav2vec2_lm.csv.gz"))
+def test_a_score_that_is_equal_for_equal_texts_is_not_judged_by_repeated_texts() -> None:
+    lists = simulated(repeated=4)
+    lists.scores["acoustic"] = np.array([float(text) for text in lists.texts])
+    assert reliability_terms(lists, "acoustic") == {}
+    assert reliability_terms(lists, "likelihood").keys() == {"repeat", "standard error", "repeated texts"}
+
+
+def test_the_papers_scores_are_judged_by_repeated_texts() -> None:
+    lists = NBestLists.from_records(read(paper_lists("wav2vec2_lm")))
     assert reliability_terms(lists, "acoustic") == {}
     [(route, terms)] = reliability_terms(lists, "likelihood").items()
     assert route == "repeated texts"
@@ -108,10 +114,18 @@ def test_the_recognisers_own_score_is_not_judged_by_repeated_texts() -> None:
     assert 0.1 < terms.ratio < 0.3
 
 
+def test_rank_correlations_by_hand(made_lists: Path) -> None:
+    summary = rank_summary(NBestLists.from_records(read(made_lists)), resamples=999)
+    # Kinds b, c and d of the lists; of one hypothesis there is no order.
+    acoustic, likelihood = (1 + 0.5 + 1 / 3) / 3, (-1 + 0.5 - 1.5 / math.sqrt(22.5)) / 3
+    assert summary["correlation"].tolist() == pytest.approx([acoustic, likelihood])
+    assert summary["lists"].tolist() == [30, 30] and summary["undefined"].tolist() == [10, 10]
+
+
 def test_published_rank_correlations() -> None:
     expected = {"wav2vec2_lm": (0.25321434, 0.08545872, 94), "whisper_base": (0.36821078, -0.00599520, 51)}
     for name, (acoustic, likelihood, count) in expected.items():
-        summary = rank_summary(NBestLists.from_records(read(LISTS / f"nbest_{name}.csv.gz")), resamples=999)
+        summary = rank_summary(NBestLists.from_records(read(paper_lists(name))), resamples=999)
         assert summary["correlation"].tolist() == pytest.approx([acoustic, likelihood], abs=2e-5)
         assert summary["lists"].tolist() == [count, count]
         assert summary["undefined"].tolist() == [95 - count, 95 - count]

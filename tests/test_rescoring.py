@@ -1,13 +1,15 @@
-"""Choices, their rates, intervals and tests against the published lists and closed forms."""
+"""Choices, their rates, intervals and tests against known and published lists and closed forms."""
 
 import itertools
 import json
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 
 import dmlik_pl.results.rescoring_figures
@@ -34,17 +36,21 @@ from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.speech.nbest import NBestLists, check, read
 
-LISTS = Path(__file__).parent / "data" / "nbest"
 NAMES = ("wav2vec2_lm", "whisper_base")
 
 
 def stored(name: str) -> pd.DataFrame:
-    return read(LISTS / f"nbest_{name}.csv.gz")
+    return read(paper_lists(name))
 
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, NBestLists]:
     return {name: NBestLists.from_records(stored(name)) for name in NAMES}
+
+
+@pytest.fixture
+def made(made_lists: Path) -> NBestLists:
+    return NBestLists.from_records(read(made_lists))
 
 
 def lists_of(*lists: list[tuple[int, float, float]], words: int = 10) -> NBestLists:
@@ -61,6 +67,45 @@ def lists_of(*lists: list[tuple[int, float, float]], words: int = 10) -> NBestLi
         standard_errors={},
         repeats={},
     )
+
+
+def test_known_rates(made: NBestLists) -> None:
+    summary = word_error_summary(made, strategies(made)).set_index("strategy")
+    assert (100 * summary["wer"]).to_dict() == pytest.approx(RATES)
+    assert (summary["words"] == 400).all() and (summary["utterances"] == 40).all()
+    row = summary.loc["acoustic"]  # 1, 0, 1, 3 errors of ten words: a standard error of 1.745 %
+    assert (100 * row["low"], 100 * row["high"]) == pytest.approx((12.5 - 3.42, 12.5 + 3.42), abs=0.8)
+    drawn = summary.loc["random (expected)"]
+    assert (100 * drawn["draw_low"], 100 * drawn["draw_high"]) == pytest.approx((12.25, 21.25))  # 49 to 85 errors
+    tuned = summary.loc["acoustic + w likelihood"]
+    assert 0.5 < tuned["weight_low"] <= tuned["weight"] <= tuned["weight_high"] < 1
+
+
+def test_known_tests_between_choices(made: NBestLists) -> None:
+    raw = comparison_summary(made, strategies(made), resamples=100).set_index(["a", "b"])
+    assert len(raw) == 6  # all pairs of acoustic, likelihood, their sum and random
+    row = raw.loc[("acoustic", "likelihood")]  # differences 0, -2, 1, -3: mean -1, squares about it 1, 1, 4, 4
+    z = -1 / math.sqrt(100 / 39 / 40)
+    assert (row["z"], row["matched_pairs_p"]) == pytest.approx((z, 2 * stats.norm.cdf(z)))
+    assert (row["difference"], row["better_a"], row["better_b"]) == (pytest.approx(-0.1), 20, 10)
+    row = raw.loc[("likelihood", "random (expected)")]
+    differences = np.array([0, 1, -5 / 3, 3] * 10)
+    z = differences.mean() / stats.sem(differences)
+    assert (row["z"], row["matched_pairs_p"]) == pytest.approx((z, 2 * stats.norm.sf(z)))
+    draws = np.ones(1)
+    for hypotheses in KINDS.values():
+        errors = np.bincount([each[0] for each in hypotheses]) / len(hypotheses)
+        for _ in range(10):
+            draws = np.convolve(draws, errors)
+    assert row["permutation_p"] == pytest.approx(2 * draws[90:].sum())  # a total of 90 errors, or more
+    assert raw["matched_pairs_p_holm"].ge(raw["matched_pairs_p"]).all() and raw["permutation_p_holm"].max() <= 1
+
+
+def test_known_lists(made_lists: Path, made: NBestLists) -> None:
+    summary = list_summary(read(made_lists), made)
+    assert (summary["lists"], summary["singletons"], summary["hypotheses"], summary["size_max"]) == (40, 10, 100, 4)
+    assert (summary["size_mean"], summary["size_median"], summary["words"]) == (2.5, 2.5, 400)
+    assert (summary["repeated"], summary["undecidable"], summary["excluded"], summary["lost"]) == (0, 0, 0, 0)
 
 
 # Published rates in per cent, bootstrap intervals with them, and the range of single random draws.
@@ -294,10 +339,10 @@ def test_bootstrap_of_many_utterances_is_the_normal_interval() -> None:
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+def records(made_lists: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
     """Checked rows that went through the store, with one of every kind of bad row, and a second scoring."""
-    frame = stored("whisper_base").drop(columns=["words", "errors", "excluded", "normalisation", "duplicates"])
-    bad = frame.iloc[[0, 1, 2, 3]].assign(row=[310, 311, 312, 313])
+    frame = read(made_lists).drop(columns=["words", "errors", "excluded", "normalisation", "duplicates"])
+    bad = frame.iloc[[0, 1, 2, 3]].assign(row=[101, 102, 103, 104])
     bad.loc[bad.index[0], "hypothesis"] = ""
     bad.loc[bad.index[1], "score_likelihood"] = np.nan
     bad.loc[bad.index[2], "sample_id"] = "LJ999"
@@ -318,30 +363,30 @@ def test_tables_from_records(records: dict[str, pd.DataFrame]) -> None:
     assert list(tables) == names
     rates = tables["base"]
     assert rates.shown["WER %"].to_dict() == {
-        "acoustic": "3.33",
-        "likelihood": "4.68",
-        "acoustic + w likelihood": "3.53",
-        "random (expected)": "4.64",
-        "oracle best": "1.54",
-        "oracle worst": "7.18",
+        "acoustic": "12.50",
+        "likelihood": "22.50",
+        "acoustic + w likelihood": "10.00",
+        "random (expected)": "16.67",
+        "oracle best": "2.50",
+        "oracle worst": "32.50",
     }
-    assert "95 lists, 42 of one hypothesis, 1560 words" in rates.caption
+    assert "40 lists, 10 of one hypothesis, 400 words" in rates.caption
     assert "Words are what spaces separate" in rates.caption
-    assert "95 % of single draws lie in [4.0–5.3] %" in rates.caption
+    assert "95 % of single draws lie in [12.2–21.2] %" in rates.caption
     tests = tables["base_tests"].shown
-    assert tests.loc["likelihood vs random (expected)", "p (matched pairs)"] == "0.914"
+    assert tests.loc["likelihood vs random (expected)", "p (matched pairs)"] == "0.031"
     lists = tables["base_lists"].shown[""]
-    assert lists["lists of one hypothesis"] == "42"
+    assert lists["lists of one hypothesis"] == "10"
     assert lists["rows left out"] == "4"
     assert lists["rows left out: copy of row"] == "1"
     assert lists["rows left out: likelihood score is not a finite number"] == "1"
     assert lists["utterances left without a hypothesis"] == "1"
     excluded = tables["base_excluded"]
-    assert sorted(excluded.shown["row"]) == ["310", "311", "312", "313"]
+    assert sorted(excluded.shown["row"]) == ["101", "102", "103", "104"]
     assert excluded.shown.loc["LJ999", "why"] == "no reference"
     correlation = tables["base_correlation"].shown
-    assert correlation["Spearman"].tolist() == ["0.368", "-0.006"]
-    assert correlation["undefined"].tolist() == ["44", "44"]
+    assert correlation["Spearman"].tolist() == ["0.611", "-0.272"]
+    assert correlation["undefined"].tolist() == ["10", "10"]
     assert tables["base_reliability"].shown.index.tolist() == ["likelihood, repeat"]
 
 
@@ -350,13 +395,13 @@ def test_figures_from_records(records: dict[str, pd.DataFrame]) -> None:
     assert list(figures) == ["base", "base_correlation", "base_reliability"]
     rates, sizes = figures["base"].axes
     assert rates.get_yticklabels()[0].get_text() == "acoustic"
-    assert rates.collections[1].get_offsets()[0, 0] == pytest.approx(3.333, abs=5e-4)
-    assert sum(bar.get_height() for bar in sizes.patches) == 95
-    assert "likelihood: mean -0.01, 51 lists" in figures["base_correlation"].axes[0].get_legend().texts[1].get_text()
+    assert rates.collections[1].get_offsets()[0, 0] == pytest.approx(12.5, abs=5e-4)
+    assert sum(bar.get_height() for bar in sizes.patches) == 40
+    assert "likelihood: mean -0.27, 30 lists" in figures["base_correlation"].axes[0].get_legend().texts[1].get_text()
 
 
-def test_nothing_usable_is_a_table_of_reasons() -> None:
-    frame = stored("whisper_base").head(3).assign(reference="", kind="rescoring")
+def test_nothing_usable_is_a_table_of_reasons(made_lists: Path) -> None:
+    frame = read(made_lists).head(3).assign(reference="", kind="rescoring")
     frame = check(frame.drop(columns=["words", "errors", "excluded"]))
     [table] = make_tables({"empty": frame})
     assert table.caption == "Rows of the lists that are left out: 3 of 3."

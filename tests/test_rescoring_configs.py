@@ -3,12 +3,14 @@
 import shutil
 import sys
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nbest_lists import COPIES, KINDS, RATES, paper_lists
 
 import evaluate
 from dmlik_pl.models import GradTTS
@@ -19,7 +21,6 @@ from dmlik_pl.speech.audio import write
 from dmlik_pl.speech.nbest import read as read_lists
 from dmlik_pl.studies import rescoring
 
-LISTS = Path(__file__).parent / "data" / "nbest"
 PUBLISHED = "model.studies.rescoring.init_args.protocol"
 
 
@@ -38,6 +39,45 @@ def rates(folder: Path, study: str = "rescoring") -> dict[str, float]:
     return dict(zip(table["strategy"], (100 * table["wer"]).round(2), strict=True))
 
 
+def test_stored_lists_give_their_rates_without_a_model(made_lists: Path, tmp_path: Path) -> None:
+    folder = stored(made_lists, tmp_path)
+    assert rates(folder) == pytest.approx(RATES, abs=0.005)
+    table = (folder / "tables" / "rescoring.md").read_text()
+    assert "40 lists" in table and "400 words" in table
+    written = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert {"rescoring", "rescoring_tests", "rescoring_lists", "rescoring_correlation"} <= written
+    assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"rescoring", "rescoring_correlation"}
+    (log,) = folder.glob("log/metrics.csv")
+    assert 100 * pd.read_csv(log).iloc[-1]["rescoring/wer_likelihood"] == pytest.approx(22.5)
+    records = read(folder)["rescoring"]
+    assert set(records["kind"]) == {"rescoring"} and records["sample_id"].nunique() == 40 and len(records) == 100
+
+
+def test_published_protocol_chooses_as_published(made_lists: Path, tmp_path: Path) -> None:
+    folder = stored(made_lists, tmp_path, f"--{PUBLISHED}", "published")
+    draws = {kind: [each[0] for each in hypotheses] for kind, hypotheses in KINDS.items()}
+    drawn = 0
+    for name in (f"{kind}{copy}" for kind in KINDS for copy in range(COPIES)):
+        number = int.from_bytes(blake2b(f"draw {name}".encode(), digest_size=8).digest(), "big")
+        drawn += draws[name[0]][number % len(draws[name[0]])]
+    assert rates(folder) == pytest.approx(
+        {
+            "acoustic": 12.5,
+            "likelihood": 22.5,
+            "random (one draw)": 100 * drawn / 400,
+            # Of 259 characters, one error is as good as none: the first of the two is taken, which errs in kind c.
+            "oracle best": 5.0,
+            "oracle worst": 32.5,
+        },
+        abs=0.005,
+    )
+    caption = (folder / "tables" / "rescoring.md").read_text()
+    assert "Protocol: published" in caption and "one draw" in caption and "rounded" in caption
+    (beside,) = compare(read(folder), 2, "wav2vec2")
+    difference = beside.raw.set_index("column")["difference"]
+    assert difference["AM Score"] == pytest.approx(12.5 - 13.3) and difference["Oracle Best"] == pytest.approx(5 - 10.5)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -48,33 +88,22 @@ def rates(folder: Path, study: str = "rescoring") -> dict[str, float]:
 def test_published_lists_give_their_rates_without_a_model(
     name: str, expected: tuple[float, ...], tmp_path: Path
 ) -> None:
-    folder = stored(LISTS / f"nbest_{name}.csv.gz", tmp_path)
+    path = paper_lists(name)
+    folder = stored(path, tmp_path)
     found = rates(folder)
     names = ("acoustic", "likelihood", "random (expected)", "oracle best", "oracle worst")
     assert tuple(found[strategy] for strategy in names) == expected
-    assert "acoustic + w likelihood" in found
     table = (folder / "tables" / "rescoring.md").read_text()
     assert "95 lists" in table and "1560 words" in table
-    written = {path.stem for path in (folder / "tables").glob("*.csv")}
-    assert {"rescoring", "rescoring_tests", "rescoring_lists", "rescoring_correlation"} <= written
-    assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"rescoring", "rescoring_correlation"}
-    (log,) = folder.glob("log/metrics.csv")
-    logged = pd.read_csv(log).iloc[-1]
-    assert 100 * logged["rescoring/wer_likelihood"] == pytest.approx(expected[1], abs=0.005)
-    records = read(folder)["rescoring"]
-    assert set(records["kind"]) == {"rescoring"} and records["sample_id"].nunique() == 95
-    assert len(records) == len(read_lists(LISTS / f"nbest_{name}.csv.gz"))
+    assert len(read(folder)["rescoring"]) == len(read_lists(path))
 
 
 def test_published_protocol_repeats_the_published_choices(tmp_path: Path) -> None:
-    folder = stored(LISTS / "nbest_wav2vec2_lm.csv.gz", tmp_path, f"--{PUBLISHED}", "published")
+    folder = stored(paper_lists("wav2vec2_lm"), tmp_path, f"--{PUBLISHED}", "published")
     found = rates(folder)
-    assert list(found) == ["acoustic", "likelihood", "random (one draw)", "oracle best", "oracle worst"]
     assert (found["acoustic"], found["likelihood"]) == (13.27, 19.55)
     assert (found["oracle best"], found["oracle worst"]) == (10.45, 28.97)  # of rounded rates, as printed: 10.5, 29.0
     assert 19.42 <= found["random (one draw)"] <= 21.28  # holds 95 % of all draws; the paper's was 20.2
-    caption = (folder / "tables" / "rescoring.md").read_text()
-    assert "Protocol: published" in caption and "one draw" in caption and "rounded" in caption
     (beside,) = compare(read(folder), 2, "wav2vec2")
     assert len(beside.raw) == 5 and beside.raw["difference"].abs().max() < 1
     assert beside.raw.set_index("column")["difference"].drop("Random").abs().max() < 0.06
@@ -113,18 +142,17 @@ def test_flawed_rows_are_named_and_counted(tmp_path: Path) -> None:
     assert sorted(left_out["row"]) == [3, 6, 7, 8, 9]
 
 
-def test_a_run_goes_on_list_by_list(tmp_path: Path) -> None:
-    path = LISTS / "nbest_whisper_base.csv.gz"
-    folder = stored(path, tmp_path / "whole")
+def test_a_run_goes_on_list_by_list(made_lists: Path, tmp_path: Path) -> None:
+    folder = stored(made_lists, tmp_path / "whole")
     records = folder / "records"
     lines = (records / "rank0.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(lines) == 95
-    (records / "rank0.jsonl").write_bytes(b"".join(lines[:60]) + lines[60][:50])  # killed while it wrote
+    assert len(lines) == 40
+    (records / "rank0.jsonl").write_bytes(b"".join(lines[:25]) + lines[25][:50])  # killed while it wrote
     (records / "rescoring.parquet").unlink()
-    again = stored(path, tmp_path / "whole")
+    again = stored(made_lists, tmp_path / "whole")
     assert again == folder
-    assert len(RecordStore(folder).done()["rescoring"]) == 95
-    assert rates(again)["likelihood"] == 4.68
+    assert len(RecordStore(folder).done()["rescoring"]) == 40
+    assert rates(again)["likelihood"] == 22.5
 
 
 def test_other_lists_of_the_same_name_are_another_run(tmp_path: Path) -> None:
@@ -143,7 +171,8 @@ def test_other_lists_of_the_same_name_are_another_run(tmp_path: Path) -> None:
     ("content", "more", "told"),
     [
         (None, [], ["no n-best lists at"]),
-        ("utt,hyp\n1,a\n", [], ["has no column 'am_score', 'gtts_ll', 'hypothesis', 'reference', 'utterance_id'"]),
+        ("utterance_id,".encode("utf-16"), [], ["lists.csv, line 1: the file is in UTF-16"]),
+        ("utt,hyp\n1,a\n", [], ["lists.csv, line 1 has no column 'am_score', 'gtts_ll', 'hypothesis', 'reference'"]),
         ("utterance_id,reference,hypothesis,am_score,gtts_ll\n", [], ["holds no hypothesis"]),
         (
             "utterance_id,reference,hypothesis,am_score,gtts_ll\nu,,a,1,1\n",
@@ -156,14 +185,14 @@ def test_other_lists_of_the_same_name_are_another_run(tmp_path: Path) -> None:
             ["no folder of recordings at 'nowhere'"],
         ),
     ],
-    ids=["missing", "columns", "empty", "unusable", "audio"],
+    ids=["missing", "utf-16", "columns", "empty", "unusable", "audio"],
 )
 def test_unusable_lists_are_one_message(
-    content: str | None, more: list[str], told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str | bytes | None, more: list[str], told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lists.csv"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     arguments = ["--config", "rescoring.yaml", "--data.path", str(path), *more, "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     with pytest.raises(SystemExit) as stop:
@@ -173,7 +202,7 @@ def test_unusable_lists_are_one_message(
     assert all(words in message for words in told)
 
 
-def test_a_study_that_needs_a_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_needs_a_model_says_so(made_lists: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "gain.yaml"
     shutil.copy(Path(evaluate.__file__).parent / "configs" / "rescoring.yaml", config)
     config.write_text(
@@ -181,7 +210,7 @@ def test_a_study_that_needs_a_model_says_so(tmp_path: Path, monkeypatch: pytest.
         .replace("dmlik_pl.studies.StoredRescoring", "dmlik_pl.studies.TextGain")
         .replace("        protocol: repaired", "        confidence: 0.95")
     )
-    arguments = ["--config", str(config), "--data.path", str(LISTS / "nbest_whisper_base.csv.gz")]
+    arguments = ["--config", str(config), "--data.path", str(made_lists)]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, "--runs", str(tmp_path / "runs")])
     with pytest.raises(SystemExit) as stop:
         evaluate.main()

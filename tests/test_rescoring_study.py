@@ -1,6 +1,7 @@
 """Likelihoods of hypotheses against a model of which every likelihood is known; lists with and without audio."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,28 @@ def test_lists_meet_their_recordings(folder: Path) -> None:
     assert picked.sample_id == ["silent", "a"] and torch.equal(picked.mel[1], batch.mel[0]) and not picked.failures
     (short,) = batches(lists_of(folder, max_seconds=0.1))
     assert "0.4 s are longer than max_seconds, 0.1" in short.failures[0].error
+
+
+def test_a_recording_that_is_odd_is_said_and_one_that_is_damaged_fails_alone(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "lists"
+    shutil.copytree(folder, copy)
+
+    def stamps() -> list[str]:
+        data = lists_of(copy).test_set()
+        return [data.stamp(index) for index in range(4)]
+
+    first = stamps()
+    write(copy / "wavs" / "a.wav", 1e-4 * torch.randn(9000))
+    content = (copy / "wavs" / "b.wav").read_bytes()
+    (copy / "wavs" / "b.wav").write_bytes(content[: len(content) // 2])
+    (batch,) = batches(lists_of(copy))
+    assert batch.sample_id == ["a", "silent"] and batch.select([1, 0]).converted[0] == ""
+    assert batch.converted[0].startswith("very quiet, root mean square 0.0001")
+    assert "b.wav is cut: its header promises 0.41 s, it holds 0.20 s" in batch.failures[0].error
+    second = stamps()
+    assert [old != new for old, new in zip(first, second, strict=True)] == [True, True, False, False]
+    (copy / "lists.csv").write_text((copy / "lists.csv").read_text().replace("silent,guitar,castle", "silent,guitar,a"))
+    assert [old != new for old, new in zip(second, stamps(), strict=True)] == [False, False, True, False]
 
 
 def test_an_utterance_without_audio_is_kept_with_its_reason(folder: Path, model: ToySpeech) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from served import batches
+from served import batches, first_batch
 
 from dmlik_pl.data.base import Failure
 from dmlik_pl.data.libritts import LibriTTS
@@ -90,6 +90,85 @@ def test_ljspeech_takes_the_official_filelists(ljspeech, tmp_path):
     Path(lists["test_list"]).unlink()
     with pytest.raises(FileNotFoundError, match=r"no filelist .*test\.txt"):
         data.test_set()
+
+
+def test_recordings_in_different_folders_have_different_names(ljspeech, tmp_path):
+    for place in ("wavs/a/X.wav", "wavs/b/X.wav", "more/X.wav"):
+        sound(ljspeech / place, seconds=1.0)
+    sound(tmp_path / "elsewhere" / "LJ001-0009.wav")
+    lines = ["a/X.wav", "DUMMY/b/X.wav", "more/X.wav", f"{ljspeech}/wavs/LJ001-0001.wav", "wavs/LJ001-0002.wav"]
+    lines += ["LJ001-0003.wav", "/home/somebody/LJSpeech/wavs/LJ001-0004.wav", f"{tmp_path}/elsewhere/LJ001-0009.wav"]
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{line}|dolphin {number}\n" for number, line in enumerate(lines)))
+    data = LJSpeech(str(ljspeech), *[str(path)] * 3).test_set()
+    names = ["a/X", "b/X", "more/X", "LJ001-0001", "LJ001-0002", "LJ001-0003", "LJ001-0004", "LJ001-0009"]
+    assert data.sample_ids == names and [recording.text[-1] for recording in data.recordings] == list("01234567")
+    assert data.recordings[7].path == ljspeech / "wavs" / "LJ001-0009.wav"  # the list's other copy is not of this root
+    assert not any(isinstance(data[index], Failure) for index in range(8))
+
+
+def test_two_lines_of_one_recording_are_an_error_with_both(ljspeech, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a/LJ001-0001.wav|dolphin\nLJ001-0002.wav|dolphin\nb/LJ001-0001.wav|penguin\n")
+    told = r"'LJ001-0001' is given to more than one sample: .*list\.txt, line 1, and .*list\.txt, line 3"
+    with pytest.raises(ValueError, match=told):
+        LJSpeech(str(ljspeech), *[str(path)] * 3).test_set()
+    with pytest.raises(ValueError, match=told):
+        LJSpeech(str(ljspeech), *[str(path)] * 3).train_dataloader()
+    with (ljspeech / "metadata.csv").open("a") as file:
+        file.write("\nLJ001-0003|penguin\n")
+    with pytest.raises(ValueError, match=r"'LJ001-0003.wav' .*metadata\.csv, line 3, and .*metadata\.csv, line 12"):
+        LJSpeech(str(ljspeech), validation_size=2, test_size=3).test_set()
+    root = tmp_path / "LibriTTS"
+    for folder in ("a", "b"):
+        sound(root / folder / "X.wav")
+    path.write_text("a/X.wav|Dolphin|1\nDUMMY/b/X.wav|Dolphin|2\n")
+    assert LibriTTS(str(root), *[str(path)] * 2).test_set().sample_ids == ["a/X", "b/X"]
+    path.write_text("a/X.wav|Dolphin|1\nDUMMY/./a/X.wav|Dolphin|2\n")
+    with pytest.raises(ValueError, match=r"'a/X' .*line 1, and .*line 2"):
+        LibriTTS(str(root), *[str(path)] * 2).test_set()
+    path.write_text("../X.wav|Dolphin|1\n")
+    with pytest.raises(ValueError, match=r"list\.txt, line 1: .* does not lie in"):
+        LibriTTS(str(root), *[str(path)] * 2).test_set()
+
+
+def test_one_recording_never_ends_the_others(tmp_path):
+    root = tmp_path / "LibriTTS"
+    sound(root / "a.wav", seconds=2.0)
+    digits = "1234567890123456789012345678901234567"
+    texts = [(f"room {digits}", 1), ("dolphin", digits), ("dolphin", 2), ("9" * 5000, 1), ("d" * 140_000, 1)]
+    texts += [("dolphin", 1)]
+    for number in range(len(texts)):
+        (root / f"{number}.wav").write_bytes((root / "a.wav").read_bytes())
+    whole = (root / "2.wav").read_bytes()
+    (root / "2.wav").write_bytes(whole[: len(whole) // 2])
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{number}.wav|{text}|{speaker}\n" for number, (text, speaker) in enumerate(texts)))
+    data = LibriTTS(str(root), str(path), str(path), batch_size=8, train_batch_size=4)
+    batch = first_batch(data)
+    assert batch.sample_id == ["5"] and batch.converted == [""]
+    errors = {failure.sample_id: failure.error for failure in batch.failures}
+    assert list(errors) == ["0", "1", "2", "3", "4"]
+    assert f"{digits} is no number of a speaker" in errors["1"]
+    assert "is cut: its header promises 2.00 s, it holds 1.00 s" in errors["2"]
+    assert "alignment impossible: 280001 tokens" in errors["4"]
+    with pytest.warns(UserWarning, match="5 of 6 utterances in .* are left out: 0: "):
+        assert [batch.sample_id for batch in data.train_dataloader()] == [["5"]]
+
+
+def test_a_stamp_changes_with_the_recording_its_text_and_how_it_is_read(ljspeech, tmp_path):
+    def stamp(text: str = "dolphin", path: str = "LJ001-0001.wav", **options) -> str | None:
+        recording = Recording("one", text, path=ljspeech / "wavs" / path)
+        return SpeechSet([recording], AudioFiles(**options), "a folder").stamp(0)
+
+    first = stamp()
+    assert first == stamp() and str(ljspeech) in first
+    others = [stamp("penguin"), stamp(path="LJ001-0002.wav"), stamp(resample=True)]
+    sound(ljspeech / "wavs" / "LJ001-0001.wav", seconds=1.5)
+    others.append(stamp())
+    assert len({first, *others}) == 5
+    assert SpeechSet([Recording("one", "dolphin")], AudioFiles(), "nothing").stamp(0) is None
+    assert stamp("***") is None  # no tokens: the reason may be mended outside the file
 
 
 def test_a_missing_data_set_is_told_where_to_get(tmp_path):
@@ -218,7 +297,8 @@ def test_libritts_reads_speakers_and_changes_the_rate_only_if_asked(tmp_path):
     assert isinstance(item, Failure) and "24000 Hz, 22050 Hz expected" in item.error
     data = LibriTTS(str(root), *lists, resample=True)
     item = data.test_set()[0]
-    assert (item.sample_id, item.speaker, item.attributes) == ("103_1241_000000_000001", 46, {"speaker": "46"})
+    name = "train-clean-100/103/1241/103_1241_000000_000001"
+    assert (item.sample_id, item.speaker, item.attributes) == (name, 46, {"speaker": "46"})
     assert len(item.audio) == RATE
     assert "gone.wav" in data.test_set()[1].error
     assert data.test_set().groups == ["46", "7"]
@@ -271,8 +351,17 @@ def test_tedlium_release_3_keeps_training_talks_elsewhere(tmp_path):
     assert data[0].text == "dolphins swim"
     assert "no audio file sph/B_2011.sph" in data[1].error
     (tmp_path / "data" / "stm" / "A_2010.stm").write_text("A_2010 1 A zero 1.0 <NA> swim\n")
-    with pytest.raises(ValueError, match=r"A_2010\.stm, line 1: expected 'talk channel"):
+    for start in ("zero", "nan", "1e999"):
+        (tmp_path / "data" / "stm" / "A_2010.stm").write_text(f"A_2010 1 A {start} 1.0 <NA> swim\n")
+        with pytest.raises(ValueError, match=r"A_2010\.stm, line 1: expected 'talk channel"):
+            TEDLIUM(str(tmp_path)).speech_set("train")
+    line = "A_2010 1 A 0.0 1.0 <NA> swim\n"
+    (tmp_path / "data" / "stm" / "A_2010.stm").write_text(line + line.replace("A 0.0", "A 0.001"))
+    with pytest.raises(ValueError, match=r"'A_2010-0000000-0000100' .*line 1, and .*line 2"):
         TEDLIUM(str(tmp_path)).speech_set("train")
+    (tmp_path / "data" / "stm" / "A_2010.stm").write_text("A_2010 1 A 1.0 3.5 <NA> swim\nA_2010 1 A 9e30 1e37 <NA> a\n")
+    short, far = (TEDLIUM(str(tmp_path), resample=True).speech_set("train")[index] for index in (0, 1))
+    assert "ends at 2.00 s, and 1 s to 3.5 s are wanted" in short.error and "has no samples" in far.error
 
 
 @pytest.mark.parametrize(

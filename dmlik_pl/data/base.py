@@ -44,6 +44,7 @@ class Sample:
         prompt: The true prompt.
         attributes: True values by attribute name, e.g. ``{"colour": "red", "shape": "sphere"}``.
         candidates: Prompts that compete for the image, the true one among them; empty where the data name none.
+        converted: What was converted or assumed when the image was read, in words; empty where nothing was.
     """
 
     sample_id: str
@@ -51,6 +52,7 @@ class Sample:
     prompt: str
     attributes: dict[str, str] = field(default_factory=dict)
     candidates: list[str] = field(default_factory=list)
+    converted: str = ""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Batch:
         attributes: True values by attribute name, B of each.
         failures: Samples that could not be read; they are not counted in B.
         candidates: The prompts that compete for each sample, B lists; empty where the data name none.
+        converted: What was converted or assumed when each image was read, B texts.
     """
 
     sample_id: list[str]
@@ -72,6 +75,7 @@ class Batch:
     attributes: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     candidates: list[list[str]] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -88,6 +92,7 @@ class Batch:
             prompt=[self.prompt[b] for b in index],
             attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
             candidates=[self.candidates[b] for b in index] if self.candidates else [],
+            converted=[self.converted[b] for b in index] if self.converted else [],
         )
 
 
@@ -110,6 +115,7 @@ def collate(items: Sequence[Sample | Failure | None]) -> Batch:
         attributes={name: [sample.attributes[name] for sample in samples] for name in names},
         failures=[item for item in items if isinstance(item, Failure)],
         candidates=[sample.candidates for sample in samples],
+        converted=[sample.converted for sample in samples],
     )
 
 

@@ -1,10 +1,13 @@
 """Any images with any prompts that compete for them, named in a CSV file."""
 
-import csv
+import os
 from pathlib import Path
 
 from dmlik_pl.data.base import EvaluationData
-from dmlik_pl.data.folders import ImageEntry, ImageFiles, Resize
+from dmlik_pl.data.image_files import ImageEntry, ImageFiles
+from dmlik_pl.data.names import sample_name
+from dmlik_pl.data.pictures import Channels, ImageForm, Resize
+from dmlik_pl.speech.lists import read_csv
 
 __all__ = ["ImagePrompts"]
 
@@ -21,7 +24,8 @@ class ImagePrompts(EvaluationData):
     """Images of any folder, each with its true prompt and others that compete with it, from a CSV file.
 
     The file has the columns image (relative to the folder), prompt (the true one), and any number that begin with
-    "confounder", whose cells may stay empty. Images come in its order.
+    "confounder", whose cells may stay empty. Images come in its order. One that is missing is a failure of its own,
+    unless all are.
 
     Args:
         root: The folder of the images.
@@ -32,6 +36,8 @@ class ImagePrompts(EvaluationData):
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, the first of the file; null evaluates all.
+        channels: 3 for colour; 1 turns images to grey, for models of one channel.
+        background: The colour under transparent pixels, e.g. "white" or "#rrggbb".
     """
 
     def __init__(
@@ -43,68 +49,63 @@ class ImagePrompts(EvaluationData):
         batch_size: int = 1,
         num_workers: int = 0,
         limit: int | None = None,
+        channels: Channels = 3,
+        background: str = "white",
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
         self.root = Path(root)
         self.prompts = Path(prompts)
-        self.size = size
-        self.resize: Resize | None = resize
+        self.form = ImageForm(size, resize, channels, background)
 
     def test_set(self) -> ImageFiles:
         """Return the images of the list.
 
         Raises:
-            FileNotFoundError: If the folder, the list, or an image of the list is missing.
+            FileNotFoundError: If the folder, the list, or every image of the list is missing.
             ValueError: If the list has another form, with the line.
         """
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise FileNotFoundError(f"there is no folder of images {self.root.absolute()}.\n{CSV_HELP}")
-        if not self.prompts.is_file():
+        if not os.path.isfile(self.prompts):
             raise FileNotFoundError(f"there is no list of prompts {self.prompts.absolute()}.\n{CSV_HELP}")
-        return ImageFiles(self._entries(), self.size, self.resize, str(self.prompts))
+        try:
+            entries = self._entries()
+        except ValueError as error:
+            raise ValueError(f"{error}.\n{CSV_HELP}") from error
+        if entries and not any(os.path.isfile(entry.path) for entry in entries):
+            first = entries[0]
+            raise FileNotFoundError(f"{first.origin}: there is no image {first.path.absolute()}.\n{CSV_HELP}")
+        return ImageFiles(entries, self.form, str(self.prompts))
 
     def _entries(self) -> list[ImageEntry]:
         """Read the list; what is wrong with it is told before anything runs."""
-        with self.prompts.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, skipinitialspace=True)
-            columns = [column.strip().lower() for column in next(lines, [])]
-            others = [place for place, column in enumerate(columns) if column.startswith("confounder")]
-            missing = [column for column in ("image", "prompt") if columns.count(column) != 1]
-            unknown = [
-                column
-                for column in columns
-                if column not in ("image", "prompt") and not column.startswith("confounder")
-            ]
-            if missing or unknown or not others:
-                wrong = (
-                    f"needs one {missing[0]!r}"
-                    if missing
-                    else f"has {unknown[0]!r}"
-                    if unknown
-                    else "has no 'confounder'"
-                )
-                raise ValueError(f"{self.prompts} {wrong} among its columns.\n{CSV_HELP}")
-            entries = []
-            for cells in lines:
-                where = f"{self.prompts}, line {lines.line_num}"
-                if len(cells) > len(columns):
-                    raise ValueError(f"{where} has {len(cells)} cells in {len(columns)} columns.\n{CSV_HELP}")
-                cells = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
-                image, true = cells[columns.index("image")], cells[columns.index("prompt")]
-                if any(cells):
-                    entries.append(self._entry(where, image, true, [cells[place] for place in others if cells[place]]))
+        table = read_csv(self.prompts)
+        columns = [column.lower() for column in table.columns]
+        others = [place for place, column in enumerate(columns) if column.startswith("confounder")]
+        wrong = [f"needs one {column!r}" for column in ("image", "prompt") if columns.count(column) != 1]
+        known = [column in ("image", "prompt") or column.startswith("confounder") for column in columns]
+        wrong += [f"has {column!r}" for column, fits in zip(columns, known, strict=True) if not fits]
+        wrong += [] if others else ["has no 'confounder'"]
+        if wrong:
+            raise ValueError(f"{self.prompts}, line 1 {wrong[0]} among its columns")
+        image, prompt = columns.index("image"), columns.index("prompt")
+        entries = []
+        for line, row in table.rows:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                competing = [cells[place] for place in others if cells[place]]
+                entries.append(self._entry(f"{self.prompts}, line {line}", cells[image], cells[prompt], competing))
         return entries
 
     def _entry(self, where: str, image: str, true: str, others: list[str]) -> ImageEntry:
         candidates = [true, *others]
         if not image or not true:
-            raise ValueError(f"{where}: there is no {'true prompt' if image else 'image'}.\n{CSV_HELP}")
+            raise ValueError(f"{where}: there is no {'true prompt' if image else 'image'}")
         if not others:
-            raise ValueError(f"{where}: nothing competes with {true!r}; give at least one confounder.\n{CSV_HELP}")
+            raise ValueError(f"{where}: nothing competes with {true!r}; give at least one confounder")
         if repeated := [prompt for prompt in candidates if candidates.count(prompt) > 1]:
-            raise ValueError(f"{where}: {repeated[0]!r} stands there more than once.\n{CSV_HELP}")
+            raise ValueError(f"{where}: {repeated[0]!r} stands there more than once")
         if unfit := [prompt for prompt in candidates if "|" in prompt]:
-            raise ValueError(f"{where}: {unfit[0]!r} holds '|', which separates prompts in records.\n{CSV_HELP}")
-        if not (self.root / image).is_file():
-            raise FileNotFoundError(f"{where}: there is no image {(self.root / image).absolute()}.\n{CSV_HELP}")
-        return ImageEntry(Path(image).as_posix(), self.root / image, true, candidates=candidates)
+            raise ValueError(f"{where}: {unfit[0]!r} holds '|', which separates prompts in records")
+        path = self.root / image
+        return ImageEntry(sample_name(path, self.root, where), path, true, candidates=candidates, origin=where)

@@ -1,9 +1,17 @@
 """Lists of audio files with their texts: a line is ``path|text`` or ``path|text|speaker``."""
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Line", "read_filelist"]
+from dmlik_pl.speech.lists import read_lines
+
+__all__ = ["Line", "below_placeholder", "read_filelist"]
+
+PLACEHOLDER = "DUMMY"  # what the official lists write for the root
+
+NUMBER = re.compile(r"\s*[0-9]{1,1000}\s*")  # Python reads no number of more than 4300 digits
 
 
 @dataclass(frozen=True)
@@ -14,11 +22,13 @@ class Line:
         path: The path as it is written, e.g. ``DUMMY/LJ022-0023.wav``.
         text: What is said.
         speaker: The speaker's number; 0 where the list has none.
+        origin: The list and the number of the line, for messages.
     """
 
     path: str
     text: str
     speaker: int = 0
+    origin: str = ""
 
 
 def read_filelist(path: str | Path, speakers: bool) -> list[Line]:
@@ -30,17 +40,24 @@ def read_filelist(path: str | Path, speakers: bool) -> list[Line]:
 
     Raises:
         FileNotFoundError: If there is no such list.
-        ValueError: If a line has another form, with its number.
+        ValueError: If the list is no text in UTF-8 or a line has another form, with its number.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"no filelist {path}: it has a line 'path|text{'|speaker' if speakers else ''}' a file")
     lines = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         file, *fields = line.split("|")
-        if len(fields) != (2 if speakers else 1) or (speakers and not fields[1].strip().isdecimal()):
+        origin = f"{path}, line {number}"
+        if not file.strip() or len(fields) != (2 if speakers else 1) or (speakers and not NUMBER.fullmatch(fields[1])):
             form = "path|text|speaker, with the speaker's number" if speakers else "path|text"
-            raise ValueError(f"{path}, line {number}: expected {form}, got {line!r}")
-        lines.append(Line(file.strip(), fields[0], int(fields[1]) if speakers else 0))
+            raise ValueError(f"{origin}: expected {form}, got {line!r}")
+        lines.append(Line(file.strip(), fields[0], int(fields[1]) if speakers else 0, origin))
     return lines
+
+
+def below_placeholder(path: str) -> Path:
+    """Return a path of a list without the ``DUMMY/`` that stands for the root in official lists."""
+    parts = Path(path).parts
+    return Path(*parts[1:] if parts[0] == PLACEHOLDER else parts)

@@ -1,26 +1,19 @@
 """Image folders as published: PACS, and single objects of CLEVR."""
 
+import os
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import pandas as pd
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from dmlik_pl.data.base import EvaluationData
+from dmlik_pl.data.image_files import ImageEntry, ImageFiles
+from dmlik_pl.data.names import sample_name
+from dmlik_pl.data.pictures import IMAGE_SUFFIXES, Channels, ImageForm, Resize
+from dmlik_pl.speech.lists import read_csv
+from dmlik_pl.speech.search import find_files
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
-
-__all__ = ["CLEVR", "PACS", "ImageEntry", "ImageFiles", "Resize", "load_image", "require_size"]
-
-Resize = Literal["square", "crop"]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+__all__ = ["CLEVR", "PACS"]
 
 PACS_DOMAINS = {"art_painting": "painting", "cartoon": "cartoon", "photo": "photo", "sketch": "sketch"}
 PACS_CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -44,98 +37,6 @@ with Lewis et al., "Does CLIP Bind Concepts? Probing Compositionality in Large I
 CLEVR generator (Johnson et al. 2017), one large metal object a scene."""
 
 
-@dataclass(frozen=True)
-class ImageEntry:
-    """One image file and what is true of it.
-
-    Attributes:
-        sample_id: Path relative to the root, with forward slashes.
-        path: The file.
-        prompt: The true prompt.
-        attributes: True values by attribute name.
-        candidates: Prompts that compete for the image, the true one among them; empty where there are none.
-    """
-
-    sample_id: str
-    path: Path
-    prompt: str
-    attributes: dict[str, str] = field(default_factory=dict)
-    candidates: list[str] = field(default_factory=list)
-
-    @property
-    def cell(self) -> str:
-        """All attribute values together: the cell of the experiment that the image counts in."""
-        return "/".join(self.attributes.values())
-
-
-def load_image(path: Path, size: int, resize: Resize | None = "square") -> Tensor:
-    """Read an image file as the paper's code does: turned upright, RGB, resampled by Lanczos to a square.
-
-    Args:
-        path: The file.
-        size: Height and width in pixels.
-        resize: "square" changes the aspect ratio, "crop" keeps it and cuts the middle out, None leaves the image alone;
-            see `require_size`.
-
-    Returns:
-        The image in [-1, 1], [3, size, size].
-    """
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    if resize == "crop":
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    elif resize == "square":
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32))
-    return pixels.permute(2, 0, 1) / 127.5 - 1
-
-
-def require_size(path: Path, size: int) -> None:
-    """Raise a ValueError if an image file has not the size given; a file that cannot be read is left for later."""
-    try:
-        with Image.open(path) as file:
-            found = file.size
-    except Exception:  # its error is recorded when the sample's turn comes
-        return
-    if found != (size, size):
-        raise ValueError(
-            f"{path} is {found[0]} x {found[1]} pixels, but the model is to see {size} x {size}: "
-            'set resize to "square" or "crop", or give images of the right size'
-        )
-
-
-class ImageFiles(EvaluationSet):
-    """Image files with prompts; a file that cannot be read as an image becomes a `Failure`.
-
-    Args:
-        entries: The files.
-        size: Height and width in pixels.
-        resize: See `load_image`; with None, all files that can be read must have the right size.
-        source: Where they were looked for.
-    """
-
-    def __init__(self, entries: Sequence[ImageEntry], size: int, resize: Resize | None, source: str) -> None:
-        self.entries = list(entries)
-        self.sample_ids = [entry.sample_id for entry in self.entries]
-        self.groups = [entry.cell for entry in self.entries]
-        self.source = source
-        self.size = size
-        self.resize = resize
-        if resize is None:
-            # A setting that does not fit the data should not come to light after hours.
-            for entry in self.entries:
-                require_size(entry.path, size)
-
-    def __getitem__(self, index: int) -> Sample | Failure:
-        """Read one image."""
-        entry = self.entries[index]
-        try:
-            image = load_image(entry.path, self.size, self.resize)
-        except Exception as error:  # decoders of damaged files raise almost anything
-            return Failure(entry.sample_id, f"{entry.path} cannot be read as an image: {error}")
-        return Sample(entry.sample_id, image, entry.prompt, entry.attributes, entry.candidates)
-
-
 class ImageFolderData(EvaluationData):
     """Evaluation images of one folder.
 
@@ -148,6 +49,8 @@ class ImageFolderData(EvaluationData):
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all cells; null evaluates all.
+        channels: 3 for colour, 1 for grey.
+        background: The colour under transparent pixels.
     """
 
     def __init__(
@@ -159,13 +62,14 @@ class ImageFolderData(EvaluationData):
         batch_size: int,
         num_workers: int,
         limit: int | None,
+        channels: Channels,
+        background: str,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
         if per_cell is not None and per_cell < 1:
             raise ValueError(f"per_cell must be at least 1, or null for all images, got {per_cell}")
         self.root = Path(root)
-        self.size = size
-        self.resize: Resize | None = resize
+        self.form = ImageForm(size, resize, channels, background)
         self.per_cell = per_cell
 
     @abstractmethod
@@ -179,7 +83,7 @@ class ImageFolderData(EvaluationData):
 
     def test_set(self) -> ImageFiles:
         """Return the first `per_cell` images of every cell."""
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise FileNotFoundError(f"there is no folder {self.root.absolute()}.\n{self.layout}")
         entries = self.entries()
         if not entries:
@@ -190,7 +94,7 @@ class ImageFolderData(EvaluationData):
             if self.per_cell is None or taken[entry.cell] < self.per_cell:
                 chosen.append(entry)
                 taken[entry.cell] += 1
-        return ImageFiles(chosen, self.size, self.resize, str(self.root))
+        return ImageFiles(chosen, self.form, str(self.root))
 
 
 class PACS(ImageFolderData):
@@ -209,6 +113,8 @@ class PACS(ImageFolderData):
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all domains and classes; null evaluates all.
+        channels: 3 for colour; 1 turns images to grey, for models of one channel.
+        background: The colour under transparent pixels, e.g. "white" or "#rrggbb".
     """
 
     layout = PACS_HELP
@@ -222,38 +128,44 @@ class PACS(ImageFolderData):
         batch_size: int = 1,
         num_workers: int = 0,
         limit: int | None = None,
+        channels: Channels = 3,
+        background: str = "white",
     ) -> None:
-        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit)
+        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit, channels, background)
 
     def entries(self) -> list[ImageEntry]:
         """Return all images."""
-        if (self.root / MANIFEST).is_file():
+        if os.path.isfile(self.root / MANIFEST):
             return self._from_manifest(self.root / MANIFEST)
-        files = [path for path in sorted(self.root.glob("[!._]*/*/[!.]*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-        return [self._entry(path, path.parent.parent.name, path.parent.name) for path in files]
+        files = [(path, path.relative_to(self.root).parts) for path in find_files(self.root, IMAGE_SUFFIXES)]
+        return [self._entry(path, parts[0], parts[1], str(path)) for path, parts in files if len(parts) == 3]
 
     def _from_manifest(self, manifest: Path) -> list[ImageEntry]:
         """Read the manifest, whatever its columns are called."""
-        table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-        table.columns = [str(column).strip().lower() for column in table.columns]
-        column: dict[str, str] = {}
+        table = read_csv(manifest)
+        columns = [column.lower() for column in table.columns]
+        places = {}
         for wanted, names in MANIFEST_COLUMNS.items():
-            found = [name for name in names if name in table.columns]
+            found = [name for name in names if name in columns]
             if not found:
-                raise ValueError(f"{manifest} needs a column called {' or '.join(names)}; it has {list(table.columns)}")
-            column[wanted] = found[0]
-        rows = zip(table[column["path"]], table[column["domain"]], table[column["class"]], strict=True)
-        return [self._entry(self.root / path, domain, label) for path, domain, label in rows]
+                raise ValueError(f"{manifest}, line 1 needs a column called {' or '.join(names)}; it has {columns}")
+            places[wanted] = columns.index(found[0])
+        entries = []
+        for line, cells in table.rows:
+            path, domain, label = (cells[places[wanted]].strip() for wanted in ("path", "domain", "class"))
+            entries.append(self._entry(self.root / path, domain, label, f"{manifest}, line {line}"))
+        return entries
 
-    def _entry(self, path: Path, domain: str, label: str) -> ImageEntry:
+    def _entry(self, path: Path, domain: str, label: str, origin: str) -> ImageEntry:
         """Make the prompt of one image; a domain or class outside PACS is an error of the folder."""
         if domain not in PACS_DOMAINS and domain not in PACS_DOMAINS.values():
-            raise ValueError(f"{path} lies in the domain {domain!r}, which PACS does not have.\n{PACS_HELP}")
+            raise ValueError(f"{origin} lies in the domain {domain!r}, which PACS does not have.\n{PACS_HELP}")
         if label not in PACS_CLASSES:
-            raise ValueError(f"{path} lies in the class {label!r}, which PACS does not have.\n{PACS_HELP}")
+            raise ValueError(f"{origin} lies in the class {label!r}, which PACS does not have.\n{PACS_HELP}")
         word = PACS_DOMAINS.get(domain, domain)
-        sample_id = path.relative_to(self.root).as_posix()
-        return ImageEntry(sample_id, path, f"a {word} of a {label}", {"domain": word, "class": label})
+        attributes = {"domain": word, "class": label}
+        name = sample_name(path, self.root, origin)
+        return ImageEntry(name, path, f"a {word} of a {label}", attributes, origin=origin)
 
 
 class CLEVR(ImageFolderData):
@@ -268,6 +180,8 @@ class CLEVR(ImageFolderData):
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all colours and shapes; null evaluates all.
+        channels: 3 for colour; 1 turns images to grey, for models of one channel.
+        background: The colour under transparent pixels, e.g. "white" or "#rrggbb".
     """
 
     layout = CLEVR_HELP
@@ -281,20 +195,21 @@ class CLEVR(ImageFolderData):
         batch_size: int = 1,
         num_workers: int = 0,
         limit: int | None = None,
+        channels: Channels = 3,
+        background: str = "white",
     ) -> None:
-        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit)
+        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit, channels, background)
 
     def entries(self) -> list[ImageEntry]:
         """Return all single-object images; files with other names are not part of the experiment."""
         found: list[ImageEntry] = []
-        for path in sorted(self.root.rglob("CLEVR_new_*")):
+        for path in find_files(self.root, IMAGE_SUFFIXES):
             name = CLEVR_PATTERN.fullmatch(path.stem)
-            if name is None or path.suffix.lower() not in IMAGE_SUFFIXES:
+            if name is None:
                 continue
             colour, shape = name["colour"], name["shape"]
             if colour not in CLEVR_COLOURS or shape not in CLEVR_SHAPES:
                 raise ValueError(f"{path} names the colour {colour!r} and the shape {shape!r}.\n{CLEVR_HELP}")
-            sample_id = path.relative_to(self.root).as_posix()
-            prompt = f"a photo of a {colour} {shape}"
-            found.append(ImageEntry(sample_id, path, prompt, {"colour": colour, "shape": shape}))
+            attributes = {"colour": colour, "shape": shape}
+            found.append(ImageEntry(sample_name(path, self.root), path, f"a photo of a {colour} {shape}", attributes))
         return found

@@ -1,7 +1,7 @@
 """Images to train on and images held out, from any data set that has no splits of its own."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -31,19 +31,25 @@ class Chosen(EvaluationSet):
         self.positions = positions
         self.sample_ids = [data.sample_ids[position] for position in positions]
         self.groups = [data.groups[position] for position in positions] if data.groups else ()
+        self.kept_together = [data.kept_together[position] for position in positions] if data.kept_together else ()
         self.source = data.source
 
     def __getitem__(self, index: int) -> Any:
         """Return the sample at a position."""
         return self.data[self.positions[index]]
 
+    def stamp(self, index: int) -> str | None:
+        """Return that of the data set."""
+        return self.data.stamp(self.positions[index])
+
 
 class HeldOut(EvaluationData):
     """Divides the images of another data module by their names: a share of them is never trained on.
 
     Names decide alone, so the division is the same wherever and in whatever order the images lie, and an image that is
-    added moves no other. Held-out images come in an order that their names decide too, so that the first of them are a
-    fair sample of all classes. Tests, as by `evaluate.py`, see held-out images only.
+    added moves no other. Several captions of one image stay on one side. Held-out images come in an order that their
+    names decide too, so that the first of them are a fair sample of all classes. Tests, as by `evaluate.py`, see
+    held-out images only.
 
     Args:
         images: The data module; all samples of its test are divided, so let nothing limit it.
@@ -87,7 +93,7 @@ class HeldOut(EvaluationData):
     def train_dataloader(self) -> ResumableLoader:
         """Return shuffled, full batches of what is trained on."""
         data, domain = self._data(), self.patterns[0]
-        kept = [p for p in self._positions(domain) if held_out_rank(data.sample_ids[p]) >= self.held_out]
+        kept = [p for p in self._positions(domain) if held_out_rank(self._names()[p]) >= self.held_out]
         if not kept:
             raise ValueError(f"all {len(self._positions(domain))} images of {domain!r} are held out: none to train on")
         return ResumableLoader(Chosen(data, kept), self.batch_size, self.seed, self.num_workers, self.trainer)
@@ -103,6 +109,10 @@ class HeldOut(EvaluationData):
             self._all = self.images._tested()
         return self._all
 
+    def _names(self) -> Sequence[str]:
+        """Return the names that decide, one for each image."""
+        return self._data().kept_together or self._data().sample_ids
+
     def _positions(self, domain: str) -> list[int]:
         """Return the positions of a domain's images; an empty one is an error."""
         data = self._data()
@@ -115,7 +125,7 @@ class HeldOut(EvaluationData):
 
     def _held_out(self, domain: str) -> list[int]:
         """Return the positions of a domain's held-out images, in the order that their names decide."""
-        names = self._data().sample_ids
+        names = self._names()
         ranks = {position: held_out_rank(names[position]) for position in self._positions(domain)}
         chosen = sorted((position for position in ranks if ranks[position] < self.held_out), key=ranks.__getitem__)
         if not chosen:

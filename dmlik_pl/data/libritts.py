@@ -1,19 +1,20 @@
 """LibriTTS: many speakers, 24 kHz, by filelists."""
 
+import os
 from pathlib import Path
 
-from dmlik_pl.data.filelists import read_filelist
+from dmlik_pl.data.filelists import below_placeholder, read_filelist
+from dmlik_pl.data.names import sample_name
 from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
 
 __all__ = ["LibriTTS"]
-
-PLACEHOLDER = "DUMMY"  # what the official lists write for the root
 
 
 class LibriTTS(SpeechData):
     """LibriTTS, split by filelists with lines ``path|text|speaker``, such as the official ones of Grad-TTS.
 
-    Its files have 24 000 Hz: ``resample: true`` changes that to 22 050 Hz.
+    Its files have 24 000 Hz: ``resample: true`` changes that to 22 050 Hz. An utterance is named by its path below the
+    root, without the suffix.
 
     Args:
         root: The unpacked folder, which holds ``train-clean-100/`` and others.
@@ -74,7 +75,7 @@ class LibriTTS(SpeechData):
             FileNotFoundError: If the data set or a filelist is missing.
             ValueError: If no filelist is given for this part.
         """
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise FileNotFoundError(
                 f"no LibriTTS in {self.root}: download it from https://www.openslr.org/60/, unpack it, and give the "
                 "folder with train-clean-100/ and others as root"
@@ -84,7 +85,8 @@ class LibriTTS(SpeechData):
             raise ValueError(f"LibriTTS has no {split} split: give its filelist as {split}_list")
         recordings = []
         for line in read_filelist(path, speakers=True):
-            parts = Path(line.path).parts
-            file = self.root.joinpath(*parts[1:] if parts[0] == PLACEHOLDER else parts)
-            recordings.append(Recording(file.stem, line.text, line.speaker, {"speaker": str(line.speaker)}, file))
+            file = self.root / below_placeholder(line.path)
+            name = sample_name(file.with_suffix(""), self.root, line.origin)
+            speaker = {"speaker": str(line.speaker)}
+            recordings.append(Recording(name, line.text, line.speaker, speaker, file, origin=line.origin))
         return SpeechSet(recordings, self.audio, path, self.front_end, self.max_seconds)

@@ -1,5 +1,7 @@
 """N-best lists from a file, with or without the recordings that they are of: one sample is one utterance's list."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +12,9 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
-from dmlik_pl.speech.audio import RATE, read
+from dmlik_pl.data.names import readable
+from dmlik_pl.data.stamps import file_stamp
+from dmlik_pl.speech.audio import RATE, length, read, remarks
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.nbest import Duplicates, NBestColumns, NBestLists, Normalisation, check
 from dmlik_pl.speech.nbest import read as read_lists
@@ -29,11 +33,13 @@ class UtteranceList:
         sample_id: The utterance's name.
         rows: One row a hypothesis, as :func:`dmlik_pl.speech.nbest.check` returns them.
         mel: Log-mel spectrogram (natural log) of the recording, [80, T]; [80, 0] where there is none.
+        converted: What is odd about the recording, in words; empty where nothing is.
     """
 
     sample_id: str
     rows: pd.DataFrame
     mel: Tensor
+    converted: str = ""
 
 
 @dataclass
@@ -47,6 +53,7 @@ class ListBatch:
         speaker: The speaker's number of each.
         attributes: True values by attribute name; none here.
         failures: Lists whose recordings cannot be used; they are not counted in B.
+        converted: What is odd about each recording, B texts.
     """
 
     sample_id: list[str]
@@ -55,6 +62,7 @@ class ListBatch:
     speaker: list[int]
     attributes: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -70,6 +78,7 @@ class ListBatch:
             lists=[self.lists[b] for b in index],
             mel=[self.mel[b] for b in index],
             speaker=[self.speaker[b] for b in index],
+            converted=[self.converted[b] for b in index] if self.converted else [],
         )
 
 
@@ -98,16 +107,25 @@ class ListSet(EvaluationSet):
     def __getitem__(self, index: int) -> UtteranceList | Failure:
         """Return the list at a position, or the reason why its recording cannot be used."""
         name = self.sample_ids[index]
-        mel = torch.zeros(self.log_mel.n_mels, 0)
-        if name in self.audio:
-            try:
-                wave = read(self.audio[name], resample=self.resample)
-                if len(wave) > self.max_seconds * RATE:
-                    raise ValueError(f"{len(wave) / RATE:.1f} s are longer than max_seconds, {self.max_seconds:g}")
-                mel = self.log_mel(wave)
-            except (ValueError, OSError) as error:
-                return Failure(name, str(error))
-        return UtteranceList(name, self.lists[name], mel)
+        if name not in self.audio:
+            return UtteranceList(name, self.lists[name], torch.zeros(self.log_mel.n_mels, 0))
+        try:
+            seconds = length(self.audio[name], resample=self.resample) / RATE
+            if seconds > self.max_seconds:
+                raise ValueError(f"{seconds:.1f} s are longer than max_seconds, {self.max_seconds:g}")
+            wave = read(self.audio[name], resample=self.resample)
+            return UtteranceList(name, self.lists[name], self.log_mel(wave), remarks(wave))
+        except ImportError:  # what every recording meets
+            raise
+        except Exception as error:
+            return Failure(name, readable(error))
+
+    def stamp(self, index: int) -> str:
+        """Return what the list at a position is made of: its rows, and the state of its recording's file."""
+        name = self.sample_ids[index]
+        file = file_stamp(self.audio[name]) if name in self.audio else None
+        rows = self.lists[name].to_csv(index=False)
+        return json.dumps([name, rows, self.resample, self.max_seconds, file])
 
 
 class StoredLists(EvaluationData):
@@ -180,6 +198,7 @@ class StoredLists(EvaluationData):
             mel=[item.mel for item in found],
             speaker=[0] * len(found),
             failures=[item for item in items if isinstance(item, Failure)],
+            converted=[item.converted for item in found],
         )
 
     def _rules(self) -> tuple[Normalisation, Duplicates]:
@@ -188,11 +207,11 @@ class StoredLists(EvaluationData):
     @staticmethod
     def _recordings(folder: Path, names: Sequence[str]) -> dict[str, Path]:
         """Return the file of each utterance that has one."""
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise FileNotFoundError(
                 f"no folder of recordings at {str(folder)!r}: give the folder that holds UTTERANCE.wav or .flac of the "
                 "lists' utterances as data.audio"
             )
         files = {name: [folder / f"{name}{suffix}" for suffix in SUFFIXES] for name in names if name.strip()}
-        found = {name: next((path for path in paths if path.is_file()), None) for name, paths in files.items()}
+        found = {name: next(filter(os.path.isfile, paths), None) for name, paths in files.items()}
         return {name: path for name, path in found.items() if path is not None}

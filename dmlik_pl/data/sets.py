@@ -30,11 +30,14 @@ class EvaluationSet(Dataset[Any], ABC):
         sample_ids: The name of every sample, in the order of the positions.
         groups: The class, or cell, of every sample in the same order; `EvaluationData` takes a limited number of
             samples evenly from these. Empty where the set knows no classes.
+        kept_together: What must stay on one side of a split, for every sample in the same order: several captions of
+            one image have the same value here. Empty where every sample stands alone.
         source: Where the samples come from (folder and pattern, or generator), for messages.
     """
 
     sample_ids: list[str]
     groups: Sequence[str] = ()
+    kept_together: Sequence[str] = ()
     source: str = "this data set"
 
     def __len__(self) -> int:

@@ -1,10 +1,11 @@
 """Speech data sets: recordings with their texts, read, analysed and served."""
 
+import json
 import random
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
+from dmlik_pl.data.names import readable, require_unique
+from dmlik_pl.data.stamps import file_stamp
 from dmlik_pl.data.utterance import (
     TrainingBatch,
     Utterance,
@@ -20,7 +23,7 @@ from dmlik_pl.data.utterance import (
     collate_utterances,
     describe,
 )
-from dmlik_pl.speech.audio import RATE, length, read
+from dmlik_pl.speech.audio import RATE, length, read, remarks
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.text import EnglishFrontEnd
 
@@ -40,6 +43,8 @@ __all__ = [
 
 Split = Literal["train", "validation", "test"]
 
+LAST_SPEAKER = 2**31 - 1  # what an embedding's index can hold
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -53,6 +58,7 @@ class Recording:
         path: Its audio file, where it has one.
         start: Where it begins in the file, in seconds.
         stop: Where it ends, in seconds; None is the file's end.
+        origin: Where it is listed, for messages, e.g. "train.txt, line 7".
     """
 
     sample_id: str
@@ -62,6 +68,7 @@ class Recording:
     path: Path | None = None
     start: float = 0.0
     stop: float | None = None
+    origin: str = ""
 
 
 class Audio(Protocol):
@@ -110,6 +117,9 @@ class SpeechSet(EvaluationSet):
         max_seconds: A longer utterance is a failure; one that is too long for memory would take the others with it.
         keep: Keep utterances in memory once they are read (0.1 MB a second of speech).
         left_out: How many recordings the source has beside these, by the reason why they are not used.
+
+    Raises:
+        ValueError: If two recordings have one name.
     """
 
     def __init__(
@@ -131,6 +141,7 @@ class SpeechSet(EvaluationSet):
         self.sample_ids = [recording.sample_id for recording in self.recordings]
         self.groups = [recording.attributes.get("speaker", str(recording.speaker)) for recording in self.recordings]
         self.log_mel = LogMel()
+        require_unique(self.sample_ids, [each.origin or str(each.path or self.source) for each in self.recordings])
         self._kept: dict[int, Utterance | Failure] | None = {} if keep else None
 
     def __getitem__(self, index: int) -> Utterance | Failure:
@@ -140,6 +151,18 @@ class SpeechSet(EvaluationSet):
         if index not in self._kept:
             self._kept[index] = self._load(index)
         return self._kept[index]
+
+    def stamp(self, index: int) -> str | None:
+        """Return what the utterance at a position is made of, tokens included; None if it is of no file or no text."""
+        recording = self.recordings[index]
+        if recording.path is None:
+            return None
+        try:
+            tokens = self.front_end(recording.text).tolist()
+        except Exception:
+            return None
+        settings = [self.max_seconds, getattr(self.audio, "__dict__", None), tokens]
+        return json.dumps([asdict(recording), settings, file_stamp(recording.path)], default=str, sort_keys=True)
 
     def flaw(self, index: int) -> Failure | None:
         """Return the reason why a recording cannot be used, from its text and length alone, or None.
@@ -151,9 +174,11 @@ class SpeechSet(EvaluationSet):
             return item if isinstance(item, Failure) else None
         recording = self.recordings[index]
         try:
-            self._check_length(len(self.front_end(recording.text)), self.audio.samples(recording))
-        except (ValueError, OSError) as error:
-            return Failure(recording.sample_id, str(error))
+            self._checked_tokens(recording)
+        except ImportError:  # what every recording meets
+            raise
+        except Exception as error:
+            return Failure(recording.sample_id, readable(error))
         return None
 
     def usable(self) -> list[int]:
@@ -175,23 +200,30 @@ class SpeechSet(EvaluationSet):
         """Read one recording."""
         recording = self.recordings[index]
         try:
-            tokens = self.front_end(recording.text)
-            self._check_length(len(tokens), self.audio.samples(recording))
+            tokens = self._checked_tokens(recording)
             wave = self.audio.wave(recording)
             mel = self.log_mel(wave)
-        except (ValueError, OSError) as error:
-            return Failure(recording.sample_id, str(error))
+        except ImportError:  # what every recording meets
+            raise
+        except Exception as error:  # of a number of 37 digits in the text, of a damaged file: almost anything
+            return Failure(recording.sample_id, readable(error))
         return Utterance(
-            recording.sample_id, recording.text, tokens, wave, mel, recording.speaker, dict(recording.attributes)
+            *(recording.sample_id, recording.text, tokens, wave, mel, recording.speaker, dict(recording.attributes)),
+            converted=remarks(wave),
         )
 
-    def _check_length(self, tokens: int, samples: int) -> None:
-        """Refuse what is too long for memory or too short for its text."""
+    def _checked_tokens(self, recording: Recording) -> Tensor:
+        """Return the tokens of a text, and refuse a recording too long for memory or too short for them."""
+        if not 0 <= recording.speaker <= LAST_SPEAKER:
+            raise ValueError(f"{recording.speaker} is no number of a speaker")
+        tokens = self.front_end(recording.text)
+        samples = self.audio.samples(recording)
         if samples > self.max_seconds * RATE:
             raise ValueError(f"{samples / RATE:.1f} s of speech are longer than max_seconds, {self.max_seconds:g}")
         frames = self.log_mel.frames(samples)
-        if frames < tokens:
-            raise ValueError(f"alignment impossible: {tokens} tokens of text, {frames} frames of speech")
+        if frames < len(tokens):
+            raise ValueError(f"alignment impossible: {len(tokens)} tokens of text, {frames} frames of speech")
+        return tokens
 
 
 class SpeechData(EvaluationData):

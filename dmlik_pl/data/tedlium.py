@@ -4,12 +4,17 @@ References:
     Rousseau et al. 2012, 2014; Hernandez et al. 2018: TED-LIUM, releases 1 to 3
 """
 
+import math
+import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
+from dmlik_pl.speech.lists import read_lines
+from dmlik_pl.speech.search import find_files
 
 __all__ = ["TEDLIUM", "plain_text"]
 
@@ -101,8 +106,8 @@ class TEDLIUM(SpeechData):
         talks = self._talks(transcripts)
         left_out: Counter[str] = Counter()
         recordings = []
-        for transcript in sorted(transcripts.glob("*.stm")):
-            for number, line in enumerate(transcript.read_text(encoding="utf-8").splitlines(), start=1):
+        for transcript in _files(transcripts, ("stm",)):
+            for number, line in enumerate(read_lines(transcript), start=1):
                 if not line.strip() or line.startswith(";;"):
                     continue
                 recording = self._segment(line, f"{transcript}, line {number}", talks, left_out)
@@ -118,10 +123,10 @@ class TEDLIUM(SpeechData):
         try:
             talk, _, speaker, start, stop = fields[:5]
             begin, end = float(start), float(stop)
-        except ValueError as error:
-            raise ValueError(
-                f"{place}: expected 'talk channel speaker start stop <labels> text', got {line!r}"
-            ) from error
+        except ValueError:
+            begin = end = math.nan
+        if not math.isfinite(begin + end):
+            raise ValueError(f"{place}: expected 'talk channel speaker start stop <labels> text', got {line!r}")
         rest = fields[5] if len(fields) > 5 else ""
         transcript = re.sub(r"^<[^>]*,[^>]*>\s*|^<NA>\s*", "", rest)
         if IGNORED in transcript:
@@ -137,6 +142,7 @@ class TEDLIUM(SpeechData):
             path=talks.get(talk, Path("sph", f"{talk}.sph")),
             start=begin,
             stop=end,
+            origin=place,
         )
 
     def _transcripts(self, split: Split) -> Path:
@@ -146,7 +152,7 @@ class TEDLIUM(SpeechData):
         if split == "train":
             places.append(self.root / "data" / "stm")  # release 3 keeps its training talks here
         for place in places:
-            if place.is_dir() and any(place.glob("*.stm")):
+            if _files(place, ("stm",)):
                 return place
         missing = " or ".join(f"{place}/*.stm" for place in places)
         raise FileNotFoundError(
@@ -159,11 +165,16 @@ class TEDLIUM(SpeechData):
         folders = [folder / kind for folder in (transcripts.parent, self.root / "data") for kind in AUDIO]
         talks: dict[str, Path] = {}
         for folder in folders:
-            for file in sorted(folder.glob("*")) if folder.is_dir() else ():
-                if file.suffix.lstrip(".").lower() in AUDIO:
-                    talks.setdefault(file.stem, file)
+            for file in _files(folder, AUDIO):
+                talks.setdefault(file.stem, file)
         if not talks:
             raise FileNotFoundError(
                 f"no talks in {' or '.join(map(str, folders))}: sph, wav or flac files are expected"
             )
         return talks
+
+
+def _files(folder: Path, kinds: Sequence[str]) -> list[Path]:
+    """Return the files of some kinds that lie in a folder itself; none if it is not there."""
+    found = find_files(folder, [f".{kind}" for kind in kinds]) if os.path.isdir(folder) else []
+    return [file for file in found if file.parent == folder]

@@ -28,6 +28,7 @@ class Utterance:
         mel: Its log-mel spectrogram (natural log), [80, T].
         speaker: The speaker's number; 0 for one speaker.
         attributes: True values by attribute name, e.g. ``{"voice": "en-us"}``.
+        converted: What is odd about the wave, in words; empty where nothing is.
     """
 
     sample_id: str
@@ -37,6 +38,7 @@ class Utterance:
     mel: Tensor
     speaker: int = 0
     attributes: dict[str, str] = field(default_factory=dict)
+    converted: str = ""
 
 
 @dataclass
@@ -52,6 +54,7 @@ class UtteranceBatch:
         speaker: The speaker's number of each.
         attributes: True values by attribute name, B of each.
         failures: Utterances that could not be read; they are not counted in B.
+        converted: What is odd about each wave, B texts.
     """
 
     sample_id: list[str]
@@ -62,6 +65,7 @@ class UtteranceBatch:
     speaker: list[int]
     attributes: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -85,6 +89,7 @@ class UtteranceBatch:
             mel=[self.mel[b] for b in index],
             speaker=[self.speaker[b] for b in index],
             attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
+            converted=[self.converted[b] for b in index] if self.converted else [],
         )
 
 
@@ -136,6 +141,7 @@ def collate_utterances(items: Sequence[Utterance | Failure | None]) -> Utterance
         speaker=[item.speaker for item in found],
         attributes={name: [item.attributes[name] for item in found] for name in names},
         failures=[item for item in items if isinstance(item, Failure)],
+        converted=[item.converted for item in found],
     )
 
 

@@ -139,7 +139,7 @@ class PixelDiffusion(ImageModel):
             wanted = "x".join(map(str, sides)) if sides else f"height and width in multiples of {depth}"
             raise ValueError(
                 f"images of size {'x'.join(map(str, images.shape[1:]))} do not fit the model, which takes "
-                f"{config.in_channels} channels and {wanted}: set the image size of the data"
+                f"{config.in_channels} channels and {wanted}: set the size or the channels of the data"
             )
         return images
 

@@ -1,5 +1,7 @@
 """Waves in files, and the one place where a sample rate is changed."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +13,30 @@ from torch import Tensor
 
 from dmlik_pl.speech.extra import load
 
-__all__ = ["RATE", "length", "read", "resample", "write"]
+__all__ = ["RATE", "length", "read", "remarks", "resample", "write"]
 
 RATE = 22_050  # Hz, what Grad-TTS and HiFi-GAN were trained at
+
+MISSING = 0.1  # s by which a stretch may end behind its file: times in transcripts are rounded
+LOUDEST = 2.0  # of full scale; decoders of lossy formats overshoot it a little, other units by thousands
+MOST_CLIPPED = 0.1  # share of samples at full scale above which the speech is gone, and below it only hurt
+CLIPPED = 0.001
+FULL_SCALE = 0.999
+QUIETEST = 0.001  # root mean square, -60 dB: speech has 0.02 to 0.2
+
+# What libsndfile notes where a header promises more bytes, or frames, than the file holds, or an Ogg stream has no end.
+FEWER_BYTES = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+FEWER_FRAMES = re.compile(r"does not match value from 'ds64' chunk of (\d+)")
+NO_END = re.compile(r"File ended unexpectedly|Last page lacks an end-of-stream|Junk after the last page")
+SPHERE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
+STREAMED = 0x7FFF_F000  # bytes: what programs write for a length that they do not know yet
 
 
 @contextmanager
 def _opened(path: str | Path, rate: int, resample: bool) -> Iterator[Any]:
     """Open a file of one channel whose rate is right or may be changed."""
     soundfile = load("soundfile", "reading audio files")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"no audio file {path}")
     try:
         with soundfile.SoundFile(path) as file:
@@ -29,9 +45,29 @@ def _opened(path: str | Path, rate: int, resample: bool) -> Iterator[Any]:
             if file.samplerate != rate and not resample:
                 found = f"{path} has {file.samplerate} Hz, {rate} Hz expected"
                 raise ValueError(f"{found}: convert it, or ask for the change of rate with resample: true")
+            _require_whole(file, path)
             yield file
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path} cannot be read as audio: {error}") from error
+
+
+def _require_whole(file: Any, path: str | Path) -> None:
+    """Raise if the file's header promises more than the file holds: it was cut, on the disk or on its way."""
+    promised, held = file.frames, f"{file.frames / file.samplerate:.2f} s"
+    if NO_END.search(file.extra_info):
+        raise ValueError(f"{path} is cut: its last page is not whole, {held} come before it")
+    if file.format == "NIST":  # its header is not compared
+        with open(path, "rb") as stream:
+            counts = SPHERE_COUNT.findall(stream.read(1024))
+        promised = int(counts[0]) if counts else promised
+    elif frames := FEWER_FRAMES.search(file.extra_info):
+        promised = int(frames[1])
+    elif size := FEWER_BYTES.search(file.extra_info):
+        bytes_promised, bytes_held = map(int, size.groups())
+        if bytes_promised < STREAMED:
+            promised = round(file.frames * bytes_promised / max(bytes_held, 1))
+    if promised > file.frames + 1:  # a padding byte may be missing
+        raise ValueError(f"{path} is cut: its header promises {promised / file.samplerate:.2f} s, it holds {held}")
 
 
 def _bounds(file: Any, path: str | Path, start: float, stop: float | None) -> tuple[int, int]:
@@ -40,6 +76,9 @@ def _bounds(file: Any, path: str | Path, start: float, stop: float | None) -> tu
     last = file.frames if stop is None else min(round(stop * file.samplerate), file.frames)
     if last <= first:
         raise ValueError(f"{path} has no samples from {start:g} s to {'its end' if stop is None else f'{stop:g} s'}")
+    seconds = file.frames / file.samplerate
+    if stop is not None and stop > seconds + MISSING:
+        raise ValueError(f"{path} ends at {seconds:.2f} s, and {start:g} s to {stop:g} s are wanted")
     return first, last
 
 
@@ -62,20 +101,58 @@ def read(
         rate: The sample rate wanted, in Hz.
         resample: Change the rate of a file that has another one; otherwise such a file is an error.
         start: Where the stretch begins, in seconds.
-        stop: Where it ends, in seconds; None reads to the end, and so does a time beyond it.
+        stop: Where it ends, in seconds; None reads to the end, and so does a time up to 0.1 s behind it.
 
     Returns:
         The wave, float32 [N]; full scale is [-1, 1].
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no audio, has several channels, another rate, or no sample in the stretch.
+        ValueError: If it is no audio, has several channels, another rate, or no sample in the stretch; if it is cut; or
+            if its samples are no speech: not finite, beyond twice full scale, all equal, or a tenth of them clipped.
     """
     with _opened(path, rate, resample) as file:
         first, last = _bounds(file, path, start, stop)
         file.seek(first)
         samples = torch.from_numpy(file.read(last - first, dtype="float32"))
+        if len(samples) < last - first:
+            lengths = f"{(last - first) / file.samplerate:.2f} s, {len(samples) / file.samplerate:.2f} s"
+            raise ValueError(f"{path} is damaged: of {lengths} can be decoded")
+        if flaw := _flaw(samples):
+            raise ValueError(f"{path} {flaw}")
         return change_rate(samples, file.samplerate, rate)
+
+
+def remarks(wave: Tensor) -> str:
+    """Return what is odd about a wave [N] of speech that can be measured all the same, in words; or nothing."""
+    peak, loudness = float(wave.abs().max()), float(wave.square().mean().sqrt())
+    found = []
+    if peak > 1:
+        found.append(f"peaks at {peak:.2f} of full scale")
+    if (share := _clipped(wave)) > CLIPPED:
+        found.append(f"{100 * share:.1f} % of its samples are clipped")
+    if loudness < QUIETEST:
+        found.append(f"very quiet, root mean square {loudness:.1g} of full scale")
+    return "; ".join(found)
+
+
+def _flaw(samples: Tensor) -> str:
+    """Return why samples cannot be speech in [-1, 1], or nothing."""
+    if not bool(torch.isfinite(samples).all()):
+        return "has samples that are not finite"
+    peak = float(samples.abs().max())
+    if peak > LOUDEST:
+        return f"reaches {peak:.3g} times full scale, which is 1: scale its samples to [-1, 1]"
+    if bool((samples == samples[0]).all()):
+        return f"is silent: each of its {len(samples)} samples is {float(samples[0]):g}"
+    if (share := _clipped(samples)) > MOST_CLIPPED:
+        return f"is clipped: {100 * share:.0f} % of its samples are at full scale"
+    return ""
+
+
+def _clipped(wave: Tensor) -> float:
+    """Return the share of samples at full scale or beyond."""
+    return float((wave.abs() >= FULL_SCALE).double().mean())
 
 
 def resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:

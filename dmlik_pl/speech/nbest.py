@@ -2,7 +2,8 @@
 
 Rows are checked in this order, and the first rule that a row breaks is its reason in the column `excluded`:
 
-1. a row without utterance id, reference or hypothesis (also: nothing left of it after normalisation) is left out;
+1. a row without utterance id, reference or hypothesis (also: nothing left of it after normalisation, or a text that
+   cannot be normalised, such as a number of thousands of digits) is left out;
 2. a row with a score that is missing, not a number or not finite is left out for every score, so that all are compared
    on the same hypotheses;
 3. a list whose rows name different references is left out as a whole;
@@ -12,25 +13,22 @@ Rows are checked in this order, and the first rule that a row breaks is its reas
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from dmlik_pl.speech.extra import load
+from dmlik_pl.speech.nbest_file import as_number, as_text, read_file
 from dmlik_pl.speech.text.normaliser import english_normaliser
 
 __all__ = ["Duplicates", "NBestColumns", "NBestLists", "Normalisation", "check", "count_word_errors", "read"]
 
 Normalisation = Literal["none", "whisper"]
 Duplicates = Literal["copies", "texts"]
-
-_READERS = ".csv, .csv.gz, .parquet, .jsonl or .jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -180,21 +178,23 @@ def read(
         ValueError: If the kind of file is not known, it holds no row, or a column is missing.
     """
     path, columns = Path(path), columns or NBestColumns()
-    stored = _stored(path)
+    stored = read_file(path)
     names = columns.texts() | columns.numbers()
     if missing := sorted(set(names.values()) - set(stored.columns)):
+        where = f"{path}, line 1" if ".csv" in path.name.lower() else path
+        found = ", ".join(map(repr, stored.columns)) or "none"
         raise ValueError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, stored.columns))}. "
-            "Say which column holds what in `columns`."
+            f"{where} has no column {', '.join(map(repr, missing))}; it has {found}. Say which column holds what in "
+            "`columns`."
         )
     if not columns.scores:
         raise ValueError("name at least one column of scores")
     if stored.empty:
         raise ValueError(f"{path} holds no hypothesis")
-    frame = pd.DataFrame({name: stored[column].map(_text) for name, column in columns.texts().items()})
+    frame = pd.DataFrame({name: stored[column].map(as_text) for name, column in columns.texts().items()})
     frame.insert(1, "row", np.arange(1, len(frame) + 1))
     for name, column in columns.numbers().items():
-        frame[name] = pd.to_numeric(stored[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        frame[name] = stored[column].map(as_number).astype(np.float64)
     return check(frame, normalisation, duplicates).assign(probe_count=probes)
 
 
@@ -213,8 +213,8 @@ def check(
         A copy with the columns words, errors, excluded, normalisation and duplicates.
     """
     normalise = _normaliser(normalisation)
-    known = {text: normalise(text) for text in {*frame["reference"], *frame["hypothesis"]}}
-    spoken, recognised = frame["reference"].map(known), frame["hypothesis"].map(known)
+    known = {text: _normalised(text, normalise) for text in {*frame["reference"], *frame["hypothesis"]}}
+    spoken, recognised = (frame[name].map(known).astype(object) for name in ("reference", "hypothesis"))
     scores = [str(name) for name in frame.columns if str(name).startswith("score_")]
     excluded = frame["excluded"].copy() if "excluded" in frame else pd.Series("", frame.index, dtype=object)
 
@@ -223,6 +223,7 @@ def check(
         excluded[chosen] = reason if isinstance(reason, str) else reason[chosen]
 
     exclude(frame["sample_id"].str.strip() == "", "no utterance id")
+    exclude(spoken.isna() | recognised.isna(), "a text cannot be normalised")
     exclude(spoken == "", "no reference")
     exclude(recognised == "", "empty hypothesis")
     for name in scores:
@@ -278,38 +279,12 @@ def _normaliser(normalisation: Normalisation) -> Callable[[str], str]:
     return normalisers[normalisation]()
 
 
-def _stored(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileNotFoundError(f"no n-best lists at {str(path)!r}: give a {_READERS} file with one hypothesis a row")
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        # As text: a hypothesis "null" is a word, and the utterance "007" is not 7.
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    if name.endswith(".parquet"):
-        return pd.read_parquet(path)
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        return pd.DataFrame(_json_lines(path))
-    raise ValueError(f"{path} is of no known kind: {_READERS} is expected")
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    rows = []
-    for number, line in enumerate(content.decode().split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number} holds no JSON object")
-        rows.append(row)
-    return rows
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or value is pd.NA or value != value else str(value)
+def _normalised(text: str, normalise: Callable[[str], str]) -> str | None:
+    """Return a text as words are counted in it; None if the normaliser fails on it, as it may in its own ways."""
+    try:
+        return normalise(text)
+    except Exception:
+        return None
 
 
 def _counted(reasons: pd.Series) -> str:

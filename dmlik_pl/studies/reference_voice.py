@@ -1,5 +1,6 @@
 """The voice that adapted speech is compared with: a set of recordings, and the direction of their mean."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.speech.audio import RATE, read
+from dmlik_pl.speech.search import find_files
 
 __all__ = ["ReferenceVoice", "SpeechCorpus", "Voice"]
 
@@ -96,9 +98,8 @@ class ReferenceVoice:
 
 def _files(folder: str) -> list[str]:
     """Names of the audio files of a folder, sorted."""
-    names = sorted(
-        str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.suffix.lower() in _SUFFIXES
-    )
+    found = find_files(folder, _SUFFIXES) if os.path.isdir(folder) else []
+    names = [str(path.relative_to(folder)) for path in found]
     if not names:
         raise FileNotFoundError(
             f"no reference voice in {folder!r}: a folder with wav or flac files of one speaker is expected, or speech "

