@@ -10,15 +10,14 @@ import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.results.report import write_report
+from dmlik_pl.results.plain_text import terminal
+from dmlik_pl.results.report import Report, write_report
 from dmlik_pl.results.sharing import file_name, picture_path, take_over
 from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
-from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
 
@@ -36,7 +35,7 @@ class RecordWriter(Callback):
     def __init__(self, folder: str | Path, pictures: int = 24) -> None:
         self.folder = Path(folder)
         self.pictures = pictures
-        self.tables: list[Table] = []
+        self.report: Report | None = None
         self.records: dict[str, pd.DataFrame] = {}
         self._store: RecordStore | None = None
 
@@ -46,7 +45,7 @@ class RecordWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EvaluationData)
         names = data.sample_ids()
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         if trainer.is_global_zero:
             for other, count in take_over(self.folder, names).items():
                 console.print(f"Taken over from {other}: {count} results of the same settings.")
@@ -96,7 +95,7 @@ class RecordWriter(Callback):
         trainer.strategy.barrier("records are complete")
         if trainer.is_global_zero:
             self.records = self._store.finalise()
-            self.tables = write_report(self.folder)
+            self.report = write_report(self.folder)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let no process leave before the first has written the report: it would tear the others' connection down."""

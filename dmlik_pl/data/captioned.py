@@ -103,8 +103,6 @@ class ImagePrompts(EvaluationData):
             raise ValueError(f"{where}: nothing competes with {true!r}; give at least one confounder.\n{CSV_HELP}")
         if repeated := [prompt for prompt in candidates if candidates.count(prompt) > 1]:
             raise ValueError(f"{where}: {repeated[0]!r} stands there more than once.\n{CSV_HELP}")
-        if unfit := [prompt for prompt in candidates if "|" in prompt]:
-            raise ValueError(f"{where}: {unfit[0]!r} holds '|', which separates prompts in records.\n{CSV_HELP}")
         if not (self.root / image).is_file():
             raise FileNotFoundError(f"{where}: there is no image {(self.root / image).absolute()}.\n{CSV_HELP}")
         return ImageEntry(Path(image).as_posix(), self.root / image, true, candidates=candidates)

@@ -17,11 +17,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
-import rich.console
 
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.cells import cells_of, labels
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.plain_text import terminal
 from dmlik_pl.results.prompt_published import prompt_cells
 from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    console = rich.console.Console()
+    console = terminal()
     for table in tables:
         console.print(table.rich())
     return 0

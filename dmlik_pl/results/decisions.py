@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.frames import column, named_scores
+from dmlik_pl.results.frames import column, listed, named_scores
 
 __all__ = ["LIKELIHOOD", "METHODS", "Decisions", "decisions"]
 
@@ -66,7 +66,7 @@ class Decisions:
         columns = {name: k for k, name in enumerate(self.candidates)}
         offered = np.zeros((len(self.rows), len(self.candidates)), dtype=bool)
         for i, text in enumerate(self.rows["candidates"]):
-            offered[i, [columns[name] for name in text.split("|")]] = True
+            offered[i, [columns[name] for name in listed(text)]] = True
         return offered
 
     @property
@@ -183,7 +183,7 @@ def decisions(frame: pd.DataFrame) -> list[Decisions]:
     result = []
     for part, of_part in frame.groupby(_part_names(frame), sort=False):
         for attribute, rows in of_part.groupby("attribute", sort=False):
-            candidates = list(dict.fromkeys(name for text in rows["candidates"] for name in text.split("|")))
+            candidates = list(dict.fromkeys(name for text in rows["candidates"] for name in listed(text)))
             truth = np.array([candidates.index(value) for value in rows["truth"]], dtype=int)
             found = Decisions(
                 str(attribute), rows, candidates, _score_matrix(rows, "scores", candidates), truth, str(part)
@@ -209,6 +209,6 @@ def _part_names(frame: pd.DataFrame) -> pd.Series:
 def _score_matrix(rows: pd.DataFrame, name: str, candidates: Sequence[str]) -> np.ndarray:
     matrix = np.full((len(rows), len(candidates)), np.nan)
     for i, (text, offered) in enumerate(zip(rows[name], rows["candidates"], strict=True)):
-        scores = named_scores(text, offered.split("|"))
+        scores = named_scores(text, listed(offered))
         matrix[i] = [scores.get(candidate, np.nan) for candidate in candidates]
     return matrix

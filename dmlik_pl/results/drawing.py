@@ -13,13 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 
 from dmlik_pl.results.plain_text import one_line
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "Canvas", "curve", "open_axes", "time_axis"]
+__all__ = [
+    *("BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"),
+    *("Canvas", "curve", "named", "open_axes", "time_axis"),
+]
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 GREY = "#999999"
 
-_LONGEST_LINE = 200  # letters; makers shorten what users write further, to what looks well
+_LONGEST_LABEL, _LONGEST_LINE = 40, 200  # letters of what users write, and of any line
 
 
 class _Renderer(RendererAgg):
@@ -31,9 +34,7 @@ class _Renderer(RendererAgg):
         with _unknown_letters_as_boxes():
             super().draw_text(gc, x, y, one_line(s, _LONGEST_LINE), prop, angle, False, mtext)
 
-    def draw_tex(
-        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *, mtext: Any = None
-    ) -> None:
+    def draw_tex(self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *, mtext: Any = None) -> None:
         self.draw_text(gc, x, y, s, prop, angle, mtext=mtext)
 
     def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
@@ -56,6 +57,12 @@ class Canvas(FigureCanvasAgg):
         if not isinstance(renderer, _Renderer):
             renderer = self.renderer = _Renderer(renderer.width, renderer.height, renderer.dpi)
         return renderer
+
+
+def named(text: object) -> str:
+    """What a user calls something as a short label; a legend leaves out those that begin with an underscore."""
+    words = one_line(text, _LONGEST_LABEL)
+    return f" {words}" if words.startswith("_") else words
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from dmlik_pl.results.sharing import file_name
+
 __all__ = ["kept_pictures"]
 
 
@@ -16,6 +18,6 @@ def kept_pictures(folder: str | Path, sample_ids: Iterable[str], most: int) -> l
         sample_ids: Names of the samples, which may be repeated.
         most: At most so many are chosen.
     """
-    named = [(name, Path(folder) / f"{name.replace('/', '_')}.png") for name in dict.fromkeys(sample_ids)]
+    named = [(name, Path(folder) / f"{file_name(name)}.png") for name in dict.fromkeys(sample_ids)]
     kept = [(name, path) for name, path in named if path.is_file()]
     return kept[:: -(-len(kept) // most)][:most] if kept else []

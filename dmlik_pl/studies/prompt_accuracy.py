@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dmlik_pl.flow import reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
+from dmlik_pl.results.frames import listing
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
 from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds
@@ -224,7 +225,7 @@ class PromptAccuracy(Study):
         true_margin, true_error = full.true_margin(truth)
         methods = {"clip": clip, "elbo": bound, "pmi": information, "screened": screened}
         return (
-            {"attribute": question.attribute, "truth": truth, "candidates": "|".join(question.values)}
+            {"attribute": question.attribute, "truth": truth, "candidates": listing(question.values)}
             | full.columns(truth, self.threshold)
             | {"true_margin": true_margin, "true_margin_standard_error": true_error, "nfe": nfe}
             | exact.columns(number, full)
