@@ -44,10 +44,11 @@ def _grid_table(study: str, frame: pd.DataFrame) -> Table:
     rows = raw.to_dict("records")
     captions = []
     if raw["wer"].notna().any():
+        fewest, most = int(raw["words"].min()), int(raw["words"].max())
+        words = most if fewest == most else f"{fewest} to {most}"
         shown["WER %"] = [_interval(row, "wer", 100, 1) for row in rows]
         captions.append(
-            f"WER: errors of {_only(frame, 'recogniser')}, which resamples to its own rate, over all "
-            f"{int(raw['words'].max())} words."
+            f"WER: errors of {_only(frame, 'recogniser')}, which resamples to its own rate, over all {words} words."
         )
     shown["BPD, μ of recording"] = [_interval(row, "bpd") for row in rows]
     shown["BPD, own μ"] = [_interval(row, "bpd_own_mean") for row in rows]

@@ -9,13 +9,10 @@ import pandas as pd
 
 from dmlik_pl.results.caveat_rows import Finding, Rule, by_cell, cell_columns, likelihoods, some
 from dmlik_pl.results.frames import column
-from dmlik_pl.results.missing import missing_measures, without
+from dmlik_pl.results.missing import HEARD, missing_measures, undefined
 from dmlik_pl.results.plain_text import one_line
 
 __all__ = ["GAPS", "failed_samples", "unfinished"]
-
-# What is measured of a wave: its name in tables, and in the column `missing`.
-_HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
 
 
 def failed_samples(failed: pd.DataFrame) -> Iterator[Finding]:
@@ -74,11 +71,9 @@ def _undefined(frame: pd.DataFrame) -> Iterator[Finding]:
     if "stage" in frame:
         frame = frame[frame["stage"] != "round trip"]
     missing = {}
-    for name, meaning in _HEARD.items():
-        values = column(frame, name)
-        undefined = int((np.isnan(values) & ~without(frame, meaning).to_numpy()).sum())
-        if undefined and np.isfinite(values).any():
-            missing[meaning] = undefined
+    for name, meaning in HEARD.items():
+        if np.isfinite(column(frame, name)).any() and (count := int(undefined(frame, name).sum())):
+            missing[meaning] = count
     if missing:
         text = ", ".join(f"{meaning} {count}" for meaning, count in missing.items())
         yield Finding("undefined", f"Not defined for some of {len(frame)} waves, and left out: {text}.", "caution")

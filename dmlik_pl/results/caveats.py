@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,7 +58,8 @@ def find_caveats(records: Mapping[str, pd.DataFrame], attempts: Attempts | None 
             failures_of(records, name),
             coverage_of_study(records, name),
         )
-        missing, run = covered.missing, covered.expected
+        missing: Collection[str] = covered.missing
+        run = covered.expected
         if run is None:
             missing, run = everything - {*frame["sample_id"], *failed["sample_id"]}, len(everything)
         rules = [partial(failed_samples, failed), partial(unfinished, missing, run, frame)]

@@ -93,7 +93,7 @@ class Decisions:
             scores = self.scores
         else:
             known = rows[f"{method}_correct"].notna().to_numpy() if f"{method}_correct" in rows else np.zeros(0, bool)
-            given = self.scores_of(method, known) if known.any() else None
+            given = self._scores_of(method, known) if known.any() else None
             scores = np.full_like(self.scores, np.nan) if given is None else given
             own = {name: rows.get(f"{method}_{name}", pd.Series(index=rows.index)) for name in _OF_A_METHOD}
             rows = rows.drop(columns=[name for name in rows if str(name).startswith("true_margin")]).assign(**own)
@@ -136,15 +136,14 @@ class Decisions:
         calls = sum(np.nan_to_num(column(self.rows, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
         return np.where(calls > 0, calls * self.offered.sum(1), np.nan)
 
-    def scores_of(self, method: str, of: np.ndarray | None = None) -> np.ndarray | None:
+    def _scores_of(self, method: str, of: np.ndarray) -> np.ndarray | None:
         """Scores of another method in the order of `candidates`, [N, K], or None where any sample has none.
 
         Args:
             method: Its prefix.
-            of: The samples that must have some, [N] booleans; all if None. The others' are NaN.
+            of: The samples that must have some, [N] booleans. The others' are NaN.
         """
         name = f"{method}_scores"
-        of = np.ones(len(self.rows), dtype=bool) if of is None else of
         if name not in self.rows or not of.any() or self.rows.loc[of, name].isna().any():
             return None
         scores = np.full((len(self.rows), len(self.candidates)), np.nan)

@@ -13,7 +13,7 @@ __all__ = [
     "column",
     "data_likelihoods",
     "describe",
-    "feature_matrix",
+    "features_of",
     "kind_of",
     "listed",
     "listing",
@@ -123,11 +123,13 @@ def too_dense(frame: pd.DataFrame) -> np.ndarray:
     return column(frame, "log_p") > densest
 
 
-def feature_matrix(frame: pd.DataFrame) -> np.ndarray | None:
-    """The feature column as a matrix [N, F], or None if any row has none."""
-    if "feature" not in frame or not len(frame) or any(value is None for value in frame["feature"]):
-        return None
-    return np.stack(frame["feature"].tolist()).astype(np.float64)
+def features_of(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The feature vector [F] of each sample that has one, by its name; of several the first."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in zip(frame["sample_id"], frame.get("feature", ()), strict=False):
+        if values is not None and np.isfinite(vector := np.asarray(values, dtype=np.float64)).all():
+            found.setdefault(str(name), vector)
+    return found
 
 
 def listing(values: Sequence[str]) -> str:

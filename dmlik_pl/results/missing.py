@@ -7,11 +7,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from dmlik_pl.results.frames import column
 from dmlik_pl.results.plain_text import one_line
 
-__all__ = ["Missing", "missing_columns", "missing_measures", "without"]
+__all__ = ["HEARD", "VOCODED", "Missing", "missing_columns", "missing_measures", "undefined"]
+
+HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
+"""What is measured of a wave and averaged over utterances: the column, and what tables and `missing` call it."""
+VOCODED = "vocoded speech"
+"""What `missing` calls a wave that could not be made, of which nothing is heard."""
 
 _LONGEST_REASON = 160
 
@@ -67,13 +74,13 @@ def missing_measures(frame: pd.DataFrame) -> list[Missing]:
     ]
 
 
-def without(frame: pd.DataFrame, measure: str) -> pd.Series:
-    """Which records lack a measure because it could not be taken, booleans.
+def undefined(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Which waves have no value of something heard although it could be measured, [N] booleans: it is not defined.
 
     Args:
         frame: The records of a study.
-        measure: Its name in the column `missing`.
+        name: A column of `HEARD`.
     """
-    if "missing" not in frame:
-        return pd.Series(False, index=frame.index)
-    return frame["missing"].map(lambda text: isinstance(text, str) and measure in json.loads(text)).astype(bool)
+    known = frame["missing"] if "missing" in frame else [None] * len(frame)
+    lacking = [isinstance(text, str) and not {HEARD[name], VOCODED}.isdisjoint(json.loads(text)) for text in known]
+    return np.isnan(column(frame, name)) & ~np.array(lacking, dtype=bool)

@@ -14,10 +14,11 @@ from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.coverage import coverage, coverage_of_study
 from dmlik_pl.results.decisions import LIKELIHOOD
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.missing import HEARD
 from dmlik_pl.results.plain_text import one_line
 from dmlik_pl.results.prompt_summaries import method_summary
 from dmlik_pl.results.rescoring import strategies, word_error_summary
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.store import FAILURES, studies
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.speech.nbest import NBestLists

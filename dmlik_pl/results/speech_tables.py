@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from dmlik_pl.results.frames import describe
+from dmlik_pl.results.missing import HEARD
 from dmlik_pl.results.protocol import protocol_caption
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.table import MISSING, Table, percent, probability, short, with_error
 from dmlik_pl.results.tables import register_tables
 
@@ -70,7 +71,8 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, lines: list[str]) -> 
     if "MCD (dB)" in lines:
         caption += " MCD: mel-cepstral distortion."
     if "WER" in lines:
-        errors = f"{int(raw['words'].max())} words"
+        fewest, most = int(raw["words"].min()), int(raw["words"].max())
+        errors = f"{most} words" if fewest == most else f"{fewest} to {most} words"
         caption += (
             f" WER: errors per word of {_only(frame, 'recogniser')} over all {errors}, so the data's own is that "
             "recogniser's error."
@@ -82,10 +84,9 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, lines: list[str]) -> 
         f" {values} over utterances; ± is the standard error over utterances (sampling and probes), 95 % intervals are "
         "in the CSV."
     )
-    names = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
     missing = [
-        f"{int(raw[f'{name}_undefined'].sum())} values of {names[name]}"
-        for name in HEARD
+        f"{int(raw[f'{name}_undefined'].sum())} values of {meaning}"
+        for name, meaning in HEARD.items()
         if raw[f"{name}_undefined"].any()
     ]
     if missing:

@@ -17,9 +17,10 @@ from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.bound_summaries import level_summary
 from dmlik_pl.results.exhibits import exhibits
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.missing import HEARD
 from dmlik_pl.results.plain_text import one_line
 from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary
+from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import read, studies
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import Table, with_error
