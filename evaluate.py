@@ -26,12 +26,12 @@ def cli_main(args: list[str] | None = None) -> int:
         args = find_config(args)
     keep_freed_memory()
     # Seconds of imports that an unknown configuration need not wait for.
-    from rich.console import Console
     from transformers.utils.logging import disable_progress_bar
 
     from callbacks import RecordWriter, ReportLogger
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
-    from dmlik_pl.results.caveats import caveat_line, find_caveats
+    from dmlik_pl.results.caveats import caveat_line
+    from dmlik_pl.results.plain_text import terminal
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -41,18 +41,19 @@ def cli_main(args: list[str] | None = None) -> int:
     writer = RecordWriter(cli.folder, cli.parts)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-    if not cli.trainer.is_global_zero:
+    report = writer.report
+    if not cli.trainer.is_global_zero or report is None:
         return 0
-    console = Console()
-    for table in writer.tables:
+    console = terminal()
+    for table in report.tables:
         if len(table.shown) <= MOST_ROWS and min(table.shown.shape) <= MOST_COLUMNS:
             console.print(table.rich())
         elif table.name == "failures":
             console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
         else:
             console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
-    console.print(caveat_line(find_caveats(writer.records)))
-    console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
+    console.print(caveat_line(report.caveats))
+    console.print(f"{report.covered.words}. Report, tables, figures and records: {cli.folder}")
     return 0 if writer.succeeded else 1
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from dmlik_pl.results.drawing import Canvas
 from dmlik_pl.speech.audio import write
 
 __all__ = ["Outlet", "log_audio", "log_figure", "log_image", "outlets", "pixels"]
@@ -76,8 +76,8 @@ def log_audio(outlet: Outlet, name: str, wave: Tensor, rate: int, step: int | No
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """A figure as a picture, bytes [H, W, 3]."""
-    canvas = FigureCanvasAgg(figure)
+    """A figure as a picture, bytes [H, W, 3]; no text of it is markup."""
+    canvas = Canvas(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -18,10 +18,9 @@ from dmlik_pl.data.base import EvaluationData, Identity, in_words
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.files import draft_of
 from dmlik_pl.results.origin import Origin, installed_packages
-from dmlik_pl.results.report import write_report
+from dmlik_pl.results.report import Report, write_report
 from dmlik_pl.results.sharing import picture_path, sound_path
 from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
-from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
 
@@ -44,7 +43,7 @@ class RecordWriter(Callback):
         self.folder = Path(folder)
         self.parts = dict(parts or {})
         self.pictures = pictures
-        self.tables: list[Table] = []
+        self.report: Report | None = None
         self.records: dict[str, pd.DataFrame] = {}
         self._missing = 0
         self._store: RecordStore | None = None
@@ -61,12 +60,9 @@ class RecordWriter(Callback):
         assert isinstance(data, EvaluationData)
         self._agree(trainer)
         names = data.sample_ids()
-        done = (
-            resume(self.folder, self.parts or dict.fromkeys(pl_module.units, ""), data)
-            if trainer.is_global_zero
-            else {}
-        )
-        pl_module.done = trainer.strategy.broadcast(done)
+        parts = self.parts or dict.fromkeys(pl_module.units, "")
+        done = resume(self.folder, parts, data) if trainer.is_global_zero else {}
+        pl_module.done = done = trainer.strategy.broadcast(done)
         pl_module.keep = partial(self._keep, trainer)
         data.skip = set.intersection(*(done.get(unit, set()) for unit in pl_module.units))
         self._store = RecordStore(self.folder, rank=trainer.global_rank)
@@ -142,7 +138,7 @@ class RecordWriter(Callback):
         if trainer.is_global_zero:
             self.records = self._store.finalise()
             self._missing = self._count_missing(list(pl_module.units), self._store.done())
-            self.tables = write_report(self.folder)
+            self.report = write_report(self.folder)
 
     def _count_missing(self, units: Sequence[str], done: Mapping[str, AbstractSet[str]]) -> int:
         failed = self.records[FAILURES]

@@ -7,7 +7,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from callbacks.loggers import log_image
 from callbacks.records import RecordWriter
-from dmlik_pl.results.caveats import find_caveats
+from dmlik_pl.results.caveats import markdown_list
+from dmlik_pl.results.report import Report
 from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.wandb_run import log_run, log_settings
 
@@ -41,26 +42,24 @@ class ReportLogger(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was written."""
-        if not trainer.is_global_zero or not self.writer.tables:
+        if not trainer.is_global_zero or self.writer.report is None:
             return
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                log_run(logger.experiment, self.writer.folder, self.writer.records, self.writer.tables)
+                log_run(logger.experiment, self.writer.folder, self.writer.records, self.writer.report)
             else:
-                self._log(logger)
+                self._log(logger, self.writer.report)
             logger.save()
 
-    def _log(self, logger: Logger) -> None:
+    def _log(self, logger: Logger, report: Report) -> None:
         """Numbers, figures, and where text can be read, tables and caveats."""
         logger.log_metrics(scalars(self.writer.records))
         for path in sorted(self.writer.folder.glob("figures/*.png")):
             log_image(logger, f"figures/{path.stem}", path)
         if isinstance(logger, TensorBoardLogger):
-            for table in self.writer.tables:
+            for table in report.tables:
                 logger.experiment.add_text(f"tables/{table.name}", table.markdown())
-            caveats = find_caveats(self.writer.records)
-            listed = [f"- {each.severity}, {each.study}, {each.topic}: {each.text}" for each in caveats]
-            logger.experiment.add_text("caveats", "\n".join(listed) or "None.")
+            logger.experiment.add_text("caveats", markdown_list(report.caveats) or "None.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the W&B run: the next evaluation in this process has one of its own."""

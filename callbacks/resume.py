@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from dmlik_pl.data.base import EvaluationData, Identity
 from dmlik_pl.results.origin import Expected, write_parts, write_samples
+from dmlik_pl.results.plain_text import terminal
 from dmlik_pl.results.sharing import offers, take_over
 from dmlik_pl.results.store import RecordStore, Unit
 
@@ -35,7 +33,7 @@ def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict
     Returns:
         The finished samples of each unit.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     names = data.sample_ids()
     write_parts(folder, parts)
     own = [unit for unit in RecordStore(folder).units() if unit.error is None]
@@ -50,10 +48,10 @@ def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict
     expected |= {name: Expected(each.fingerprint, each.stamp) for name, each in present.items()}
     write_samples(folder, expected)
     for other, count in take_over(folder, offered).items():
-        console.print(Text(f"Taken over from {other}: {count} results of the same settings."), soft_wrap=True)
+        console.print(f"Taken over from {other}: {count} results of the same settings.", soft_wrap=True)
     done = RecordStore(folder).done()
     for line in [*_changes(own, parts, expected), *_finished(folder, parts, names, done)]:
-        console.print(Text(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return done
 
 

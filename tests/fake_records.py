@@ -137,7 +137,7 @@ def accuracy_units(n: int = 96, seed: int = 0, with_elbo: bool = False) -> dict[
                 | {
                     "attribute": attribute,
                     "truth": truth,
-                    "candidates": "|".join(values),
+                    "candidates": json.dumps(values),
                     "predicted": values[order[0]],
                     "correct": values[order[0]] == truth,
                     "decided": margin > 1.96 * error,
@@ -216,7 +216,7 @@ def _prompt_row(generator: np.random.Generator, truth: str, values: tuple, stren
         given[truth] = draws // 2
     return {
         "truth": truth,
-        "candidates": "|".join(values),
+        "candidates": json.dumps(values),
         "evidence": evidence,
         "elbo_levels": levels.tolist(),
         "elbo_level_errors": json.dumps({value: error.tolist() for value, error in errors.items()}),

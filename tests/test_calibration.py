@@ -17,6 +17,7 @@ from dmlik_pl.results.calibration import (
     posterior,
     reliability_bins,
 )
+from dmlik_pl.results.frames import listed
 from dmlik_pl.results.significance import wilson_interval
 
 
@@ -114,7 +115,7 @@ class TestSummary:
         row = summary.query("part == 'w = 1' and attribute == 'shape' and method == 'elbo'").iloc[0]
         rows = frame[(frame["attribute"] == "shape") & (frame["guidance"] == 1)]
         scores = np.array([list(map(float, json.loads(text).values())) for text in rows["elbo_scores"]])
-        order = rows["candidates"].iloc[0].split("|")
+        order = listed(rows["candidates"].iloc[0])
         truth = np.array([order.index(value) for value in rows["truth"]])
         log_p = log_softmax(scores, axis=1)
         assert row["n"] == 120

@@ -64,7 +64,7 @@ def test_time_sweep_curves(figures: dict[str, Figure], records: dict[str, pd.Dat
         assert band.max() == pytest.approx((summary[name] + half).max())
         assert band.min() == pytest.approx((summary[name] - half).min())
     assert [text.get_text() for text in bpd.get_legend().get_texts()] == [
-        "x$_t$ read as data",
+        "xₜ read as data",
         "at its own time t",
         "data",
     ]
@@ -133,7 +133,7 @@ def test_report_of_a_killed_run_and_again_without_its_lines(tmp_path: Path) -> N
     for path in (tmp_path / "records").glob("*.parquet"):
         path.unlink()
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    names = [table.name for table in write_report(tmp_path)]
+    names = [table.name for table in write_report(tmp_path).tables]
     assert names[-1] == "failures"
     text = (tmp_path / "report.md").read_text()
     for path in [*(tmp_path / "figures").iterdir(), *(tmp_path / "tables").glob("*.csv"), tmp_path / "config.yaml"]:
@@ -144,7 +144,7 @@ def test_report_of_a_killed_run_and_again_without_its_lines(tmp_path: Path) -> N
 
     first = (tmp_path / "tables" / "time_sweep.csv").read_text()
     store.append("time_sweep", "test-00009", sweep_units(10)["test-00009"])
-    assert "failures" not in [table.name for table in write_report(tmp_path)]
+    assert "failures" not in [table.name for table in write_report(tmp_path).tables]
     assert not (tmp_path / "tables" / "failures.md").exists(), "a table of the past must not stay"
     assert (tmp_path / "tables" / "time_sweep.csv").read_text() != first
 

@@ -115,7 +115,7 @@ def test_prompts_of_a_list_run_whole(folders: Path, tmp_path: Path) -> None:
     records = read(run(config, folders, "clevr", tmp_path / "runs", "--data.prompts", str(path)))["prompt_accuracy"]
     assert records["sample_id"].tolist() == images and set(records["attribute"]) == {"prompt"}
     assert set(records["truth"]) == {"a red cube"} and records["screened_kept"].tolist() == [2, 3, 3, 3]
-    assert [len(candidates.split("|")) for candidates in records["candidates"]] == [2, 3, 3, 3]
+    assert [len(listed(candidates)) for candidates in records["candidates"]] == [2, 3, 3, 3]
     given = [json.loads(each) for each in records["elbo_eliminated"]]
     assert [sorted(each.values()) for each in given] == [[64, 64], *[[24, 64, 64]] * 3]
 

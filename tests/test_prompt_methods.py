@@ -13,6 +13,7 @@ from toy import SHIFTS, ToyModel
 
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Hutchinson, Information, Multistep, Noising, elbo
+from dmlik_pl.results.frames import listed
 from dmlik_pl.studies import Elimination, Estimator, PromptAccuracy, Screening
 
 TEMPLATE = "{tone} {size}"
@@ -112,7 +113,7 @@ def test_bound_and_information_are_those_of_the_flow() -> None:
     for b, row in enumerate(rows_of(PromptAccuracy(elbo_draws=8, pmi=True), batch, NOISY)):
         assert row["attribute"] == "prompt" and row["truth"] == batch.prompt[b]
         prompts = batch.candidates[b]
-        assert row["candidates"] == "|".join(prompts)
+        assert listed(row["candidates"]) == prompts
         x, ids = batch.image[[b] * 4].double(), [batch.sample_id[b]] * 4
         condition = model.condition(prompts)
         bound = elbo(flow, x, condition, draws=8, sample_ids=ids, seed=3)
@@ -306,7 +307,7 @@ def test_records_do_not_depend_on_batch_order_or_memory() -> None:
     batch = listed_batch(model, (4, 3, 2, 4, 3, 2))
     study = PromptAccuracy(guidance=2.0, reconstruct=True, **EVERY)
     whole = rows_of(study, batch, NOISY)
-    assert [len(row["candidates"].split("|")) for row in whole] == [4, 3, 2, 4, 3, 2]
+    assert [len(listed(row["candidates"])) for row in whole] == [4, 3, 2, 4, 3, 2]
     backwards = rows_of(study, batch.select([5, 4, 3, 2, 1, 0]), NOISY)
     pieces = rows_of(study, batch, replace(NOISY, max_batch=3))
     alone = [row for b in range(6) for row in rows_of(study, batch.select([b]), NOISY)]

@@ -404,5 +404,5 @@ def test_nothing_usable_is_a_table_of_reasons(made_lists: Path) -> None:
     frame = read(made_lists).head(3).assign(reference="", kind="rescoring")
     frame = check(frame.drop(columns=["words", "errors", "excluded"]))
     [table] = make_tables({"empty": frame})
-    assert table.caption == "Rows of the lists that are left out: 3 of 3."
+    assert table.caption == "Rows of the lists that are left out: 3 of 3. 2 samples, 0 failed."
     assert make_figures({"empty": frame}) == {}

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from fake_records import Row, accuracy_units, prompt_units, sweep_grid_units
 
+from dmlik_pl.results.coverage import coverage
+from dmlik_pl.results.report import Report
 from dmlik_pl.results.scalars import register_scalars, scalars
 from dmlik_pl.results.store import FAILURES
 from dmlik_pl.results.wandb_run import MOST_ROWS, log_run
@@ -23,7 +25,7 @@ def logged(records: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """What a W&B run is handed."""
     panels: dict[str, Any] = {}
     run = SimpleNamespace(log=panels.update, log_artifact=lambda artifact: None)
-    log_run(run, Path("/nowhere"), records, [])  # type: ignore[arg-type]
+    log_run(run, Path("/nowhere"), records, Report([], [], coverage(records)))  # type: ignore[arg-type]
     return panels
 
 

@@ -11,9 +11,10 @@ from fake_records import Row
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dmlik_pl.results.coverage import coverage
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.frames import describe
-from dmlik_pl.results.report import write_report
+from dmlik_pl.results.report import Report, write_report
 from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.sharing import file_name
 from dmlik_pl.results.significance import bootstrap_mean_interval, corpus_rate
@@ -254,9 +255,9 @@ def test_bits_per_dim_of_the_data_count_each_utterance_once(tables: dict[str, Ta
 
 
 def test_many_lengths_are_a_range_in_words(records: dict[str, pd.DataFrame]) -> None:
-    assert "with 8000 to 20880 dimensions" in describe(records["speech_sweep"], 0)
+    assert "with 8000 to 20880 dimensions" in describe(records["speech_sweep"])
     few = records["speech_sweep"].assign(dims=[8000, 9000] * (len(records["speech_sweep"]) // 2))
-    assert "with 8000 / 9000 dimensions" in describe(few, 0)
+    assert "with 8000 / 9000 dimensions" in describe(few)
 
 
 def test_curves_show_every_measure(figures: dict[str, Figure], records: dict[str, pd.DataFrame]) -> None:
@@ -333,7 +334,7 @@ def test_numbers_for_loggers(records: dict[str, pd.DataFrame]) -> None:
 def test_wandb_gets_a_series_of_every_measure(records: dict[str, pd.DataFrame], tables: dict[str, Table]) -> None:
     logged: dict[str, object] = {}
     run = SimpleNamespace(log=logged.update, log_artifact=lambda artifact: None)
-    log_run(run, Path("/nowhere"), records, list(tables.values()))  # type: ignore[arg-type]
+    log_run(run, Path("/nowhere"), records, Report(list(tables.values()), [], coverage(records)))  # type: ignore[arg-type]
     names = {"bpd", "bpd_marginal", "log_f0_rmse", "cepstral_distortion", "wer", "speaker_similarity"}
     assert {f"speech_sweep/{name}" for name in names} | {"tables/text_gain"} <= set(logged)
     series = logged["speech_sweep/wer"].table

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dmlik_pl.results.frames import failure_count
+from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.origin import Expected, Origin, read_samples, write_parts, write_samples
 from dmlik_pl.results.store import SAMPLES, RecordStore, read
 
@@ -77,7 +77,7 @@ def test_parts_of_a_study_are_done_apart_and_form_one_frame(tmp_path: Path) -> N
         "sample_id": ["a", "c"],
         "error": ["diverged", "unreadable"],
     }
-    assert failure_count(frames["failures"], "sweep") == 2
+    assert coverage_of_study(frames, "sweep").failed == 2
     with pytest.raises(ValueError, match="cannot be called"):
         store.append("sweep/a/b", "a", [{"w": 1.0}])
 
@@ -110,7 +110,7 @@ def test_a_damaged_line_costs_its_own_unit_only(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from dmlik_pl.results.frames import failure_count
+from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.store import RecordStore
 store = RecordStore(sys.argv[1])
 for i in range(int(sys.argv[2]), 10**9):

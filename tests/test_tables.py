@@ -126,7 +126,7 @@ def decision_row(truth: str, scores: dict[str, float], **more: object) -> Row:
     return {
         "attribute": "shape",
         "truth": truth,
-        "candidates": "|".join(scores),
+        "candidates": json.dumps(list(scores)),
         "predicted": best,
         "correct": best == truth,
         "decided": True,
@@ -314,7 +314,7 @@ class TestCaption:
     )
     def test_guidance_is_named_for_what_it_is(self, guidance: float, words: str) -> None:
         frame = pd.DataFrame({"sample_id": ["a"], "guidance": [guidance], "density": ["p"], "space": ["pixels"]})
-        assert words in describe(frame, 0)
+        assert words in describe(frame)
 
     def test_failures_table_and_counts(self, records: dict[str, pd.DataFrame]) -> None:
         failed = by_name(records)["failures"]
@@ -324,9 +324,9 @@ class TestCaption:
 
 def test_a_new_study_registers_its_tables() -> None:
     @register_tables("made_up")
-    def tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
-        return [Table(study, f"{len(frame)} rows, {failed} failed", frame.astype(str), frame)]
+    def tables(study: str, frame: pd.DataFrame) -> list[Table]:
+        return [Table(study, f"{len(frame)} rows.", frame.astype(str), frame)]
 
     failures = pd.DataFrame({"study": ["made_up"], "sample_id": ["b"], "error": ["no"]})
     made = by_name({"made_up": pd.DataFrame({"sample_id": ["a"]}), "failures": failures})
-    assert made["made_up"].caption == "1 rows, 1 failed"
+    assert made["made_up"].caption == "1 rows. 1 samples, 1 failed."

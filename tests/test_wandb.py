@@ -13,6 +13,7 @@ from PIL import Image
 from wandb_files import OfflineRun, read_offline
 
 import train
+from dmlik_pl.results.plain_text import for_markdown
 from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.store import read
 
@@ -100,7 +101,7 @@ def test_tables_hold_what_the_report_shows(run_folder: Path, logged: OfflineRun)
             assert pd.to_numeric(numbers[column]).to_numpy() == pytest.approx(written[column], nan_ok=True), column
         lines = (run_folder / "tables" / f"{name}.md").read_text().splitlines()
         for row in logged.table(f"tables/{name}"):
-            cells = [str(cell).replace("|", r"\|") for cell in row.values()]
+            cells = [for_markdown(cell) for cell in row.values()]
             assert cells in [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     assert logged.table("caveats")
 

@@ -105,7 +105,5 @@ class ImagePrompts(EvaluationData):
             raise ValueError(f"{where}: nothing competes with {true!r}; give at least one confounder")
         if repeated := [prompt for prompt in candidates if candidates.count(prompt) > 1]:
             raise ValueError(f"{where}: {repeated[0]!r} stands there more than once")
-        if unfit := [prompt for prompt in candidates if "|" in prompt]:
-            raise ValueError(f"{where}: {unfit[0]!r} holds '|', which separates prompts in records")
         path = self.root / image
         return ImageEntry(sample_name(path, self.root, where), path, true, candidates=candidates, origin=where)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dmlik_pl.results.adaptation_summaries import adaptation_summary
-from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, named, open_axes
 from dmlik_pl.results.figures import register_figures
 from dmlik_pl.results.pictures import kept_pictures
 
@@ -42,9 +42,10 @@ def adaptation_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         for place, route in enumerate(routes):
             part = adapted[(adapted["forward"] == route[0]) & (adapted["reverse"] == route[1])]
             shift = (place - (len(routes) - 1) / 2) * 0.8 / len(routes)
-            _points(axes, part, name, means, shift, " → ".join(route), _COLOURS[place % len(_COLOURS)])
+            _points(axes, part, name, means, shift, named(" → ".join(route)), _COLOURS[place % len(_COLOURS)])
         _untouched(axes, summary, name, means)
-        axes.set_xticks(range(len(means)), means, fontsize=8, rotation=0 if len(means) < 3 else 45)
+        ticks = [named(mean) for mean in means]
+        axes.set_xticks(range(len(means)), ticks, fontsize=8, rotation=0 if len(means) < 3 else 45)
         axes.set_xlim(-0.6, len(means) - 0.4)
         axes.set_ylabel(label)
         axes.grid(axis="y", alpha=0.3)
@@ -103,9 +104,8 @@ def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             if i == 0:
-                axes.set_title(titles[place], fontsize=9)
-        text = str(texts[name])
-        row[0].set_xlabel(text if len(text) < 40 else text[:38] + "…", fontsize=8, loc="left")
+                axes.set_title(named(titles[place]), fontsize=9)
+        row[0].set_xlabel(named(texts[name]), fontsize=8, loc="left")
     return figure
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.frames import column
+from dmlik_pl.results.missing import undefined
 from dmlik_pl.results.paired import matched_pairs, permutation_p_value
 from dmlik_pl.results.resampling import ratio_intervals
 from dmlik_pl.results.significance import corpus_rate, holm
@@ -69,7 +70,7 @@ def adaptation_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row |= mean_columns(name, column(part, name), column(part, f"{name}_standard_error"))
         for name in (*VOICES, "latent_rms"):
             row |= mean_columns(name, column(part, name))
-        row["speaker_similarity_undefined"] = int(np.isnan(column(part, "speaker_similarity")).sum())
+        row["speaker_similarity_undefined"] = int(undefined(part, "speaker_similarity").sum())
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -26,13 +26,13 @@ _REPAIRED = "Protocol: repaired. Real frames only; blurs take nothing in from be
 
 
 @register_tables("adaptation")
-def adaptation_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def adaptation_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Table 3, every adapted row against the untouched recording, and what solvers lose on a round trip."""
-    tables = [_grid_table(study, frame, failed), _paired_table(study, frame), _round_trip_table(study, frame)]
+    tables = [_grid_table(study, frame), _paired_table(study, frame), _round_trip_table(study, frame)]
     return [table for table in tables if len(table.shown)]
 
 
-def _grid_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
+def _grid_table(study: str, frame: pd.DataFrame) -> Table:
     raw = adaptation_summary(frame)
     published = frame["protocol"].iloc[0] == "published"
     shown = pd.DataFrame({"reverse": raw["reverse"]})
@@ -44,10 +44,11 @@ def _grid_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
     rows = raw.to_dict("records")
     captions = []
     if raw["wer"].notna().any():
+        fewest, most = int(raw["words"].min()), int(raw["words"].max())
+        words = most if fewest == most else f"{fewest} to {most}"
         shown["WER %"] = [_interval(row, "wer", 100, 1) for row in rows]
         captions.append(
-            f"WER: errors of {_only(frame, 'recogniser')}, which resamples to its own rate, over all "
-            f"{int(raw['words'].max())} words."
+            f"WER: errors of {_only(frame, 'recogniser')}, which resamples to its own rate, over all {words} words."
         )
     shown["BPD, μ of recording"] = [_interval(row, "bpd") for row in rows]
     shown["BPD, own μ"] = [_interval(row, "bpd_own_mean") for row in rows]
@@ -61,7 +62,7 @@ def _grid_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
         if undefined := int(raw["speaker_similarity_undefined"].sum()):
             captions.append(f"{undefined} waves have no voice and are left out of ASV.")
     caption = (
-        f"Speech of another domain through the flow and back. {describe(frame[frame['bpd'].notna()], failed)} "
+        f"Speech of another domain through the flow and back. {describe(frame[frame['bpd'].notna()])} "
         f"μ: {' / '.join(raw['mean'].unique())} of the recording's mel. {_ways(frame)} {' '.join(captions)} "
         f"Not vocoded: the recording, only resampled; all else goes through {_only(frame, 'vocoder')}. Brackets: "
         f"bootstrap 95 % interval over utterances. {_PUBLISHED if published else _REPAIRED}"

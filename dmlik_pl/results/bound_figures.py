@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dmlik_pl.results.bound_summaries import level_summary
-from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, named, open_axes
 from dmlik_pl.results.prompt_summaries import CHANCE
 
 __all__ = ["level_figures", "part_styles"]
@@ -56,7 +56,7 @@ def level_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         axes.axhline(100 * own["chance"].max(), color="black", linestyle="--", linewidth=1.2, label=CHANCE)
         axes.set_ylim(-2, 105)
         axes.set_xlabel("log SNR   (noise to the left, data to the right)")
-        axes.set_title(f"{attribute}, n = {own['n'].max()}", fontsize=10)
+        axes.set_title(f"{named(attribute)}, n = {own['n'].max()}", fontsize=10)
         axes.grid(axis="y", alpha=0.3)
         open_axes(axes)
         above = axes.secondary_xaxis("top")

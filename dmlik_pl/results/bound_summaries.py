@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.decisions import LIKELIHOOD, Decisions, decisions
-from dmlik_pl.results.frames import named_scores
+from dmlik_pl.results.frames import listed, named_scores
 from dmlik_pl.results.prompt_summaries import place, share
 
 __all__ = ["elimination_summary", "level_summary", "screening_summary"]
@@ -131,11 +131,11 @@ def _against_full(full: Decisions | None, screened: Decisions, kept: list[set[st
 
 
 def _kept(scores: str, candidates: str) -> set[str]:
-    return {name for name, score in named_scores(scores, candidates.split("|")).items() if np.isfinite(score)}
+    return {name for name, score in named_scores(scores, listed(candidates)).items() if np.isfinite(score)}
 
 
 def _with_true_first(text: str, offered: str, true: str) -> np.ndarray:
     """Errors of each draw, [K, draws], those of the true candidate in the first row."""
     errors = json.loads(text)
-    order = sorted(offered.split("|"), key=lambda name: name != true)
+    order = sorted(listed(offered), key=lambda name: name != true)
     return np.array([errors[name] for name in order], dtype=np.float64)

@@ -18,7 +18,7 @@ from dmlik_pl.results.calibration import (
     usable,
 )
 from dmlik_pl.results.decisions import METHODS, Decisions
-from dmlik_pl.results.drawing import BLUE, GREY, SKY, open_axes
+from dmlik_pl.results.drawing import BLUE, GREY, SKY, named, open_axes
 
 __all__ = ["calibration_figures"]
 
@@ -49,7 +49,7 @@ def calibration_figures(name: str, part: Sequence[Decisions]) -> dict[str, Figur
         for above, below, method in zip(panels[2 * i], panels[2 * i + 1], methods, strict=True):
             if (attribute, method) in found:
                 _draw(above, below, found[attribute, method])
-                above.set_title(f"{attribute}, {METHODS[method]}", fontsize=9)
+                above.set_title(f"{named(attribute)}, {METHODS[method]}", fontsize=9)
             else:
                 above.set_axis_off()
                 below.set_axis_off()

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.frames import column, data_likelihoods
 
-__all__ = ["by_cell", "cell_columns", "likelihoods", "some"]
+__all__ = ["Finding", "Rule", "Severity", "by_cell", "cell_columns", "likelihoods", "some"]
+
+Severity = Literal["serious", "caution", "note"]
+
+
+class Finding(NamedTuple):
+    """What a rule found; a caveat without its study."""
+
+    topic: str
+    text: str
+    severity: Severity
+
+
+Rule = Callable[[pd.DataFrame], Iterator[Finding]]
+"""Takes the records of a study, at least one."""
 
 _MOST_LISTED = 5
 # What tells apart the means that tables show, and the ways of a decision.

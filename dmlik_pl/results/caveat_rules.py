@@ -6,74 +6,22 @@ covered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.caveat_rows import by_cell, cell_columns, likelihoods, some
+from dmlik_pl.results.caveat_gaps import GAPS
+from dmlik_pl.results.caveat_origins import ORIGINS
+from dmlik_pl.results.caveat_rows import Finding, Rule, by_cell, likelihoods, some
 from dmlik_pl.results.frames import column, too_dense
-from dmlik_pl.results.protocol import protocol_caption
 
-__all__ = ["RULES", "Finding", "Rule", "Severity", "failed_samples", "unfinished"]
-
-Severity = Literal["serious", "caution", "note"]
+__all__ = ["RULES"]
 
 FEW_SAMPLES = 30
 MOST_SHIFT = 0.01  # bits per dimension
 FEW_IMAGES_A_FEATURE = 10
 _METHODS = {"": "likelihood", "elbo_": "ELBO", "pmi_": "PMI"}
-_HEARD = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
-
-
-class Finding(NamedTuple):
-    """What a rule found; a caveat without its study."""
-
-    topic: str
-    text: str
-    severity: Severity
-
-
-Rule = Callable[[pd.DataFrame], Iterator[Finding]]
-"""Takes the records of a study, at least one."""
-
-
-def failed_samples(failed: pd.DataFrame) -> Iterator[Finding]:
-    """Samples without a result, with the reasons."""
-    if not len(failed):
-        return
-    reasons = [
-        f"{error} ({len(rows)}: {some(rows['sample_id'].astype(str).drop_duplicates())})"
-        for error, rows in failed.groupby("error", sort=False)
-    ]
-    what = f"{failed['sample_id'].nunique()} samples failed and are in no number"
-    yield Finding("failures", f"{what}: {some(reasons, '; ')}.", "serious")
-
-
-def unfinished(everything: set[str], frame: pd.DataFrame, failed: pd.DataFrame) -> Iterator[Finding]:
-    """Samples that other studies of the run have, and cells that have fewer samples than others."""
-    missing = everything - set(frame["sample_id"]) - set(failed["sample_id"])
-    if missing:
-        text = f"{len(missing)} of the run's {len(everything)} samples are missing: the run was not finished."
-        yield Finding("unfinished", text, "serious")
-    cells = cell_columns(frame)
-    if len(cells) and "attribute" not in frame:
-        counts = frame.groupby(cells, dropna=False)["sample_id"].nunique()
-        if counts.min() < counts.max():
-            text = f"Means are of {counts.min()} to {counts.max()} samples, not all of the same ones."
-            yield Finding("unfinished", text, "caution")
-
-
-def _not_finite(frame: pd.DataFrame) -> Iterator[Finding]:
-    rows = likelihoods(frame)
-    count = int((~np.isfinite(rows["bpd"])).sum())
-    if count:
-        yield Finding(
-            "not finite",
-            f"{count} of {len(rows)} likelihoods are not finite and are left out of every mean.",
-            "serious",
-        )
 
 
 def _unconverged(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -208,32 +156,6 @@ def _too_dense(frame: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _guided(frame: pd.DataFrame) -> Iterator[Finding]:
-    weights = sorted({weight for weight in column(frame, "guidance") if weight > 1})
-    if weights:
-        yield Finding(
-            "guidance",
-            f"At w = {', '.join(f'{weight:g}' for weight in weights)} the density is that of the guided flow, which "
-            "no noised p(x|y) has: it compares samples of one w, not one w with another.",
-            "caution",
-        )
-
-
-def _density(frame: pd.DataFrame) -> Iterator[Finding]:
-    """What the likelihoods are densities of."""
-    if "density" not in frame or not frame["density"].notna().any():
-        return
-    dims = column(frame, "dims")
-    low, high = f"{np.nanmin(dims):.6g}", f"{np.nanmax(dims):.6g}"
-    space = " / ".join(sorted(frame["space"].dropna().unique())) if "space" in frame else "the model's own space"
-    size = low if low == high else f"{low} to {high}"
-    text = (
-        f"Likelihoods are {' / '.join(sorted(frame['density'].dropna().unique()))}, densities of {space} with {size} "
-        "dimensions. Bits per dimension of another space, or in another scale, are no comparison."
-    )
-    yield Finding("density", text, "note")
-
-
 def _no_probe_error(frame: pd.DataFrame) -> Iterator[Finding]:
     rows = likelihoods(frame)
     rows = rows[np.isfinite(rows["bpd"])]
@@ -245,11 +167,6 @@ def _no_probe_error(frame: pd.DataFrame) -> Iterator[Finding]:
             "gives none.",
             "caution",
         )
-
-
-def _protocol(frame: pd.DataFrame) -> Iterator[Finding]:
-    if text := protocol_caption(frame):
-        yield Finding("protocol", text, "caution")
 
 
 def _few_images(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -275,32 +192,9 @@ def _few_samples(frame: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("few samples", "One sample: no mean has an error over samples.", "caution")
 
 
-def _undefined(frame: pd.DataFrame) -> Iterator[Finding]:
-    """Measures of sound that some waves do not have."""
-    if "stage" in frame:
-        frame = frame[frame["stage"] != "round trip"]
-    missing = {}
-    for name, meaning in _HEARD.items():
-        values = pd.Series(column(frame, name)).groupby(frame["sample_id"].to_numpy())
-        if np.isfinite(column(frame, name)).any() and (count := int((values.size() - values.count()).sum())):
-            missing[meaning] = count
-    if missing:
-        text = ", ".join(f"{meaning} {count}" for meaning, count in missing.items())
-        yield Finding("undefined", f"Not defined for some of {len(frame)} waves, and left out: {text}.", "caution")
-
-
-def _left_out(frame: pd.DataFrame) -> Iterator[Finding]:
-    """Hypotheses that broke a rule of the lists."""
-    if "excluded" not in frame:
-        return
-    reasons = frame.loc[frame["excluded"].fillna("") != "", "excluded"]
-    reasons = reasons.str.replace(r" row \d+$", " row", regex=True).value_counts()
-    if len(reasons):
-        text = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
-        yield Finding("left out", f"{reasons.sum()} of {len(frame)} rows of the lists are left out: {text}.", "note")
-
-
 RULES: tuple[Rule, ...] = (
-    *(_not_finite, _too_dense, _unconverged, _two_ways, _unsure_of_grid, _no_probe_error, _undecided, _close_lists),
-    *(_screened, _few_images, _few_samples, _undefined, _left_out, _guided, _protocol, _density),
+    *GAPS,
+    *(_too_dense, _unconverged, _two_ways, _unsure_of_grid, _no_probe_error, _undecided, _close_lists),
+    *(_screened, _few_images, _few_samples),
+    *ORIGINS,
 )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
-from dmlik_pl.results.caveat_rules import RULES, Severity, failed_samples, unfinished
-from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.attempts import Attempts
+from dmlik_pl.results.caveat_gaps import failed_samples, unfinished
+from dmlik_pl.results.caveat_rows import Severity
+from dmlik_pl.results.caveat_rules import RULES
+from dmlik_pl.results.coverage import coverage_of_study, failures_of, named_studies
+from dmlik_pl.results.plain_text import for_markdown
 
-__all__ = ["Caveat", "caveat_counts", "caveat_line", "find_caveats"]
+__all__ = ["Caveat", "caveat_counts", "caveat_line", "find_caveats", "markdown_list"]
 
 SEVERITIES: tuple[Severity, ...] = ("serious", "caution", "note")
 _PLURALS = {"serious": "serious", "caution": "cautions", "note": "notes"}
+_LONGEST = 4000  # letters
 _NOTHING = pd.DataFrame({"sample_id": pd.Series(dtype=object)})
 
 
@@ -35,24 +41,43 @@ class Caveat:
     severity: Severity
 
 
-def find_caveats(records: Mapping[str, pd.DataFrame]) -> list[Caveat]:
+def find_caveats(records: Mapping[str, pd.DataFrame], attempts: Attempts | None = None) -> list[Caveat]:
     """Every caveat of a run, the serious ones first.
 
     Args:
-        records: One frame a study, and `failures`, as the record store returns them.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        attempts: What could not be made of the records so far, which is a caveat too.
     """
-    failures = records.get(FAILURES, pd.DataFrame(columns=["study", "sample_id", "error"]))
-    of_study = failures["study"].astype(str).str.partition("/")[0] if len(failures) else failures["study"]
-    names = dict.fromkeys([*(name for name in records if name != FAILURES), *of_study])
+    attempts = attempts or Attempts()
+    names, found = named_studies(records), []
+    # Where the records do not say what the run is of, it is what any of its studies has.
     everything = {str(sample) for name in names for sample in records.get(name, _NOTHING)["sample_id"]}
-    found = []
     for name in names:
-        frame, failed = records.get(name, _NOTHING), failures[of_study == name]
-        findings = [*failed_samples(failed), *unfinished(everything, frame, failed)]
-        if len(frame):
-            findings += [finding for rule in RULES for finding in rule(frame)]
-        found += [Caveat(name, *finding) for finding in findings]
+        frame, failed, covered = (
+            records.get(name, _NOTHING),
+            failures_of(records, name),
+            coverage_of_study(records, name),
+        )
+        missing: Collection[str] = covered.missing
+        run = covered.expected
+        if run is None:
+            missing, run = everything - {*frame["sample_id"], *failed["sample_id"]}, len(everything)
+        rules = [partial(failed_samples, failed), partial(unfinished, missing, run, frame)]
+        rules += [partial(rule, frame) for rule in RULES if len(frame)]
+        for rule in rules:
+            with attempts.making("A caveat", name):
+                found += [Caveat(name, *finding) for finding in rule()]
+    found += [Caveat(study or "run", "report", text, "serious") for study, text in attempts.unmade]
     return sorted(found, key=lambda caveat: SEVERITIES.index(caveat.severity))
+
+
+def markdown_list(caveats: Sequence[Caveat]) -> str:
+    """Caveats as a list in Markdown."""
+    return "\n".join(
+        f"- {for_markdown(', '.join(filter(None, (each.severity.capitalize(), each.study, each.topic))))}: "
+        f"{for_markdown(each.text, _LONGEST)}"
+        for each in caveats
+    )
 
 
 def caveat_counts(caveats: Sequence[Caveat]) -> str:

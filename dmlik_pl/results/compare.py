@@ -1,7 +1,8 @@
 """A run beside the paper: ``python -m dmlik_pl.results.compare RUN --paper 2``.
 
 Every number is shown with its published twin and their difference in units of the run's own standard error. The
-published numbers have no errors, so a difference of a few units says that one of the two is off, not which.
+published numbers have no errors, so a difference of a few units says that one of the two is off, not which. A run of
+other data, another model, or another setting is set beside the paper without differences, and its table says why.
 
 References:
     What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), Tables 1 to 7
@@ -15,27 +16,32 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import rich.console
+import yaml
 
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.cells import cells_of, labels
+from dmlik_pl.results.comparable import Printed, check_space, differences
+from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.plain_text import terminal
 from dmlik_pl.results.prompt_published import prompt_cells
 from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
-from dmlik_pl.results.store import RecordStore, read
-from dmlik_pl.results.sweep_published import PIXELS_A_LATENT, Number, settings_cells
+from dmlik_pl.results.store import RecordStore, read, studies
+from dmlik_pl.results.sweep_published import PIXELS_A_LATENT, Found, Number, settings_cells
 from dmlik_pl.results.table import MISSING, Table
 from dmlik_pl.speech.nbest import NBestLists
 
-__all__ = ["compare", "main", "published"]
+__all__ = ["NOT_COMPARABLE", "compare", "main", "published"]
 
+NOT_COMPARABLE = "Not comparable"
 _INTERVAL = 2 * 1.959964  # a 95 % interval is so many standard errors wide
 
-Finder = Callable[[pd.DataFrame, Sequence[str]], dict[str, tuple[list[Number], str]]]
-"""Takes the records of a study and names of systems; gives the numbers of those that the study has, and a remark."""
+Finder = Callable[[pd.DataFrame, Sequence[str]], dict[str, Found]]
+"""Takes the records of a study and names of systems; gives the numbers of those that the study has."""
 
 
 def published() -> pd.DataFrame:
@@ -44,57 +50,71 @@ def published() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def compare(records: Mapping[str, pd.DataFrame], table: int, system: str = "") -> list[Table]:
+def compare(
+    records: Mapping[str, pd.DataFrame], table: int, system: str = "", settings: Mapping[str, Any] | None = None
+) -> list[Table]:
     """Tables of a run's numbers beside the published ones.
 
     Args:
-        records: One frame a study, as the record store returns them.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
         table: Number of the paper's table, 1 to 7.
         system: Compare only with the published rows whose name contains this, e.g. "Whisper" or "CFG 3".
+        settings: The run's configuration, which says of what data and model it is.
 
     Returns:
         One table for each study of the kind that the paper's table is made of and each published system that the study
         has numbers of.
 
     Raises:
-        ValueError: If there is no such table, system, or study in the run.
+        ValueError: If there is no such table, system, or study in the run, or its densities are of another space.
     """
     if table not in _TABLES:
         raise ValueError(f"the paper has tables 1 to {max(_TABLES)}, not {table}")
-    kind, find, caveat = _TABLES[table]
+    kind, find, caveat, printed = _TABLES[table]
     rows = published().query("table == @table")
     rows = rows[rows["system"].str.contains(system, regex=False, case=False)]
     if rows.empty:
         known = ", ".join(published().query("table == @table")["system"].unique())
         raise ValueError(f"table {table} has no system {system!r}; it has {known}")
-    studies = {name: frame for name, frame in records.items() if len(frame) and kind_of(name, frame) == kind}
-    if not studies:
+    own = {name: frame for name, frame in studies(records).items() if kind_of(name, frame) == kind}
+    if not own:
         raise ValueError(f"the run has no study of kind {kind!r}, which table {table} is made of")
     tables = []
-    for study, frame in studies.items():
-        found = find(frame, list(rows["system"].unique()))
-        for name, (cells, remark) in found.items():
-            paper = rows[rows["system"] == name]
-            remarks = f"{remark} {caveat}".strip()
-            tables.append(_comparison(f"paper_{table}_{study}_{name}", cells, paper, table, name, remarks))
+    for study, frame in own.items():
+        check_space(frame, printed)
+        other = differences(frame, settings or {}, printed)
+        for name, found in find(frame, list(rows["system"].unique())).items():
+            differing = [*other, *found.otherwise]
+            why = f"{NOT_COMPARABLE}: {'; '.join(differing)}; the paper's are of {printed.words}." if differing else ""
+            caption = coverage_of_study(records, study).caption(
+                f"Table {table} of the paper ({name}) beside this run: difference run minus published, in units of the "
+                f"run's own standard error. {found.remark} {caveat}"
+            )
+            raw = _numbers(found.numbers, rows[rows["system"] == name], table, bool(why))
+            title = f"paper_{table}_{study}_{name}".replace(" ", "_")
+            tables.append(Table(title, f"{why} {caption}".strip(), _shown(raw), raw))
     if not tables:
-        known = "; ".join(", ".join(labels(cells_of(frame)).values()) for frame in studies.values())
+        known = "; ".join(", ".join(labels(cells_of(frame)).values()) for frame in own.values())
         raise ValueError(
             f"no setting of the run is one of table {table}'s; the run has {known}. Name one of the paper's systems to "
-            f"compare a run of a single setting with it: {', '.join(rows['system'].unique())}"
+            f"set a run of a single setting beside it: {', '.join(rows['system'].unique())}"
         )
     return tables
 
 
-def _comparison(name: str, cells: Sequence[Number], paper: pd.DataFrame, table: int, system: str, caveat: str) -> Table:
-    ours = pd.DataFrame(cells, columns=["measure", "column", "run", "standard_error"])
+def _numbers(numbers: Sequence[Number], paper: pd.DataFrame, table: int, apart: bool) -> pd.DataFrame:
+    """The run's numbers beside the published ones; without their differences if the two are kept apart."""
+    ours = pd.DataFrame(numbers, columns=["measure", "column", "run", "standard_error"])
     raw = paper.rename(columns={"value": "published"}).merge(ours, on=["measure", "column"], how="left")
     if table in _IMAGE_TABLES:
         raw.loc[raw["measure"] == "BPD", "published"] *= PIXELS_A_LATENT
-    raw["difference"] = raw["run"] - raw["published"]
+    raw["difference"] = float("nan") if apart else raw["run"] - raw["published"]
     known = raw["standard_error"] > 0
-    raw["units"] = (raw["difference"] / raw["standard_error"]).where(known)
-    shown = pd.DataFrame(
+    return raw.assign(units=(raw["difference"] / raw["standard_error"]).where(known))
+
+
+def _shown(raw: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "published": [f"{value:.4g}" for value in raw["published"]],
             "run": [_number(value) for value in raw["run"]],
@@ -104,11 +124,6 @@ def _comparison(name: str, cells: Sequence[Number], paper: pd.DataFrame, table: 
         },
         index=pd.Index([f"{row.measure} {row.column}" for row in raw.itertuples()], name="number"),
     )
-    caption = (
-        f"Table {table} of the paper ({system}) beside this run: difference run minus published, in units of the "
-        f"run's own standard error. {caveat}"
-    )
-    return Table(name.replace(" ", "_"), caption, shown, raw)
 
 
 def _number(value: float) -> str:
@@ -135,44 +150,54 @@ def _rescoring(frame: pd.DataFrame) -> Iterator[Number]:
 
 def _for_all(numbers: Callable[[pd.DataFrame], Iterator[Number]]) -> Finder:
     """Compare the same numbers with every system."""
-    return lambda frame, systems: dict.fromkeys(systems, (list(numbers(frame)), ""))
+    return lambda frame, systems: dict.fromkeys(systems, Found(list(numbers(frame))))
 
 
 _LATENTS = (
     f"The paper divides the log-density of the latents by the number of pixels: its BPD are shown times "
     f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its likelihoods of samples are of decoded images; so "
-    "are the run's where it has them. Its columns 0.50 and 0.00 are one noise level."
+    "are the run's where it has them. Its columns 0.50 and 0.00 are one noise level. FID is of the run's own "
+    "features."
 )
 _IMAGE_TABLES = (4, 5, 7)
-_TABLES: dict[int, tuple[str, Finder, str]] = {
+_SDXL_DIMS = frozenset({4 * 64 * 64, 4 * 128 * 128})
+_PACS = Printed("SDXL and PACS", frozenset({"PACS"}), "StableDiffusionXL", "VAE latents", _SDXL_DIMS)
+_SPEECH = Printed("Grad-TTS and LJSpeech", frozenset({"LJSpeech", "StoredLists"}), "TextToSpeech", "log-mel")
+_TABLES: dict[int, tuple[str, Finder, str, Printed]] = {
     1: (
         "speech_sweep",
         _for_all(_speech_sweep),
         "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser.",
+        _SPEECH,
     ),
     2: (
         "rescoring",
         _for_all(_rescoring),
         "Published oracles go by rounded rates, its random choice is one draw. WER in %.",
+        _SPEECH,
     ),
     3: (
         "adaptation",
         _for_all(adaptation_cells),
         "How the published BPD was made is unknown; ASV is (cosine + 1) / 2 in both.",
+        _SPEECH._replace(words="Grad-TTS and TED-LIUM", data=frozenset({"TEDLIUM"})),
     ),
-    4: ("time_sweep", settings_cells, _LATENTS),
+    4: ("time_sweep", settings_cells, _LATENTS, _PACS),
     5: (
         "time_sweep",
         settings_cells,
         _LATENTS + " Its size columns are those of t = 1.00 in Table 7, its CFG columns of t = 0.00.",
+        _PACS,
     ),
     6: (
         "prompt_accuracy",
         prompt_cells,
         "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %.",
+        _PACS._replace(words="SDXL, PACS and CLEVR", data=frozenset({"PACS", "CLEVR"})),
     ),
-    7: ("time_sweep", settings_cells, _LATENTS),
+    7: ("time_sweep", settings_cells, _LATENTS, _PACS),
 }
+"""By the number of the paper's table: the kind of study, how its numbers are found, a remark, and what they are of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -195,14 +220,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store = RecordStore(options.folder)
         records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(options.folder)
-        tables = compare(records, options.paper, options.system)
-    except (FileNotFoundError, ValueError) as error:
+        tables = compare(records, options.paper, options.system, _settings(options.folder / "config.yaml"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    console = rich.console.Console()
+    console = terminal()
     for table in tables:
+        if table.caption.startswith(NOT_COMPARABLE):
+            console.print(f"{NOT_COMPARABLE}; why is said below the table.", style="bold")
         console.print(table.rich())
     return 0
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The configuration of a run; empty where there is none."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return settings if isinstance(settings, dict) else {}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.results.frames import column, named_scores
+from dmlik_pl.results.frames import column, listed, named_scores
 
 __all__ = ["LIKELIHOOD", "METHODS", "Decisions", "decisions"]
 
@@ -66,7 +66,7 @@ class Decisions:
         columns = {name: k for k, name in enumerate(self.candidates)}
         offered = np.zeros((len(self.rows), len(self.candidates)), dtype=bool)
         for i, text in enumerate(self.rows["candidates"]):
-            offered[i, [columns[name] for name in text.split("|")]] = True
+            offered[i, [columns[name] for name in listed(text)]] = True
         return offered
 
     @property
@@ -93,7 +93,7 @@ class Decisions:
             scores = self.scores
         else:
             known = rows[f"{method}_correct"].notna().to_numpy() if f"{method}_correct" in rows else np.zeros(0, bool)
-            given = self.scores_of(method, known) if known.any() else None
+            given = self._scores_of(method, known) if known.any() else None
             scores = np.full_like(self.scores, np.nan) if given is None else given
             own = {name: rows.get(f"{method}_{name}", pd.Series(index=rows.index)) for name in _OF_A_METHOD}
             rows = rows.drop(columns=[name for name in rows if str(name).startswith("true_margin")]).assign(**own)
@@ -136,15 +136,14 @@ class Decisions:
         calls = sum(np.nan_to_num(column(self.rows, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
         return np.where(calls > 0, calls * self.offered.sum(1), np.nan)
 
-    def scores_of(self, method: str, of: np.ndarray | None = None) -> np.ndarray | None:
+    def _scores_of(self, method: str, of: np.ndarray) -> np.ndarray | None:
         """Scores of another method in the order of `candidates`, [N, K], or None where any sample has none.
 
         Args:
             method: Its prefix.
-            of: The samples that must have some, [N] booleans; all if None. The others' are NaN.
+            of: The samples that must have some, [N] booleans. The others' are NaN.
         """
         name = f"{method}_scores"
-        of = np.ones(len(self.rows), dtype=bool) if of is None else of
         if name not in self.rows or not of.any() or self.rows.loc[of, name].isna().any():
             return None
         scores = np.full((len(self.rows), len(self.candidates)), np.nan)
@@ -183,7 +182,7 @@ def decisions(frame: pd.DataFrame) -> list[Decisions]:
     result = []
     for part, of_part in frame.groupby(_part_names(frame), sort=False):
         for attribute, rows in of_part.groupby("attribute", sort=False):
-            candidates = list(dict.fromkeys(name for text in rows["candidates"] for name in text.split("|")))
+            candidates = list(dict.fromkeys(name for text in rows["candidates"] for name in listed(text)))
             truth = np.array([candidates.index(value) for value in rows["truth"]], dtype=int)
             found = Decisions(
                 str(attribute), rows, candidates, _score_matrix(rows, "scores", candidates), truth, str(part)
@@ -209,6 +208,6 @@ def _part_names(frame: pd.DataFrame) -> pd.Series:
 def _score_matrix(rows: pd.DataFrame, name: str, candidates: Sequence[str]) -> np.ndarray:
     matrix = np.full((len(rows), len(candidates)), np.nan)
     for i, (text, offered) in enumerate(zip(rows[name], rows["candidates"], strict=True)):
-        scores = named_scores(text, offered.split("|"))
+        scores = named_scores(text, listed(offered))
         matrix[i] = [scores.get(candidate, np.nan) for candidate in candidates]
     return matrix

@@ -1,17 +1,76 @@
-"""What figures share: colours, curves over time with their bands, axes."""
+"""What figures share: colours, curves over time with their bands, axes, and a canvas on which no text is markup."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "curve", "open_axes", "time_axis"]
+from dmlik_pl.results.plain_text import one_line
+
+__all__ = [
+    *("BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"),
+    *("Canvas", "curve", "named", "open_axes", "time_axis"),
+]
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 GREY = "#999999"
+
+_LONGEST_LABEL, _LONGEST_LINE = 40, 200  # letters of what users write, and of any line
+
+
+class _Renderer(RendererAgg):
+    """Draws every text letter by letter, whatever it holds: every label of every figure comes through here."""
+
+    def draw_text(
+        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, ismath: Any = False, mtext: Any = None
+    ) -> None:
+        with _unknown_letters_as_boxes():
+            super().draw_text(gc, x, y, one_line(s, _LONGEST_LINE), prop, angle, False, mtext)
+
+    def draw_tex(self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *, mtext: Any = None) -> None:
+        self.draw_text(gc, x, y, s, prop, angle, mtext=mtext)
+
+    def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
+        with _unknown_letters_as_boxes():
+            return super().get_text_width_height_descent(one_line(s, _LONGEST_LINE), prop, False)
+
+
+class Canvas(FigureCanvasAgg):
+    """A canvas on which texts are what they say: no formula, no endless line, a box for a letter that the font lacks.
+
+    It becomes the canvas of its figure, so that `Figure.savefig` draws on it.
+
+    Args:
+        figure: The figure.
+    """
+
+    def get_renderer(self) -> RendererAgg:
+        """The renderer of the figure's present size."""
+        renderer = super().get_renderer()
+        if not isinstance(renderer, _Renderer):
+            renderer = self.renderer = _Renderer(renderer.width, renderer.height, renderer.dpi)
+        return renderer
+
+
+def named(text: object) -> str:
+    """What a user calls something as a short label; a legend leaves out those that begin with an underscore."""
+    words = one_line(text, _LONGEST_LABEL)
+    return f" {words}" if words.startswith("_") else words
+
+
+@contextmanager
+def _unknown_letters_as_boxes() -> Iterator[None]:
+    """Leave out that a letter of a prompt is drawn as a box, or from left to right, once for every letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
+        yield
 
 
 def curve(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.frames import column, data_likelihoods
+from dmlik_pl.results.plain_text import one_line
 from dmlik_pl.results.sharing import picture_path, sound_paths
 
 __all__ = ["Exhibit", "exhibits", "stage_name"]
@@ -36,8 +37,8 @@ class Exhibit:
 
     @property
     def text(self) -> str:
-        """The sample's prompt or text, empty if the records have neither."""
-        known = [str(self.records[name].iloc[0]) for name in ("prompt", "text") if name in self.records]
+        """The sample's prompt or text as a line that is not endless, empty if the records have neither."""
+        known = [one_line(self.records[name].iloc[0]) for name in ("prompt", "text") if name in self.records]
         return known[0] if known else ""
 
     def bits_per_dim(self) -> dict[str, tuple[float, float]]:

@@ -7,6 +7,8 @@ import re
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmlik_pl.results.plain_text import one_line
+
 __all__ = ["alternative_text", "caption"]
 
 _KNOWN = {
@@ -16,6 +18,7 @@ _KNOWN = {
     "confusion": "Predicted against true values, a panel for each method.",
 }
 _MOST_PANELS = 6
+_LONGEST = 2000  # letters
 
 
 def caption(name: str, figure: Figure) -> str:
@@ -50,8 +53,8 @@ def _axes(axes: Axes) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without mathematical markup and line breaks."""
-    return re.sub(r"\s+", " ", re.sub(r"[${}\\]", "", text)).strip()
+    """Text without line breaks."""
+    return one_line(re.sub(r"\s+", " ", text).strip(), _LONGEST)
 
 
 def _sentence(text: str) -> str:

@@ -6,15 +6,18 @@ Figures are made without matplotlib's global state, so any thread or callback ma
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dmlik_pl.results.drawing import BLUE, SKY, open_axes
+from dmlik_pl.results.attempts import Attempts
+from dmlik_pl.results.drawing import BLUE, SKY, Canvas, named, open_axes
 from dmlik_pl.results.frames import attribute_columns, column, data_likelihoods, kind_of
-from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.plain_text import file_stem
+from dmlik_pl.results.store import studies
 
 __all__ = ["FigureMaker", "make_figures", "register_figures"]
 
@@ -24,6 +27,7 @@ FigureMaker = Callable[[str, pd.DataFrame], dict[str, Figure]]
 _MAKERS: dict[str, FigureMaker] = {}
 
 _MOST_CLASSES = 12
+_MOST_BINS = 60
 
 
 def register_figures(kind: str) -> Callable[[FigureMaker], FigureMaker]:
@@ -40,22 +44,27 @@ def register_figures(kind: str) -> Callable[[FigureMaker], FigureMaker]:
     return register
 
 
-def make_figures(records: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
-    """All figures of a run.
+def make_figures(records: Mapping[str, pd.DataFrame], attempts: Attempts | None = None) -> dict[str, Figure]:
+    """All figures of a run, on canvases on which no text is markup.
 
     Args:
-        records: One frame a study, and `failures`, as the record store returns them.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        attempts: Keeps what could not be drawn; without, it is logged only.
 
     Returns:
         Figures by name, the name being that of a file without extension.
     """
+    attempts = attempts or Attempts()
     figures: dict[str, Figure] = {}
-    for study, frame in records.items():
-        if study != FAILURES and len(frame):
-            if (kind := kind_of(study, frame)) in _MAKERS:
+    for study, frame in studies(records).items():
+        if (kind := kind_of(study, frame)) in _MAKERS:
+            with attempts.making("Figures", study):
                 figures |= _MAKERS[kind](study, frame)
+        with attempts.making("The figure of bits per dimension", study):
             figures |= _histograms(study, frame)
-    return figures
+    for figure in figures.values():
+        Canvas(figure)
+    return {file_stem(name): figure for name, figure in figures.items()}
 
 
 def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
@@ -66,10 +75,10 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     data["bpd_"] = -column(data, "log_p") / column(data, "dims") / np.log(2)
     data = data[np.isfinite(data["bpd_"])]
     if "attribute" in data:  # the first attribute's rows, its classes being the true values
-        attributes, titles = ["truth"], [str(data["attribute"].iloc[0])]
+        attributes, titles = ["truth"], [named(data["attribute"].iloc[0])]
     else:
         attributes = [name for name in attribute_columns(data) if 1 < data[name].nunique() <= _MOST_CLASSES]
-        titles = attributes
+        titles = [named(name) for name in attributes]
     if not len(data):
         return {}
     if not attributes:
@@ -79,7 +88,7 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     figure = Figure(figsize=(1 + 4 * len(attributes), 1 + sum(heights)), layout="constrained")
     panels = figure.subplots(2, len(attributes), sharex=True, squeeze=False, height_ratios=heights)
     for (above, below), attribute, title in zip(panels.T, attributes, titles, strict=True):
-        above.hist(data["bpd_"], bins="auto", color=SKY, linewidth=0)
+        above.hist(data["bpd_"], bins=_bins(data["bpd_"]), color=SKY, linewidth=0)
         above.set_ylabel("samples")
         above.set_title(f"{title} (n = {len(data)})".strip(), fontsize=10)
         open_axes(above)
@@ -87,6 +96,12 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         below.set_xlabel("bits per dimension of the data")
     figure.supxlabel("ticks: samples; points: means of the classes, 95 % intervals", fontsize=8, color="dimgrey")
     return {f"{study}_bits_per_dim": figure}
+
+
+def _bins(values: pd.Series) -> Literal["auto"] | int:
+    """Numpy's own choice, unless an outlier far away makes it more bins than there is memory for."""
+    width = 2 * float(values.quantile(0.75) - values.quantile(0.25)) / len(values) ** (1 / 3)
+    return _MOST_BINS if np.ptp(values) > _MOST_BINS * width > 0 else "auto"
 
 
 def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
@@ -97,6 +112,6 @@ def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
         axes.plot(values, np.full(len(values), i), "|", color=SKY, markersize=6)
         error = 1.96 * values.std() / np.sqrt(len(values)) if len(values) > 1 else 0
         axes.errorbar(values.mean(), i, xerr=error, fmt="o", color=BLUE, markersize=4, capsize=2)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), [named(name) for name in names], fontsize=8)
     axes.set_ylim(-0.6, len(names) - 0.4)
     open_axes(axes)

@@ -13,9 +13,10 @@ __all__ = [
     "column",
     "data_likelihoods",
     "describe",
-    "failure_count",
-    "feature_matrix",
+    "features_of",
     "kind_of",
+    "listed",
+    "listing",
     "named_scores",
     "too_dense",
 ]
@@ -24,7 +25,7 @@ __all__ = [
 _SETTINGS = {
     *("sample_id", "prompt", "stage", "density", "space", "solver", "probes", "divergence", "model", "prior", "kind"),
     *("text", "transcript", "alignment", "durations", "alternative", "recogniser", "speaker_encoder", "vocoder"),
-    *("protocol", "deviations", "fingerprint", "packages", "converted"),
+    *("protocol", "deviations", "fingerprint", "packages", "converted", "missing"),
 }
 _MOST_LISTED = 4
 
@@ -122,27 +123,36 @@ def too_dense(frame: pd.DataFrame) -> np.ndarray:
     return column(frame, "log_p") > densest
 
 
-def feature_matrix(frame: pd.DataFrame) -> np.ndarray | None:
-    """The feature column as a matrix [N, F], or None if any row has none."""
-    if "feature" not in frame or not len(frame) or any(value is None for value in frame["feature"]):
-        return None
-    return np.stack(frame["feature"].tolist()).astype(np.float64)
+def features_of(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The feature vector [F] of each sample that has one, by its name; of several the first."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in zip(frame["sample_id"], frame.get("feature", ()), strict=False):
+        if values is not None and np.isfinite(vector := np.asarray(values, dtype=np.float64)).all():
+            found.setdefault(str(name), vector)
+    return found
 
 
-def failure_count(failures: pd.DataFrame, study: str) -> int:
-    """Number of samples on which a study failed."""
-    names = failures["study"].str.partition("/")[0] if len(failures) else failures["study"]
-    return int(failures.loc[names == study, "sample_id"].nunique())
+def listing(values: Sequence[str]) -> str:
+    """Texts as one text, as the column `candidates` holds them; :func:`listed` takes them apart again."""
+    return json.dumps(list(values))
 
 
-def describe(frame: pd.DataFrame, failed: int) -> str:
+def listed(text: str) -> list[str]:
+    """The texts of a :func:`listing`; older records have them with "|" between."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text.split("|")
+    return values if isinstance(values, list) else text.split("|")
+
+
+def describe(frame: pd.DataFrame) -> str:
     """The settings behind a frame of likelihoods, in sentences for a caption.
 
     Args:
         frame: The records of one study.
-        failed: Number of failed samples.
     """
-    sentences = [f"{frame['sample_id'].nunique()} samples, {failed} failed."]
+    sentences = []
     if "density" in frame:
         of = f" of {_values(frame, 'space')}" if "space" in frame else ""
         dims = f" with {_values(frame, 'dims')} dimensions" if "dims" in frame else ""
@@ -190,4 +200,4 @@ def _of_truth(frame: pd.DataFrame, name: str) -> np.ndarray:
     if name not in frame:
         return np.full(len(frame), np.nan)
     texts = zip(frame[name], frame["candidates"], frame["truth"], strict=True)
-    return np.array([named_scores(text, offered.split("|")).get(truth, np.nan) for text, offered, truth in texts])
+    return np.array([named_scores(text, listed(offered)).get(truth, np.nan) for text, offered, truth in texts])

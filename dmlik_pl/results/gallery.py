@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.embedding import Embedded, data_uri, embedded_image
 from dmlik_pl.results.exhibits import Exhibit, exhibits
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.results.store import studies
 from dmlik_pl.results.table import with_error
 
-__all__ = ["Gallery", "Limits", "Shown", "Sound", "make_gallery"]
+__all__ = ["Gallery", "Limits", "Shown", "Sound", "make_galleries", "make_gallery"]
 
 _WIDEST, _SMALL_FILE = 1100, 60_000
 _FIRST = {"source": 0, "vocoded": 1}
@@ -79,7 +82,29 @@ class Gallery:
     left_out: str
 
 
-def make_gallery(folder: Path, study: str, frame: pd.DataFrame, limits: Limits) -> Gallery:
+def make_galleries(folder: Path, records: Mapping[str, pd.DataFrame], attempts: Attempts) -> dict[str, Gallery]:
+    """Show what a run kept of each study, as much of each as a page can hold together.
+
+    Args:
+        folder: The run folder.
+        records: One frame a study, as the record store returns them.
+        attempts: Keeps what could not be shown.
+    """
+    known = studies(records)
+    sharing = max(1, sum(any((folder / kind / study).is_dir() for kind in ("pictures", "sound")) for study in known))
+    whole = Limits()
+    limits = Limits(whole.pictures // sharing, whole.picture_bytes // sharing, whole.sound_bytes // sharing)
+    galleries = {}
+    for study, frame in known.items():
+        galleries[study] = Gallery([], "")
+        with attempts.making("The gallery of samples", study):
+            galleries[study] = make_gallery(folder, study, frame, limits, attempts)
+    return galleries
+
+
+def make_gallery(
+    folder: Path, study: str, frame: pd.DataFrame, limits: Limits, attempts: Attempts | None = None
+) -> Gallery:
     """Show what a run kept of a study, evenly from all its samples.
 
     Args:
@@ -87,18 +112,20 @@ def make_gallery(folder: Path, study: str, frame: pd.DataFrame, limits: Limits) 
         study: Name of the study.
         frame: Its records.
         limits: How much of it.
+        attempts: Keeps what could not be shown.
     """
+    attempts = attempts or Attempts()
     kept = list(exhibits(folder, study, frame))
     pictures = {_place(exhibit): [exhibit.picture] for exhibit in kept if exhibit.picture is not None}
     sounds = {_place(exhibit): list(exhibit.sounds.values()) for exhibit in kept if exhibit.sounds}
     seen = _evenly(pictures, limits.picture_bytes, limits.pictures)
     heard = _evenly(sounds, limits.sound_bytes, len(kept))
     aligned = kind_of(study, frame) == "time_sweep"
-    shown = [
-        _show(exhibit, place in seen, place in heard, aligned)
-        for exhibit in kept
-        if (place := _place(exhibit)) in seen | heard
-    ]
+    shown = []
+    for exhibit in kept:
+        if (place := _place(exhibit)) in seen | heard:
+            with attempts.making(f"What was kept of {one_line(exhibit.sample_id)}", study):
+                shown.append(_show(exhibit, place in seen, place in heard, aligned))
     return Gallery(shown, _left_out(study, kept, shown))
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -17,14 +17,17 @@ from typing import Any
 import jinja2
 import pandas as pd
 import yaml
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dmlik_pl.results.caveats import Caveat, caveat_counts
+from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
 from dmlik_pl.results.embedding import Embedded, data_uri, embedded_image
 from dmlik_pl.results.figure_words import alternative_text, caption
-from dmlik_pl.results.gallery import Gallery, Limits, make_gallery
+from dmlik_pl.results.gallery import Gallery
 from dmlik_pl.results.headlines import headlines
-from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.results.store import studies
 from dmlik_pl.results.table import Table
 
 __all__ = ["render_page"]
@@ -79,6 +82,7 @@ def render_page(
     records: Mapping[str, pd.DataFrame],
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
+    galleries: Mapping[str, Gallery],
     caveats: Sequence[Caveat],
 ) -> str:
     """The page.
@@ -86,40 +90,42 @@ def render_page(
     Args:
         folder: The run folder; the figures are in `figures` already, `config.yaml` and `versions.json` are shown if
             they are there.
-        records: One frame a study, and `failures`, as the record store returns them.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
         tables: The tables made of them.
         figures: The figures made of them, by name.
+        galleries: What is shown of the kept samples, by study.
         caveats: What limits their numbers.
     """
-    studies = {name: frame for name, frame in records.items() if name != FAILURES and len(frame)}
-    of_table = {table.name: _owner(table.name, studies) for table in tables}
+    known = studies(records)
+    of_table = {table.name: _owner(table.name, known) for table in tables}
     images = _embed_figures(folder, figures)
-    limits = _limits(folder, studies)
     sections = [
         Section(
             study,
             _words(study),
             [caveat for caveat in caveats if caveat.study == study],
             [_shown_table(table, study, []) for table in tables if of_table[table.name] == study],
-            [figure for figure in images if _owner(figure.name, studies) == study],
-            make_gallery(folder, study, frame, limits),
+            [figure for figure in images if _owner(figure.name, known) == study],
+            galleries.get(study, Gallery([], "")),
         )
-        for study, frame in studies.items()
+        for study in known
     ]
     settings = _read(folder / "config.yaml")
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    covered = coverage(records)
     return _template().render(
         name=folder.resolve().name,
+        partial=f"{covered.words}. {GO_ON}" if covered.partial else "",
         made=_date_of_records(folder),
         command=_command(folder),
-        facts=_facts(settings, records),
+        facts=_facts(settings, covered),
         headlines=headlines(tables),
         caveat_counts=caveat_counts(caveats),
         caveats=_joined(caveats),
         sections=sections,
         overall=[_shown_table(table, None, caveats) for table in tables if of_table[table.name] is None],
         settings=settings,
-        versions=json.loads(_read(folder / "versions.json") or "{}"),
+        versions=_versions(folder / "versions.json"),
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -131,12 +137,20 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,  # prompts, names and errors come from outside
+        finalize=_seen,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["words"] = _words
     return environment.get_template("report.html.j2")
+
+
+def _seen(value: Any) -> Any:
+    """Text whose control characters can be seen, line by line; what is markup by intent is not touched."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "\n".join(one_line(line, len(line)) for line in value.split("\n"))
 
 
 def _owner(name: str, studies: Mapping[str, Any]) -> str | None:
@@ -148,7 +162,7 @@ def _owner(name: str, studies: Mapping[str, Any]) -> str | None:
 def _shown_table(table: Table, study: str | None, caveats: Sequence[Caveat]) -> ShownTable:
     title = _words(table.name if study is None else table.name.removeprefix(study).removeprefix("_"))
     concerning = _OF_LIKELIHOODS if table.name == "bits_per_dim" else ()
-    raw = table.raw.to_csv(index=False).encode()
+    raw = table.csv().encode(errors="backslashreplace")
     uri = data_uri(raw, "text/csv") if len(raw) <= _CSV_BYTES else None
     numeric = [all(_NUMBER.match(cell) for cell in cells) for _, cells in table.shown.astype(str).items()]
     return ShownTable(table.name, title, table, numeric, uri, _joined([c for c in caveats if c.topic in concerning]))
@@ -174,20 +188,22 @@ def _embed_figures(folder: Path, figures: Mapping[str, Figure]) -> list[ShownFig
     return shown
 
 
-def _limits(folder: Path, studies: Iterable[str]) -> Limits:
-    """What each study may show where several kept something."""
-    sharing = max(1, sum(any((folder / kind / study).is_dir() for kind in ("pictures", "sound")) for study in studies))
-    whole = Limits()
-    return Limits(whole.pictures // sharing, whole.picture_bytes // sharing, whole.sound_bytes // sharing)
-
-
 def _words(name: str) -> str:
     text = name.replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="backslashreplace") if path.is_file() else ""
+
+
+def _versions(path: Path) -> dict[str, Any]:
+    """The versions that a run was made with; none if the file does not say."""
+    try:
+        versions = json.loads(_read(path) or "{}")
+    except ValueError:
+        return {}
+    return versions if isinstance(versions, dict) else {}
 
 
 def _date_of_records(folder: Path) -> str:
@@ -205,22 +221,21 @@ def _command(folder: Path) -> str:
     return f"python evaluate.py --config {shlex.quote(str(folder / 'config.yaml'))} --name {shlex.quote(name)}"
 
 
-def _facts(settings: str, records: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+def _facts(settings: str, covered: Coverage) -> list[tuple[str, str]]:
     """What was measured, in a few words."""
     try:
         config = yaml.safe_load(settings) or {}
     except yaml.YAMLError:
         config = {}
-    samples = {sample for name, frame in records.items() if name != FAILURES for sample in frame["sample_id"]}
-    failed = len(set(records.get(FAILURES, pd.DataFrame({"sample_id": []}))["sample_id"]))
     model = config.get("model", {}) if isinstance(config, dict) else {}
+    of = "" if covered.expected is None else f" of {covered.expected}"
     facts = [
         ("Model", _class_and_path(model.get("diffusion"))),
         ("Data", _class_and_path(config.get("data"))),
         ("Solver", _class_and_path(model.get("solver"))),
         ("Divergence", _class_and_path(model.get("divergence"))),
         ("Seed", str(model.get("seed", ""))),
-        ("Samples", f"{len(samples)} measured, {failed} failed"),
+        ("Samples", f"{covered.measured}{of} measured, {covered.failed} failed"),
     ]
     return [(label, value) for label, value in facts if value]
 

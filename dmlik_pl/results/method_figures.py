@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from dmlik_pl.results.decisions import LIKELIHOOD, METHODS
-from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, named, open_axes
 from dmlik_pl.results.prompt_summaries import CHANCE
 
 __all__ = ["accuracy_figure", "cost_figure", "guidance_figure"]
@@ -69,7 +69,8 @@ def _bars(axes: Axes, summary: pd.DataFrame, methods: Sequence[str], attributes:
         own = summary[summary["attribute"] == name]
         axes.hlines(100 * own["chance"].max(), place - 0.46, place + 0.46, color="black", linestyle="--", linewidth=1.2)
         fewest, most = own["n"].min(), own["n"].max()
-        counts.append(f"{name}\n(n = {most})" if fewest == most else f"{name}\n(n = {fewest} to {most})")
+        n = most if fewest == most else f"{fewest} to {most}"
+        counts.append(f"{named(name)}\n(n = {n})")
     axes.set_xticks(range(len(attributes)), counts)
     axes.set_ylim(0, 105)
     open_axes(axes)
@@ -100,7 +101,7 @@ def guidance_figure(summary: pd.DataFrame) -> Figure:
         axes.axhline(100 * own["chance"].max(), color="black", linestyle=":", linewidth=1.2)
         axes.set_xticks(weights, [f"{weight:g}" for weight in weights])
         axes.set_xlabel("guidance w   (1 conditional)")
-        axes.set_title(attribute, fontsize=10)
+        axes.set_title(named(attribute), fontsize=10)
         axes.set_ylim(0, 105)
         axes.grid(axis="y", alpha=0.3)
         open_axes(axes)
@@ -153,7 +154,7 @@ def cost_figure(summary: pd.DataFrame) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-2, 105)
         axes.set_xlabel("network evaluations a decision" + (", parts side by side" if len(parts) > 1 else ""))
-        axes.set_title(attribute, fontsize=10)
+        axes.set_title(named(attribute), fontsize=10)
         axes.grid(axis="y", alpha=0.3)
         open_axes(axes)
     figure.axes[0].set_ylabel("true prompt first (%), Wilson 95 % interval")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Canvas, named, open_axes
 
 __all__ = ["monitor_figure"]
 
@@ -40,10 +40,11 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(0.6 + 4.2 * columns, 0.6 + 3.0 * rows), layout="constrained")
+    Canvas(figure)
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, (name, title) in zip(places, panels, strict=False):
         for colour, (loader, part) in zip(cycle(_COLOURS), history.groupby("loader", sort=False), strict=False):
-            _draw(axes, part, name, f"{loader} (n = {part['bpd_samples'].max():.0f})".strip(), colour)
+            _draw(axes, part, name, named(f"{loader} (n = {part['bpd_samples'].max():.0f})".strip()), colour)
         if name == "bpd_change":
             axes.axhline(0, color="black", linewidth=0.8)
         axes.set_title(title, fontsize=10)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dmlik_pl.results.bound_figures import level_figures, part_styles
 from dmlik_pl.results.calibration_figures import calibration_figures
 from dmlik_pl.results.decisions import LIKELIHOOD, METHODS, Decisions, decisions
-from dmlik_pl.results.drawing import BLUE, GREY, VERMILION, open_axes
+from dmlik_pl.results.drawing import BLUE, GREY, VERMILION, named, open_axes
 from dmlik_pl.results.figures import register_figures
 from dmlik_pl.results.frames import column
 from dmlik_pl.results.method_figures import accuracy_figure, cost_figure, guidance_figure
@@ -26,6 +26,7 @@ from dmlik_pl.results.prompt_summaries import (
 __all__ = ["prompt_accuracy_figures"]
 
 _MOST_CONFUSED = 40
+_MOST_VALUES = 100  # where whole prompts compete, each is a value of its own
 
 
 @register_figures("prompt_accuracy")
@@ -42,7 +43,7 @@ def prompt_accuracy_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure
         figures[f"{study}_cost"] = cost_figure(summary)
     figures[f"{study}_margins"] = _margin_figure(split)
     gains = empty_prompt_summary(frame)
-    if len(gains):
+    if len(gains) and gains.groupby("attribute")["value"].nunique().max() <= _MOST_VALUES:
         figures[f"{study}_empty_prompt"] = _gain_figure(gains)
     figures |= level_figures(study, frame)
     for part in _parts(split):
@@ -86,7 +87,7 @@ def _margins(axes: Axes, decision: Decisions) -> None:
         axes.vlines(part.index, *reach, color=colour, alpha=0.5, linewidth=0.7)
         axes.plot(part.index, part["margin_"], "o", color=colour, markersize=3, label=f"{label}: {len(part)}")
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_title(f"{decision.heading}, n = {len(rows)}, bars ±1 s.e.", fontsize=10)
+    axes.set_title(f"{named(decision.heading)}, n = {len(rows)}, bars ±1 s.e.", fontsize=10)
     axes.set_xlabel("samples, sorted by margin")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     open_axes(axes)
@@ -94,9 +95,9 @@ def _margins(axes: Axes, decision: Decisions) -> None:
 
 def _gain_figure(gains: pd.DataFrame) -> Figure:
     """A panel an attribute: mean gain of the true prompt over the empty one of each true value, a colour a part."""
-    attributes = [name for name in gains["attribute"].unique() if name != OVERALL]
+    counts = gains[gains["attribute"] != OVERALL].groupby("attribute", sort=False)["value"].nunique()
+    attributes, most = list(counts.index), counts.max()
     styles = part_styles(gains)
-    most = max(gains.loc[gains["attribute"] == name, "value"].nunique() for name in attributes)
     height = 1.3 + most * (0.3 + 0.1 * len(styles))
     figure = Figure(figsize=(1 + 4 * len(attributes), height), layout="constrained")
     for axes, attribute in zip(
@@ -114,9 +115,9 @@ def _gain_figure(gains: pd.DataFrame) -> Figure:
             [mean] = gains.loc[(gains["part"] == part) & (gains["attribute"] == OVERALL), "gain"]
             axes.axvline(mean, color=colour, linestyle=":" if moved and len(styles) > 1 else "--", linewidth=1)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(values)), values, fontsize=8)
+        axes.set_yticks(range(len(values)), [named(value) for value in values], fontsize=8)
         axes.set_ylim(-0.6, len(values) - 0.4)
-        axes.set_title(f"{attribute}, 95 % intervals; dashed: mean of all", fontsize=9)
+        axes.set_title(f"{named(attribute)}, 95 % intervals; dashed: mean of all", fontsize=9)
         axes.set_xlabel("gain over the empty prompt (bits per dimension)")
         open_axes(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -139,7 +140,7 @@ def _confusion_figures(name: str, part: list[Decisions]) -> dict[str, Figure]:
                 axes.set_axis_off()
                 continue
             _draw_confusion(axes, confusion_matrix(found))
-            axes.set_title(f"{decision.attribute}, {METHODS[method]}", fontsize=9)
+            axes.set_title(f"{named(decision.attribute)}, {METHODS[method]}", fontsize=9)
             axes.set_xlabel("predicted", fontsize=8)
         row[0].set_ylabel("true", fontsize=8)
     return {name: figure}
@@ -152,10 +153,9 @@ def _draw_confusion(axes: Axes, counts: pd.DataFrame) -> None:
         if counts.iat[i, j]:
             colour = "white" if share > 0.55 else "black"
             axes.text(j, i, str(counts.iat[i, j]), ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(
-        range(len(counts)), counts.columns, rotation=90 if max(map(len, counts.columns)) > 2 else 0, fontsize=8
-    )
-    axes.set_yticks(range(len(counts)), counts.index, fontsize=8)
+    names = [named(name) for name in counts.columns]
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.tick_params(length=0)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dmlik_pl.results.prompt_summaries import accuracy_summary, class_average_summary
 from dmlik_pl.results.protocol import is_published
-from dmlik_pl.results.sweep_published import Number
+from dmlik_pl.results.sweep_published import Found, Number
 
 __all__ = ["prompt_cells"]
 
@@ -23,7 +23,7 @@ _SETTING = re.compile(r"CFG (\d+)(-R)?")
 _INTERVAL = 2 * 1.959964  # a 95 % interval is so many standard errors wide
 
 
-def prompt_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tuple[list[Number], str]]:
+def prompt_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, Found]:
     """The run's accuracies for each of the paper's systems that it has.
 
     The paper's "CFG 0" is the conditional model, guidance 1 here; "-R" are reconstructed images. CLIP and chance are of
@@ -34,13 +34,14 @@ def prompt_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tuple
         systems: Names as in the paper: "CFG 3-R", "CLIP-score", "Random".
 
     Returns:
-        By system the numbers, in per cent, and a sentence on which of the run's settings they are of.
+        By system what was found of it, in per cent.
     """
     summary = class_average_summary(frame) if is_published(frame) else accuracy_summary(frame)
     parts = dict(list(summary.groupby("part", sort=False)))
     found = {}
     for system in systems:
         setting = _SETTING.fullmatch(system)
+        otherwise: tuple[str, ...] = ()
         if setting is None:
             rows, name = next(iter(parts.values())), "clip" if "CLIP" in system else "chance"
         else:
@@ -49,8 +50,9 @@ def prompt_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tuple
             if not same and not len(parts) == len(systems) == 1:
                 continue
             rows = same[0] if same else next(iter(parts.values()))
+            otherwise = () if same else (f"its setting is {_words(*_setting(rows))}",)
         if numbers := list(_numbers(rows, name)):
-            found[system] = (numbers, f"The run's setting is {_words(*_setting(rows))}.")
+            found[system] = Found(numbers, f"The run's setting is {_words(*_setting(rows))}.", otherwise)
     return found
 
 

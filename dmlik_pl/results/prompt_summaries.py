@@ -139,11 +139,9 @@ def class_average_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row["chance_p"] = binomial_p_value(int(right.sum()), len(right), row["chance"])
         for method in METHODS:
             if method != LIKELIHOOD:
-                scores = decision.scores_of(method)
-                if scores is None or not np.isfinite(scores).all():
-                    row |= share(method, np.zeros(0, bool))
-                else:
-                    row |= share(method, decision.correct_on_average(scores))
+                own = decision.by(method)
+                known = own is not None and np.isfinite(own.scores).all()
+                row |= share(method, own.correct_on_average(own.scores) if own and known else np.zeros(0, bool))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -44,11 +44,11 @@ _MEANINGS = {
 
 
 @register_tables("prompt_accuracy")
-def prompt_accuracy_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def prompt_accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """All tables of a prompt accuracy study."""
     tables = [
         *(_class_average_tables(study, frame) if is_published(frame) else []),
-        _accuracy_table(study, frame, failed),
+        _accuracy_table(study, frame),
         *_method_tables(study, frame),
         *_pair_tables(study, frame),
         *_empty_prompt_tables(study, frame),
@@ -64,7 +64,7 @@ def _without_part(raw: pd.DataFrame) -> pd.DataFrame:
     return raw.drop(columns="part") if "part" in raw and (raw["part"] == "").all() else raw
 
 
-def _accuracy_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
+def _accuracy_table(study: str, frame: pd.DataFrame) -> Table:
     raw = accuracy_summary(frame)
     others = [method for method in _OTHERS if raw[f"{method}_n"].any()]
     lines = []
@@ -74,7 +74,7 @@ def _accuracy_table(study: str, frame: pd.DataFrame, failed: int) -> Table:
         line |= {f"{_SHORT[method]} %": _shown_share(row, method) for method in others}
         lines.append(line | {"chance %": percent(row["chance"])})
     caption = (
-        f"Prompt accuracy: how often the true one of k prompts has the highest likelihood. {describe(frame, failed)} "
+        f"Prompt accuracy: how often the true one of k prompts has the highest likelihood. {describe(frame)} "
         "Brackets: Wilson 95 % interval. Undecided: the probe error does not support the decision (counted as made in "
         "the first accuracy, left out of 'decided'). Chance is 1/k."
     )
@@ -228,7 +228,7 @@ def _confusion_tables(study: str, split: Sequence[Decisions]) -> list[Table]:
             f"{len(full.rows)} samples."
         )
         name = "_".join(filter(None, (study, "confusion", full.attribute, full.slug)))
-        tables.append(Table(name, caption, counts.astype(str), counts.reset_index()))
+        tables.append(Table(name, caption, counts.astype(str), counts.reset_index(allow_duplicates=True)))
     return tables
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import rich.console
 from scipy import stats
 
 from dmlik_pl.results.decisions import METHODS, Decisions, decisions
 from dmlik_pl.results.frames import column, kind_of
+from dmlik_pl.results.plain_text import terminal
 from dmlik_pl.results.prompt_summaries import heading, place, share
 from dmlik_pl.results.significance import Interval
 from dmlik_pl.results.store import read
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder of a run with a prompt accuracy study")
     parser.add_argument("other", type=Path, help="folder of the same run with another --model.seed")
     options = parser.parse_args(arguments)
-    console = rich.console.Console()
+    console = terminal()
     try:
         first, second = read(options.folder), read(options.other)
         studies = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, named, open_axes
 from dmlik_pl.results.figures import register_figures
 from dmlik_pl.results.reliability import (
     TARGET,
@@ -60,7 +61,7 @@ def _rate_figure(lists: NBestLists) -> Figure:
         )
     drawn = chosen[random].iloc[0]
     axes.axvspan(100 * drawn["draw_low"], 100 * drawn["draw_high"], color=GREY, alpha=0.2, linewidth=0)
-    axes.set_yticks(position, chosen.index)
+    axes.set_yticks(position, [named(name) for name in chosen.index])
     axes.set_ylim(-0.6, len(chosen) + 0.1)
     axes.set_xlabel("word error rate (%)")
     axes.set_title(
@@ -85,7 +86,7 @@ def _correlation_figure(lists: NBestLists) -> Figure:
         if not len(values):
             continue
         mean = summary.loc[name, "correlation"]
-        axes.ecdf(values, color=colour, label=f"{name}: mean {mean:.2f}, {len(values)} lists")
+        axes.ecdf(values, color=colour, label=f"{named(name)}: mean {mean:.2f}, {len(values)} lists")
         axes.axvline(mean, color=colour, linestyle=":", linewidth=1.2)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlim(-1.02, 1.02)
@@ -108,11 +109,13 @@ def _reliability_figure(summary: pd.DataFrame) -> Figure:
             reliability_of_more(np.clip(row[name], 0, 1), probes / row["probes"])
             for name in ("reliability", "low", "high")
         )
-        label = f"{row['score']}, {row['route']}: {row['probes_needed']:.0f} for {TARGET}"
+        label = f"{named(row['score'])}, {row['route']}: {row['probes_needed']:.0f} for {TARGET}"
         axes.fill_between(probes, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(probes, middle, color=colour, label=label)
     axes.axhline(TARGET, color="black", linestyle="--", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")  # as plain digits: matplotlib's own powers of ten are markup
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("independent probes a score")
     axes.set_ylabel("reliability within lists")

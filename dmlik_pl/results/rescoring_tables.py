@@ -45,13 +45,12 @@ _PUBLISHED = (
 
 
 @register_tables("rescoring")
-def rescoring_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def rescoring_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """All tables of a rescoring study.
 
     Args:
         study: Its name.
         frame: Its records, one hypothesis a row, as `nbest.read` and `nbest.check` make them.
-        failed: Number of utterances on which it failed.
     """
     excluded = _excluded_table(study, frame)
     if not (frame["excluded"] == "").any():
@@ -60,7 +59,7 @@ def rescoring_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table
     ways = strategies(lists)
     rates, tests = word_error_summary(lists, ways), comparison_summary(lists, ways)
     return [
-        _rate_table(study, frame, lists, rates, failed),
+        _rate_table(study, frame, lists, rates),
         *_test_table(study, tests),
         _list_table(study, frame, lists),
         *excluded,
@@ -69,7 +68,7 @@ def rescoring_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table
     ]
 
 
-def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.DataFrame, failed: int) -> Table:
+def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.DataFrame) -> Table:
     tuned = raw["weight"].notna()
     lines = []
     for row in raw.to_dict("records"):
@@ -94,7 +93,7 @@ def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.Data
     if "unconditional" in lists.scores and not lists.centred(lists.scores["unconditional"]).any():
         caption += " The unconditional likelihood is the same for all of a list, so it cannot change a choice."
     caption += _likelihoods(frame, lists)
-    caption += f" Records: {describe(frame, failed)}"
+    caption = f"{caption} {describe(frame)}".rstrip()
     return Table(study, caption, _shown(lines, raw["strategy"], "choice by"), raw)
 
 

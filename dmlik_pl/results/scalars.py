@@ -10,12 +10,16 @@ from typing import Any
 import pandas as pd
 
 from dmlik_pl.results.adaptation_summaries import adaptation_summary
+from dmlik_pl.results.attempts import Attempts
+from dmlik_pl.results.coverage import coverage, coverage_of_study
 from dmlik_pl.results.decisions import LIKELIHOOD
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.missing import HEARD
+from dmlik_pl.results.plain_text import one_line
 from dmlik_pl.results.prompt_summaries import method_summary
 from dmlik_pl.results.rescoring import strategies, word_error_summary
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
-from dmlik_pl.results.store import FAILURES
+from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.store import FAILURES, studies
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.speech.nbest import NBestLists
 
@@ -25,6 +29,7 @@ ScalarMaker = Callable[[pd.DataFrame], Iterator[tuple[str, float]]]
 """Takes the records of a study; yields names and numbers, those that are not finite being unknown."""
 
 _MAKERS: dict[str, ScalarMaker] = {}
+_LONGEST_NAME = 120
 _ERRORS = ("_standard_error", "_probe_error", "_low", "_high")
 
 
@@ -46,18 +51,26 @@ def scalars(records: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """The numbers of a run, few enough to compare runs by.
 
     Args:
-        records: One frame a study, and `failures`, as the record store returns them.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
 
     Returns:
         Finite numbers as "study/name"; where a number's error is known, "study/name_standard_error", the probes' part
-        of it ("_probe_error"), and its 95 % interval ("_low", "_high"); and "failures", how many units failed.
+        of it ("_probe_error"), and its 95 % interval ("_low", "_high"); "failures", how many units failed; and where
+        the records say it, of how many samples the run is ("samples_expected"), how many all studies have measured
+        ("samples") and each has ("study/samples").
     """
     numbers = {"failures": float(len(records.get(FAILURES, ())))}
-    for study, frame in records.items():
-        if study != FAILURES and len(frame) and kind_of(study, frame) in _MAKERS:
-            for name, value in _MAKERS[kind_of(study, frame)](frame):
-                if math.isfinite(value):
-                    numbers[f"{study}/{name}"] = float(value)
+    covered, attempts = coverage(records), Attempts()
+    if covered.expected is not None:
+        numbers |= {"samples": float(covered.measured), "samples_expected": float(covered.expected)}
+    for study, frame in studies(records).items():
+        if covered.expected is not None:
+            numbers[f"{study}/samples"] = float(coverage_of_study(records, study).measured)
+        if kind_of(study, frame) in _MAKERS:
+            with attempts.making("Numbers", study):
+                for name, value in _MAKERS[kind_of(study, frame)](frame):
+                    if math.isfinite(value):
+                        numbers[f"{study}/{one_line(name, _LONGEST_NAME)}"] = float(value)
     return numbers
 
 

@@ -19,6 +19,7 @@ from dmlik_pl.results.drawing import (
     SKY,
     VERMILION,
     curve,
+    named,
     open_axes,
     time_axis,
 )
@@ -32,7 +33,7 @@ __all__ = ["mel_sheet", "speech_sweep_figures", "text_gain_figures"]
 _UTTERANCES = 4
 _STAGES = 6
 _PANELS = (
-    ("bits per dimension", [("bpd", "x$_t$ read as data", BLUE), ("bpd_marginal", "at its own time t", VERMILION)]),
+    ("bits per dimension", [("bpd", "xₜ read as data", BLUE), ("bpd_marginal", "at its own time t", VERMILION)]),
     ("log-F0 RMSE (nats)", [("log_f0_rmse", "samples", PURPLE)]),
     ("MCD (dB)", [("cepstral_distortion", "samples", ORANGE)]),
     ("WER", [("wer", "samples", GREEN)]),
@@ -156,6 +157,5 @@ def mel_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        text = str(texts[name])
-        row[0].set_xlabel(text if len(text) < 40 else text[:38] + "…", fontsize=8, loc="left")
+        row[0].set_xlabel(named(texts[name]), fontsize=8, loc="left")
     return figure

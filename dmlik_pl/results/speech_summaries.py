@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.frames import column
+from dmlik_pl.results.missing import HEARD, undefined
 from dmlik_pl.results.significance import (
     binomial_p_value,
     bootstrap_mean_interval,
@@ -16,10 +17,7 @@ from dmlik_pl.results.significance import (
     mean_with_error,
 )
 
-__all__ = ["HEARD", "mean_columns", "speech_sweep_summary", "text_gain_summary"]
-
-HEARD = ("log_f0_rmse", "cepstral_distortion", "speaker_similarity")
-"""What is measured of each wave and averaged over utterances."""
+__all__ = ["mean_columns", "speech_sweep_summary", "text_gain_summary"]
 
 
 def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -48,9 +46,8 @@ def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         for name in ("bpd", "bpd_marginal"):
             row |= mean_columns(name, column(level, name), column(level, f"{name}_standard_error"))
         for name in HEARD:
-            values = column(level, name)
-            row |= mean_columns(name, values)
-            row[f"{name}_undefined"] = int(np.isnan(values).sum()) if name in taken else 0
+            row |= mean_columns(name, column(level, name))
+            row[f"{name}_undefined"] = int(undefined(level, name).sum()) if name in taken else 0
         errors, words = column(level, "word_errors"), column(level, "words")
         known = np.isfinite(errors)
         rate = corpus_rate(errors[known], words[known])

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from dmlik_pl.results.frames import describe
+from dmlik_pl.results.missing import HEARD
 from dmlik_pl.results.protocol import protocol_caption
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.table import MISSING, Table, percent, probability, short, with_error
 from dmlik_pl.results.tables import register_tables
 
@@ -34,7 +35,7 @@ _DURATIONS = {
 
 
 @register_tables("speech_sweep")
-def speech_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def speech_sweep_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Table 1: likelihood and what is heard of X_t, from noise to data."""
     raw = speech_sweep_summary(frame)
     headings = _headings(raw, "{:.2f}")
@@ -47,17 +48,17 @@ def speech_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Ta
                 with_error(value, error) for value, error in zip(raw[name], raw[f"{name}_standard_error"], strict=True)
             ]
     shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=headings)
-    return [Table(study, _sweep_caption(frame, raw, failed, list(lines)), shown, raw)]
+    return [Table(study, _sweep_caption(frame, raw, list(lines)), shown, raw)]
 
 
 def _headings(raw: pd.DataFrame, form: str) -> list[str]:
     return [form.format(row.time) if row.stage == "sample" else row.stage.capitalize() for row in raw.itertuples()]
 
 
-def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: list[str]) -> str:
+def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, lines: list[str]) -> str:
     alignment, durations, vocoder = (str(frame[name].iloc[0]) for name in ("alignment", "durations", "vocoder"))
     caption = (
-        f"Speech over time, noise (t = 1) to data (t = 0). {describe(frame, failed)} Tokens are aligned by "
+        f"Speech over time, noise (t = 1) to data (t = 0). {describe(frame)} Tokens are aligned by "
         f"{_ALIGNMENTS.get(alignment, alignment)}. {_DURATIONS.get(durations, durations)} BPD (bits per dimension) "
         "reads x_t as data at t = 0; BPD marginal is its density at its own time t; both leave out the probability of "
         "the durations, which the records hold as duration_log_p. σ is the noise-to-signal ratio. Data: the recording. "
@@ -70,7 +71,8 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: l
     if "MCD (dB)" in lines:
         caption += " MCD: mel-cepstral distortion."
     if "WER" in lines:
-        errors = f"{int(raw['words'].max())} words"
+        fewest, most = int(raw["words"].min()), int(raw["words"].max())
+        errors = f"{most} words" if fewest == most else f"{fewest} to {most} words"
         caption += (
             f" WER: errors per word of {_only(frame, 'recogniser')} over all {errors}, so the data's own is that "
             "recogniser's error."
@@ -82,10 +84,9 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: l
         f" {values} over utterances; ± is the standard error over utterances (sampling and probes), 95 % intervals are "
         "in the CSV."
     )
-    names = {"log_f0_rmse": "F0 error", "cepstral_distortion": "MCD", "speaker_similarity": "ASV"}
     missing = [
-        f"{int(raw[f'{name}_undefined'].sum())} values of {names[name]}"
-        for name in HEARD
+        f"{int(raw[f'{name}_undefined'].sum())} values of {meaning}"
+        for name, meaning in HEARD.items()
         if raw[f"{name}_undefined"].any()
     ]
     if missing:
@@ -99,14 +100,14 @@ def _sweep_caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: l
 
 
 @register_tables("text_gain")
-def text_gain_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def text_gain_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Whether the likelihood hears the text: its gain over alternatives, utterance by utterance."""
     raw = text_gain_summary(frame)
     lines = [_gain_line(row) for row in raw.to_dict("records")]
     index = pd.Index([f"{row.alignment}, {row.alternative}" for row in raw.itertuples()], name="alignment, alternative")
     caption = (
         "What the text adds to the likelihood: log p(mel | text) minus log p(mel | alternative), on the same probes "
-        f"and grid. {describe(frame, failed)} Alternatives: mean, the text's means averaged over all frames; shuffled, "
+        f"and grid. {describe(frame)} Alternatives: mean, the text's means averaged over all frames; shuffled, "
         "the same words in another order, aligned in the same way. Alignments: search, the best path for this mel, "
         "which flatters a wrong text too; durations, predicted and stretched without a look at the mel. Means over "
         "utterances ± standard error, bootstrap 95 % interval in brackets. Probe error: the part of the standard error "

@@ -33,7 +33,7 @@ _CURVES = (
     (
         "bits per dimension",
         [
-            ("bpd", "x$_t$ read as data", BLUE),
+            ("bpd", "xₜ read as data", BLUE),
             ("bpd_pixels", "through 8-bit pixels", SKY),
             ("bpd_marginal", "at its own time t", VERMILION),
         ],
@@ -43,7 +43,7 @@ _CURVES = (
     ("KID against the data", [("kid", "samples", PURPLE)]),
 )
 _PANELS = (
-    ("bpd", "BPD, x$_t$ read as data"),
+    ("bpd", "BPD, xₜ read as data"),
     ("bpd_marginal", "BPD at its own time t"),
     ("clip", "CLIP score"),
     ("fid", "FID against the data"),

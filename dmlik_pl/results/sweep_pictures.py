@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dmlik_pl.results.cells import Cell, cells_of, labels
+from dmlik_pl.results.drawing import named
 from dmlik_pl.results.frames import column
 from dmlik_pl.results.pictures import kept_pictures
 from dmlik_pl.results.protocol import is_published
@@ -59,7 +60,7 @@ class _Pictures:
     def prompt(self, name: str) -> str:
         """What a sample shows."""
         rows = self.rows[self.rows["sample_id"] == name]
-        return str(rows["prompt"].iloc[0]).removeprefix("a photo of ") if "prompt" in rows else name
+        return named(str(rows["prompt"].iloc[0]).removeprefix("a photo of ") if "prompt" in rows else name)
 
     def whole(self, name: str) -> np.ndarray:
         """The whole picture of a sample, [H, W, 3], no larger than it can be shown."""

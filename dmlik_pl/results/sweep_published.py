@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from dmlik_pl.results.cells import Cell, cells_of, labels, of_cell
 from dmlik_pl.results.protocol import is_published
 from dmlik_pl.results.sweep_summaries import sweep_summary
 
-__all__ = ["PIXELS_A_LATENT", "Number", "settings_cells"]
+__all__ = ["PIXELS_A_LATENT", "Found", "Number", "settings_cells"]
 
 PIXELS_A_LATENT = 48
 """The paper divides the likelihoods of 4 (H/8) (W/8) latents by 3 H W pixels: so many for each dimension."""
@@ -27,7 +27,21 @@ Number = tuple[str, str, float, float]
 """Measure and column as in the paper, the run's value and its standard error."""
 
 
-def settings_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tuple[list[Number], str]]:
+class Found(NamedTuple):
+    """The numbers that a run has of one of the paper's systems.
+
+    Attributes:
+        numbers: The numbers.
+        remark: A sentence on which of the run's settings they are of.
+        otherwise: What these settings have otherwise than the paper's, in phrases.
+    """
+
+    numbers: list[Number]
+    remark: str = ""
+    otherwise: tuple[str, ...] = ()
+
+
+def settings_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, Found]:
     """The run's numbers for each of the paper's systems that it has settings of.
 
     Sizes that are not the paper's stand for its own, the largest for 1024 pixels and the smallest for 512. A run of a
@@ -38,7 +52,7 @@ def settings_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tup
         systems: Names as in the paper: "CFG 7 1024-R" (Tables 4 and 7), or "SDXL" for Table 5.
 
     Returns:
-        By system the numbers, and a sentence on which of the run's settings they are of.
+        By system what was found of it.
     """
     summary, cells = sweep_summary(frame), list(cells_of(frame))
     words, unit = labels(cells), PIXELS_A_LATENT if is_published(frame) else 1
@@ -46,14 +60,16 @@ def settings_cells(frame: pd.DataFrame, systems: Sequence[str]) -> dict[str, tup
     for system in systems:
         if not _SETTING.fullmatch(system):
             if numbers := list(_ends(summary, cells, unit)):
-                found[system] = (numbers, _stand_ins(cells))
+                found[system] = Found(numbers, _stand_ins(cells))
             continue
         cell = _matching(_paper_cell(system), cells)
+        otherwise: tuple[str, ...] = ()
         if cell is None and len(cells) == len(systems) == 1:
-            cell = cells[0]
+            cell, otherwise = cells[0], (f"its setting is {words[cells[0]]}",)
         if cell is not None:
             numbers = [number for row in of_cell(summary, cell).to_dict("records") for number in _numbers(row, unit)]
-            found[system] = (numbers, f"The run's setting is {words[cell]}. {_stand_ins(cells)}".strip())
+            remark = f"The run's setting is {words[cell]}. {_stand_ins(cells)}".strip()
+            found[system] = Found(numbers, remark, otherwise)
     return found
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
 from dmlik_pl.results.cells import Cell, cells_of, labels
-from dmlik_pl.results.frames import column, feature_matrix, too_dense
+from dmlik_pl.results.frames import column, features_of, too_dense
 from dmlik_pl.results.significance import holm, mean_with_error
 
 __all__ = ["difference_summary", "stages_of", "sweep_summary"]
@@ -50,7 +50,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         likely than data smoothed by noise of size r_min can be), grid_error (the solver's estimate of its error of the
         mean log-density, bits per dimension of the density's space), and of bpd, bpd_pixels, bpd_marginal, clip,
         round_trip, round_trip_pixels, fid and kid the value and its standard error, of likelihoods also the probes'
-        part of it. fid_n samples with fid_features features are behind fid and kid.
+        part of it; the number of samples behind each (_n), fid_n with fid_features features being that of kid too.
     """
     cells = cells_of(frame)
     words = labels(cells)
@@ -68,7 +68,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
                 values, errors = column(level, name), column(level, f"{name}_standard_error")
                 usable = np.isfinite(values)
                 mean = mean_with_error(values[usable], errors[usable])
-                row |= {name: mean.value, f"{name}_standard_error": mean.standard_error}
+                row |= {name: mean.value, f"{name}_standard_error": mean.standard_error, f"{name}_n": mean.n}
                 if name in _LIKELIHOODS:
                     row[f"{name}_probe_error"] = mean.probe_error
             row |= _distances(reference, level)._asdict()
@@ -167,14 +167,11 @@ def _reference(cells: Mapping[Cell, pd.DataFrame], cell: Cell) -> pd.DataFrame:
 
 
 def _distances(data: pd.DataFrame, level: pd.DataFrame) -> _Distances:
-    names = sorted(set(data["sample_id"]) & set(level["sample_id"]))
+    features = [features_of(part) for part in (data, level)]
+    names = sorted(set(features[0]) & set(features[1]))
     if len(names) < 2:
         return _Distances()
-    reference, other = (
-        feature_matrix(part.drop_duplicates("sample_id").set_index("sample_id").loc[names]) for part in (data, level)
-    )
-    if reference is None or other is None:
-        return _Distances()
+    reference, other = (np.stack([own[name] for name in names]) for own in features)
     behind = {"fid_n": len(names), "fid_features": reference.shape[1]}
     if np.abs(reference - other).max() <= _ROUNDING * np.abs(reference).max():
         return _Distances(0.0, 0.0, 0.0, 0.0, **behind)

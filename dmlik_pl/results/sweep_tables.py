@@ -31,23 +31,23 @@ _FIRST = (("BPD", "bpd"), ("FID", "fid"), ("CLIP", "clip"))
 
 
 @register_tables("time_sweep")
-def time_sweep_tables(study: str, frame: pd.DataFrame, failed: int) -> list[Table]:
+def time_sweep_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Table 4 for a single cell; for several Table 7, Table 5 at both ends of time, and paired differences."""
     raw = sweep_summary(frame)
     if raw["cell"].nunique() == 1:
-        return [_one_cell(study, frame, raw, failed)]
-    tables = [_every_cell(study, frame, raw, failed), _settings(f"{study}_settings", frame, raw)]
+        return [_one_cell(study, frame, raw)]
+    tables = [_every_cell(study, frame, raw), _settings(f"{study}_settings", frame, raw)]
     differences = difference_summary(frame)
     return [*tables, _differences(f"{study}_differences", frame, differences)] if len(differences) else tables
 
 
-def _one_cell(study: str, frame: pd.DataFrame, raw: pd.DataFrame, failed: int) -> Table:
+def _one_cell(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
     lines = {"σ": _sigmas(raw), **dict(_lines(raw, raw))}
     shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=_headings(raw))
-    return Table(study, _caption(frame, raw, failed, list(lines)), shown, raw)
+    return Table(study, _caption(frame, raw, list(lines)), shown, raw)
 
 
-def _every_cell(study: str, frame: pd.DataFrame, raw: pd.DataFrame, failed: int) -> Table:
+def _every_cell(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
     """Rows cell by measure, with the noise level in the first row."""
     stages = _stages(raw)
     headings = _headings(stages)
@@ -58,7 +58,7 @@ def _every_cell(study: str, frame: pd.DataFrame, raw: pd.DataFrame, failed: int)
         rows += [[name, f"{cell['n'].min()}", heading, *values] for heading, values in _lines(raw, whole)]
     index = pd.Index([row[0] for row in rows], name="setting")
     shown = pd.DataFrame([row[1:] for row in rows], index=index, columns=["N", "t", *headings])
-    caption = _caption(frame, raw, failed, [row[2] for row in rows])
+    caption = _caption(frame, raw, [row[2] for row in rows])
     return Table(study, f"{caption} {_SETTINGS} N: samples of a setting.", shown, raw)
 
 
@@ -172,10 +172,9 @@ def _unit(frame: pd.DataFrame) -> str:
     return "BPD are bits per dimension of what the density is of, not per pixel value."
 
 
-def _caption(frame: pd.DataFrame, raw: pd.DataFrame, failed: int, lines: Sequence[str]) -> str:
+def _caption(frame: pd.DataFrame, raw: pd.DataFrame, lines: Sequence[str]) -> str:
     parts = [
-        f"Time sweep, noise (t = 1) to data (t = 0). {describe(frame, failed)} BPD reads x_t as data at t = 0. "
-        f"{_unit(frame)}"
+        f"Time sweep, noise (t = 1) to data (t = 0). {describe(frame)} BPD reads x_t as data at t = 0. {_unit(frame)}"
     ]
     if "BPD pixels" in lines:
         parts.append("BPD pixels does so after x_t was decoded to an 8-bit image and encoded again.")

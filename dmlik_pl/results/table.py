@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import rich.box
 import rich.table
+from rich.text import Text
 
+from dmlik_pl.results.files import write_text
+from dmlik_pl.results.plain_text import file_stem, for_latex, for_markdown, one_line
 from dmlik_pl.results.significance import Interval
 
 __all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability", "short", "with_error"]
 
 MISSING = "–"
 _MOST_COLUMNS = 9
+_LONGEST_CAPTION = 6000
 _ROUNDING = 1e-12
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "σ": r"$\sigma$",
-    "≤": r"$\leq$",
-    "–": "--",
-}
 
 
 @dataclass(frozen=True)
@@ -38,16 +29,24 @@ class Table:
     """A finished table.
 
     Attributes:
-        name: Name of its files, without extension.
+        name: Name of its files, without extension; what cannot be in one is replaced.
         caption: What is shown, of how many samples, with which errors.
-        shown: The cells as text; the index holds the rows' headings.
-        raw: The numbers behind the cells with their errors, one observation a row.
+        shown: The cells as text, each a line that is not endless; the index holds the rows' headings.
+        raw: The numbers behind the cells with their errors, one observation a row; texts are whole here.
     """
 
     name: str
     caption: str
     shown: pd.DataFrame
     raw: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        shown = self.shown.map(one_line)
+        shown.index = pd.Index(map(one_line, self.shown.index), name=one_line(self.shown.index.name or ""))
+        shown.columns = pd.Index(map(one_line, self.shown.columns))
+        object.__setattr__(self, "shown", shown)
+        object.__setattr__(self, "name", file_stem(self.name))
+        object.__setattr__(self, "caption", one_line(self.caption, _LONGEST_CAPTION))
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write the table as Markdown, CSV (the raw numbers) and LaTeX (booktabs).
@@ -58,51 +57,63 @@ class Table:
         Returns:
             The three files.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        contents = {"md": self.markdown(), "csv": self.raw.to_csv(index=False), "tex": self.latex()}
-        paths = []
-        for extension, content in contents.items():
-            paths.append(folder / f"{self.name}.{extension}")
-            paths[-1].write_text(content, encoding="utf-8")
+        contents = {"md": self.markdown(), "csv": self.csv(), "tex": self.latex()}
+        paths = [Path(folder) / f"{self.name}.{extension}" for extension in contents]
+        for path, content in zip(paths, contents.values(), strict=True):
+            write_text(path, content)
         return paths
+
+    def csv(self) -> str:
+        """The raw numbers as CSV."""
+        return self.raw.to_csv(index=False)
 
     def markdown(self) -> str:
         """The table as Markdown, its caption above."""
-        escaped = self.shown.map(lambda cell: cell.replace("|", r"\|"))
-        escaped.columns = [str(name).replace("|", r"\|") for name in self.shown.columns]
-        align = ["left"] + ["right"] * len(escaped.columns)
-        return f"{self.caption}\n\n{escaped.to_markdown(disable_numparse=True, colalign=align)}\n"
+        shown = self._escaped(for_markdown)
+        align = ["left"] + ["right"] * len(self.shown.columns)
+        table = shown.to_markdown(disable_numparse=True, colalign=align, index=False)
+        return f"{for_markdown(self.caption, _LONGEST_CAPTION)}\n\n{table}\n"
 
     def latex(self) -> str:
-        """The table as a LaTeX float; it needs the package booktabs."""
-        escaped = self.shown.reset_index(names=self.shown.index.name or "").map(_latex_text)
-        escaped.columns = pd.Index(map(_latex_text, escaped.columns))
-        return escaped.style.hide(axis="index").to_latex(
-            hrules=True,
-            column_format="l" + "r" * len(self.shown.columns),
-            position="htbp",
-            position_float="centering",
-            caption=_latex_text(self.caption),
-            label=f"tab:{self.name}",
+        """The table as a LaTeX float; it needs the packages booktabs and textcomp."""
+        return (
+            self._escaped(for_latex)
+            .style.hide(axis="index")
+            .to_latex(
+                hrules=True,
+                column_format="l" + "r" * len(self.shown.columns),
+                position="htbp",
+                position_float="centering",
+                caption=for_latex(self.caption, _LONGEST_CAPTION),
+                label=f"tab:{self.name}",
+            )
         )
+
+    def _escaped(self, escape: Callable[[str], str]) -> pd.DataFrame:
+        """All that is shown, the rows' headings in the first column."""
+        whole = self.shown.copy()
+        # A value that is a column's heading may be called as the index is.
+        whole.insert(0, self.shown.index.name, self.shown.index, allow_duplicates=True)
+        escaped = whole.reset_index(drop=True).map(escape)
+        escaped.columns = pd.Index(map(escape, whole.columns))
+        return escaped
 
     def rich(self) -> rich.table.Table:
         """The table for a terminal; one of many columns stands on its side."""
         table = rich.table.Table(
-            title=self.name.replace("_", " "),
-            caption=self.caption,
+            title=Text(self.name.replace("_", " ")),
+            caption=Text(self.caption),
             caption_justify="left",
             box=rich.box.SIMPLE_HEAD,
             pad_edge=False,
             collapse_padding=True,
         )
         shown = self.shown.T if len(self.shown.columns) > _MOST_COLUMNS else self.shown
-        table.add_column(str(self.shown.index.name or ""))
+        table.add_column(Text(str(self.shown.index.name)))
         for name in shown.columns:
-            table.add_column(str(name), justify="right")
-        for heading, cells in zip(shown.index, shown.itertuples(index=False), strict=True):
-            table.add_row(str(heading), *cells)
+            table.add_column(Text(name), justify="right")
+        for cells in shown.itertuples(name=None):
+            table.add_row(*map(Text, cells))
         return table
 
 
@@ -143,7 +154,3 @@ def probability(p_value: float) -> str:
     if math.isnan(p_value):
         return MISSING
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _latex_text(text: object) -> str:
-    return "".join(_LATEX.get(character, character) for character in str(text))

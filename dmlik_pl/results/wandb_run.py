@@ -6,25 +6,29 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
+from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.bound_summaries import level_summary
-from dmlik_pl.results.caveats import find_caveats
 from dmlik_pl.results.exhibits import exhibits
 from dmlik_pl.results.frames import kind_of
+from dmlik_pl.results.missing import HEARD
+from dmlik_pl.results.plain_text import one_line
 from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.speech_summaries import HEARD, speech_sweep_summary
-from dmlik_pl.results.store import FAILURES, read
+from dmlik_pl.results.speech_summaries import speech_sweep_summary
+from dmlik_pl.results.store import read, studies
 from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import Table, with_error
 
 if TYPE_CHECKING:
     import wandb
+
+    from dmlik_pl.results.report import Report
 
 __all__ = ["log_folder", "log_run", "log_settings"]
 
@@ -38,13 +42,13 @@ _SWEEPS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], tuple[str, ...]
 }
 
 
-def log_folder(folder: Path, project: str, tables: Sequence[Table]) -> Path:
+def log_folder(folder: Path, project: str, report: Report) -> Path:
     """Log a run folder as a W&B run of its own, or to the one that the evaluation began.
 
     Args:
         folder: The run folder, with its report.
         project: The W&B project.
-        tables: Those of the report.
+        report: What the report says.
 
     Returns:
         Where W&B keeps it; ``wandb sync`` sends it unless the environment says ``WANDB_MODE=online``.
@@ -55,7 +59,7 @@ def log_folder(folder: Path, project: str, tables: Sequence[Table]) -> Path:
     settings = wandb.Settings(mode=mode)  # type: ignore[arg-type]  # checked there
     with wandb.init(project=project, id=name, name=name, dir=folder, resume="allow", settings=settings) as run:
         log_settings(run, folder)
-        log_run(run, folder, read(folder), tables)
+        log_run(run, folder, read(folder), report)
         return Path(run.dir).parent
 
 
@@ -69,11 +73,12 @@ def log_settings(run: wandb.Run, folder: Path) -> None:
     if not (folder / "config.yaml").is_file():
         return
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
-    run.config.update({**settings, "versions": versions}, allow_val_change=True)
+    versions = folder / "versions.json"
+    known = json.loads(versions.read_text(encoding="utf-8")) if versions.is_file() else {}
+    run.config.update({**settings, "versions": known}, allow_val_change=True)
 
 
-def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], tables: Sequence[Table]) -> None:
+def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], report: Report) -> None:
     """Log all that a finished run has to show.
 
     The numbers of :func:`dmlik_pl.results.scalars.scalars` become the summary; the other panels are called
@@ -89,24 +94,26 @@ def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], t
     Args:
         run: The W&B run.
         folder: The run folder, with its report.
-        records: One frame a study, and `failures`, as the record store returns them.
-        tables: Those of the report.
+        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        report: What the report says.
     """
     import wandb
 
-    studies = {study: frame for study, frame in records.items() if study != FAILURES and len(frame)}
+    attempts = Attempts()
     panels: dict[str, Any] = dict(scalars(records))
-    for table in tables:
-        panels[f"tables/{table.name}"] = _table(table.shown.reset_index().astype(str))
+    for table in report.tables:
+        panels[f"tables/{table.name}"] = _table(_with_headings(table))
         panels[f"numbers/{table.name}"] = _table(table.raw)
-    for study, frame in studies.items():
-        panels |= _series(study, frame)
-        panels |= _samples(folder, study, frame)
+    for study, frame in studies(records).items():
+        with attempts.making("W&B's series", study):
+            panels |= _series(study, frame)
+        with attempts.making("W&B's galleries", study):
+            panels |= _samples(folder, study, frame)
         panels[f"records/{study}"] = _table(_scalars(frame).head(MOST_ROWS))
         panels[f"records/{study}_rows_left_out"] = max(0, len(frame) - MOST_ROWS)
     for path in sorted(folder.glob("figures/*.png")):
         panels[f"figures/{path.stem}"] = wandb.Image(str(path))
-    panels["caveats"] = _table(pd.DataFrame(find_caveats(records), columns=["study", "topic", "text", "severity"]))
+    panels["caveats"] = _table(pd.DataFrame(report.caveats, columns=["study", "topic", "text", "severity"]))
     run.log(panels)
     name = re.sub(r"[^\w.-]+", "-", folder.resolve().name)
     for kind, patterns in {
@@ -127,6 +134,11 @@ def _table(frame: pd.DataFrame) -> wandb.Table:
     # Python's own values, and None for what is missing: a NaN among texts or truth values would be of another type.
     values = frame.astype(object).where(frame.notna(), None)
     return wandb.Table(columns=[str(name) for name in frame], data=values.to_numpy().tolist(), allow_mixed_types=True)
+
+
+def _with_headings(table: Table) -> pd.DataFrame:
+    """What a table shows, the rows' headings as a column."""
+    return table.shown.reset_index(names=table.shown.index.name or "index", allow_duplicates=True)
 
 
 def _scalars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +192,7 @@ def _samples(folder: Path, study: str, frame: pd.DataFrame) -> dict[str, Any]:
     for shown in exhibits(folder, study, frame):
         bits = shown.bits_per_dim()
         numbers = ", ".join(f"{stage}: {with_error(*number)}" for stage, number in bits.items())
-        caption = f"{shown.sample_id} {shown.text}; bits/dim {numbers}"
+        caption = f"{one_line(shown.sample_id)} {shown.text}; bits/dim {numbers}"
         row: dict[str, Any] = {"sample_id": shown.sample_id, "part": shown.part, "text": shown.text}
         where = f"{study}/{shown.part}".strip("/")
         if shown.picture is not None:

@@ -21,11 +21,13 @@ from dmlik_pl.flow import LogLikelihood, Solver, SolverError, TorchDiffEq
 from dmlik_pl.flow.mid_time import MidTimeEuler
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
+from dmlik_pl.results.missing import HEARD, VOCODED
+from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.blur import Blur
 from dmlik_pl.studies.flow_paths import NONE, Paths, Route, find_routes, follow
 from dmlik_pl.studies.reference_voice import ReferenceVoice, SpeechCorpus, Voice
-from dmlik_pl.studies.speech import Listener, SpeechModel, Utterances, about, module_name
+from dmlik_pl.studies.speech import Listener, SpeechModel, Utterances, about, module_name, once_each
 from dmlik_pl.studies.speech_sweep import side_by_side
 
 __all__ = ["Adaptation"]
@@ -134,18 +136,22 @@ class Adaptation(Study):
         if isinstance(scores, str):
             return Outcome(name, error=scores)
         adapted = [found.mels[route][:, :, : found.frames].to(mel) for route in self.routes]
-        spoken = [[model.vocode(one) for one in each] for each in adapted]
-        untouched = [batch.audio[b], model.vocode(mel)]
-        heard = self._listen(batch.text[b], [*untouched, *(wave for each in spoken for wave in each)], model.rate)
+        mels = [mel, *(one for each in adapted for one in each)]
+        aside = Aside([name] * (1 + len(mels)))
+        waves = aside.take(VOCODED, lambda some: [model.vocode(each) for each in some], [None, *mels])
+        waves[0] = batch.audio[b]
+        heard = self._listen(batch.text[b], batch.audio[b], waves, model.rate, aside)
         shared = about(batch, b) | self._settings(model)
-        sounds = {f"{route.forward}-{route.reverse}": each[0] for route, each in zip(self.routes, spoken, strict=True)}
+        sounds = {"source": waves[0], "vocoded": waves[1]} | {
+            f"{route.forward}-{route.reverse}": waves[2 + i * len(self.blurs)] for i, route in enumerate(self.routes)
+        }
         latents = [found.latents[way] for way in dict.fromkeys(route[:2] for route in self.routes)]
         panels = [found.means[0], *(latent[0] for latent in latents), *(each[0] for each in adapted)]
         return Outcome(
             name,
             rows=[row | shared for row in self._rows(found, scores, heard)],
             picture=side_by_side([*(panel[:, : found.frames] for panel in panels), mel]),
-            sound={"source": untouched[0], "vocoded": untouched[1]} | sounds,
+            sound={name: wave for name, wave in sounds.items() if wave is not None},
             rate=model.rate,
         )
 
@@ -205,23 +211,29 @@ class Adaptation(Study):
     def _blurred(self, k: int, mel: Tensor) -> Tensor:
         return self.blurs[k](mel, "mirrored" if self.published else "symmetric")
 
-    def _listen(self, text: str, waves: Sequence[Tensor], rate: int) -> list[dict[str, Any]]:
+    def _listen(
+        self, text: str, recording: Tensor, waves: Sequence[Tensor | None], rate: int, aside: Aside
+    ) -> list[dict[str, Any]]:
         """What is heard of each wave; the first is the recording."""
         rows = [
             {key: row[key] for key in ("recogniser", "transcript", "word_errors", "words")}
             | {"speaker_encoder": None, "speaker_similarity": None, "source_similarity": None}
-            for row in self.listener(text, waves[0], waves, rate)
+            for row in self.listener(text, recording, waves, rate, aside)
         ]
-        if self.speaker_encoder is None:
-            return rows
-        vectors = self.speaker_encoder.embed(waves, rate)
-        to_source = speaker_similarity(vectors, vectors[:1])
-        to_voice = None if self._voice is None else speaker_similarity(vectors, self._voice.direction[None])
-        for b, row in enumerate(rows):
-            row["speaker_encoder"] = module_name(self.speaker_encoder)
-            row["source_similarity"] = _known(to_source[b])
-            row["speaker_similarity"] = None if to_voice is None else _known(to_voice[b])
-        return rows
+        if (encoder := self.speaker_encoder) is not None:
+            known = once_each(lambda wave: encoder.embed([wave], rate))
+            vectors = aside.take(HEARD["speaker_similarity"], lambda some: list(map(known, some)), waves)
+            for vector, row in zip(vectors, rows, strict=True):
+                row |= self._similarities(vector, vectors[0])
+        return [row | aside.columns(place) for place, row in enumerate(rows)]
+
+    def _similarities(self, vector: Tensor | None, source: Tensor | None) -> dict[str, Any]:
+        """Cosines of a voice [1, D] to the recording's and to the reference."""
+        return {
+            "speaker_encoder": module_name(self.speaker_encoder),
+            "source_similarity": _cosine(vector, source),
+            "speaker_similarity": _cosine(vector, None if self._voice is None else self._voice.direction[None]),
+        }
 
     def _rows(
         self, found: _Adapted, scores: list[list[dict[str, Any]]], heard: list[dict[str, Any]]
@@ -274,7 +286,7 @@ class Adaptation(Study):
             "vocoder": type(model.vocoder).__name__,
             "reference": None if voice is None or self.reference is None else self.reference.name,
             "reference_size": None if voice is None else voice.size,
-            "reference_similarity": None if voice is None else _known(torch.tensor(voice.own_similarity)),
+            "reference_similarity": None if voice is None else _known(voice.own_similarity),
         }
 
 
@@ -288,5 +300,10 @@ def _bits(result: LogLikelihood, place: int, own: int, source: int, bits: float)
     return values | errors | paired
 
 
-def _known(value: Tensor) -> float | None:
-    return None if math.isnan(float(value)) else float(value)
+def _cosine(vector: Tensor | None, other: Tensor | None) -> float | None:
+    """Of two vectors [1, D]; None where one is not known."""
+    return None if vector is None or other is None else _known(float(speaker_similarity(vector, other)))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from dmlik_pl.flow import reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
+from dmlik_pl.results.frames import listing
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
 from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds
 from dmlik_pl.studies.prompt_contest import Contest, attribute_questions, check_candidates, listed_questions, pieces
@@ -144,25 +146,26 @@ class PromptAccuracy(Study):
         self, model: ImageModel, batch: Images, estimator: Estimator, *, guidance: float, reconstructed: bool
     ) -> list[Outcome]:
         contest = self._contest(model, batch, estimator, guidance, reconstructed)
-        bounds = None
-        if self.elbo_draws:
-            bounds = take_bounds(contest, estimator, self.elbo_draws, self.elimination, self.pmi)
+        aside = Aside(contest.sample_ids)
+        bounds = self._bounds(contest, estimator, aside)
         entries = self._exact_entries(contest, bounds)
         exact = take_likelihoods(contest, estimator, entries, self.empty_prompt, own_probes=self.published)
         shown = 0.5 * batch.image + 0.5
         if reconstructed and not self.published and self.encoder is not None:
             shown = model.to_image(contest.x[contest.first].nan_to_num())
         outcomes = [
-            Outcome(name, error=exact.failure(b) or (None if bounds is None else bounds.failure(b)))
+            Outcome(name, error=exact.failure(b) or self._unscreened(bounds, b, aside))
             for b, name in enumerate(contest.sample_ids)
         ]
         protocol = protocol_columns("published" if self.published else "repaired", self._deviations(reconstructed))
         for number, question in enumerate(contest.questions):
             outcome = outcomes[question.sample]
             if outcome.error is None:
-                clip = self._clip(shown[question.sample], question.prompts)
-                row = self._row(number, contest, exact, bounds, clip)
+                row = self._row(number, contest, exact, bounds, shown[question.sample], aside)
                 outcome.rows.append(row | {"reconstructed": reconstructed} | protocol)
+        for b, outcome in enumerate(outcomes):
+            for row in outcome.rows:
+                row |= aside.columns(b)
         return outcomes
 
     def _contest(
@@ -186,6 +189,22 @@ class PromptAccuracy(Study):
             x = torch.cat([reconstruct(flow, x[s], condition.select(s), solver=estimator.solver) for s in parts])
         return Contest(flow, list(batch.sample_id), questions, entries, x, condition, first)
 
+    def _bounds(self, contest: Contest, estimator: Estimator, aside: Aside) -> Bounds | None:
+        """The bounds of all entries, if they are taken; what makes them impossible is left to a sample by itself."""
+        if not self.elbo_draws:
+            return None
+        take = partial(take_bounds, contest, estimator, self.elbo_draws, self.elimination, self.pmi)
+        alone = len(contest.sample_ids) == 1 and self.screening is None
+        return aside.one("ELBO", 0, take) if alone else take()
+
+    def _unscreened(self, bounds: Bounds | None, sample: int, aside: Aside) -> str | None:
+        """Why a sample cannot be screened; where nothing is screened a bound that is not finite is only missing."""
+        failure = None if bounds is None else bounds.failure(sample)
+        if failure and self.screening is None:
+            aside.leave_out("ELBO", sample, failure)
+            return None
+        return failure
+
     def _exact_entries(self, contest: Contest, bounds: Bounds | None) -> list[int]:
         """The entries that get an exact likelihood."""
         if self.screening is None or bounds is None:
@@ -197,18 +216,25 @@ class PromptAccuracy(Study):
             wanted |= {contest.places(question)[value] for value in values}
         return sorted(wanted)
 
-    def _clip(self, image: Tensor, prompts: Mapping[str, str]) -> Ranking | None:
-        if self.encoder is None:
-            return None
+    def _clip(self, image: Tensor, prompts: Mapping[str, str]) -> Ranking:
+        """The order of the values by CLIP."""
+        assert self.encoder is not None
         scores = clip_score_matrix(self.encoder, image[None].clamp(0, 1).expand(-1, 3, -1, -1), list(prompts.values()))
         return Ranking(dict(zip(prompts, scores[0].tolist(), strict=True)))
 
     def _row(
-        self, number: int, contest: Contest, exact: Likelihoods, bounds: Bounds | None, clip: Ranking | None
+        self, number: int, contest: Contest, exact: Likelihoods, bounds: Bounds | None, image: Tensor, aside: Aside
     ) -> dict[str, Any]:
         """The record of one question."""
         question = contest.questions[number]
-        truth, count = question.truth, len(question.prompts)
+        truth, count, sample = question.truth, len(question.prompts), question.sample
+        clip = None
+        if self.encoder is not None:
+            clip = aside.one("CLIP score", sample, partial(self._clip, image, question.prompts))
+        if failure := exact.failure_of_empty(sample):
+            aside.leave_out("empty prompt", sample, failure)
+        if bounds is not None and bounds.failure(sample):
+            bounds = None
         bound = None if bounds is None else bounds.ranking(number)
         information = None if bounds is None else bounds.information_ranking(number)
         beside = {} if bounds is None else bounds.columns(number)
@@ -224,7 +250,7 @@ class PromptAccuracy(Study):
         true_margin, true_error = full.true_margin(truth)
         methods = {"clip": clip, "elbo": bound, "pmi": information, "screened": screened}
         return (
-            {"attribute": question.attribute, "truth": truth, "candidates": "|".join(question.values)}
+            {"attribute": question.attribute, "truth": truth, "candidates": listing(question.values)}
             | full.columns(truth, self.threshold)
             | {"true_margin": true_margin, "true_margin_standard_error": true_error, "nfe": nfe}
             | exact.columns(number, full)

@@ -70,13 +70,15 @@ class Likelihoods:
         return nfe.forward + nfe.vjp + nfe.jvp
 
     def failure(self, sample: int) -> str | None:
-        """Why a sample lacks a likelihood; None if it has all that were taken of it."""
+        """Why a sample lacks a likelihood of a prompt that competes; None if it has all that were taken of it."""
         own = [
             self.result.failures[row] for place, row in self.rows.items() if self.contest.entries[place][0] == sample
         ]
-        if self.empty is not None:
-            own.append(self.empty.failures[sample])
         return next(filter(None, own), None)
+
+    def failure_of_empty(self, sample: int) -> str | None:
+        """Why a sample lacks a likelihood under the empty prompt; None if it has one, or none was asked for."""
+        return None if self.empty is None else self.empty.failures[sample]
 
     def ranking(self, number: int, among: Sequence[str] | None = None) -> Ranking:
         """The order of a question's values, given by its number; only of some of them if these are given."""
@@ -105,7 +107,7 @@ class Likelihoods:
             {value: math.nan if math.isnan(score) else errors[value] for value, score in ranking.scores.items()}
         )
         columns |= dict.fromkeys(_NULL)
-        if self.empty is None:
+        if self.empty is None or self.failure_of_empty(question.sample):
             return columns
         empty = self.empty.select([question.sample])
         columns |= {"null_log_p": float(empty.log_p), "null_log_p_standard_error": float(empty.standard_error)}

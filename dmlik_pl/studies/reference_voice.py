@@ -11,6 +11,7 @@ from torch import Tensor
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.speech.audio import RATE, read
 from dmlik_pl.speech.search import find_files
+from dmlik_pl.studies.aside import Aside
 
 __all__ = ["ReferenceVoice", "SpeechCorpus", "Voice"]
 
@@ -71,22 +72,29 @@ class ReferenceVoice:
         return Path(self.source).name if isinstance(self.source, str) else type(self.source).__name__
 
     def waves(self) -> list[Tensor]:
-        """The recordings, [N] each, at 22 050 Hz; one that cannot be read is left out of speech data."""
+        """The recordings, [N] each, at 22 050 Hz; one that cannot be read is left out."""
         if isinstance(self.source, str):
-            return [read(Path(self.source) / name, RATE, resample=True) for name in self._names]
+            paths = [Path(self.source) / name for name in self._names]
+            found = Aside(self._names).take(
+                "recording", lambda some: [read(path, RATE, resample=True) for path in some], paths
+            )
+            return [wave for wave in found if wave is not None]
         data = self.source.test_set()
         wanted = set(self._names)
         items = [data[position] for position, name in enumerate(data.sample_ids) if name in wanted]
         return [item.audio for item in items if hasattr(item, "audio")]
 
     def heard_by(self, encoder: SpeakerEncoder) -> Voice:
-        """The voice as an encoder hears it.
+        """The voice as an encoder hears it; recordings that it cannot hear are left out.
 
         Raises:
             ValueError: If no recording has a voice.
         """
         waves = self.waves()
-        vectors = encoder.embed(waves, RATE).double() if waves else torch.empty(0, 1)
+        names = [f"recording {number} of {self.name}" for number in range(len(waves))]
+        heard = Aside(names).take("voice", lambda some: list(encoder.embed(some, RATE)), waves)
+        known = [vector.double() for vector in heard if vector is not None]
+        vectors = torch.stack(known) if known else torch.empty(0, 1)
         vectors = vectors[vectors.isfinite().all(1)]
         if len(vectors) == 0:
             raise ValueError(f"no recording of the reference voice, {self.name}, can be used")

@@ -1,7 +1,8 @@
 """What studies of speech share: what they need of a model and of a batch, and how speech is listened to."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -14,9 +15,14 @@ from dmlik_pl.metrics.pitch import pitch_and_cepstrum, pitch_error
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.metrics.word_error import word_errors
+from dmlik_pl.results.missing import HEARD
+from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Model
 
-__all__ = ["Aligned", "Listener", "Policy", "SpeechModel", "Utterances", "about", "module_name"]
+__all__ = ["Aligned", "Listener", "Policy", "SpeechModel", "Utterances", "about", "module_name", "once_each"]
+
+Analyse = Callable[[Tensor], Any]
+"""Takes a wave [N]."""
 
 Policy = Literal["search", "durations"]
 """How tokens get their frames: the best path for this mel, or predicted durations, stretched without a look at it."""
@@ -114,62 +120,80 @@ class Listener(nn.Module):
         self.log_f0 = log_f0
         self.published = published
 
-    def forward(self, text: str, reference: Tensor, waves: Sequence[Tensor], rate: int) -> list[dict[str, Any]]:
+    def forward(
+        self, text: str, reference: Tensor, waves: Sequence[Tensor | None], rate: int, aside: Aside
+    ) -> list[dict[str, Any]]:
         """Listen to waves of one utterance.
 
         Args:
             text: What was said.
             reference: The recording, [N].
-            waves: What to listen to, [M] each; where it is the recording itself, distances are zero.
+            waves: What to listen to, [M] each; where it is the recording itself, distances are zero. None for a wave
+                that could not be made, of which nothing is heard.
             rate: Sample rate of all, Hz.
+            aside: Keeps what cannot be measured of a wave.
 
         Returns:
             For each wave its transcript, word errors and words of the text, cosine of the voice to the recording's,
-            mel-cepstral distortion (dB) and root mean square error of ln F0 (nats). None for what is not asked for, and
-            for what is not defined: the pitch where no frame is voiced in both, the voice of a wave of zeros.
+            mel-cepstral distortion (dB) and root mean square error of ln F0 (nats). None for what is not asked for, for
+            what cannot be measured, and for what is not defined: the pitch where no frame is voiced in both, the voice
+            of a wave of zeros.
         """
-        rows: list[dict[str, Any]] = [
-            {
-                "recogniser": module_name(self.recogniser),
-                "speaker_encoder": module_name(self.speaker_encoder),
-                "transcript": None,
-                "word_errors": None,
-                "words": None,
-                "speaker_similarity": None,
-                "cepstral_distortion": None,
-                "log_f0_rmse": None,
-            }
-            for _ in waves
-        ]
+
+        def beside_reference(name: str, analyse: Analyse, compare: Callable[[Any, Any], float]) -> list[float | None]:
+            known = once_each(analyse)
+            values = aside.take(name, lambda some: [compare(known(reference), known(wave)) for wave in some], waves)
+            return [None if value is None else _known(value) for value in values]
+
+        columns: dict[str, Sequence[Any]] = {}
         if self.recogniser is not None:
-            for row, heard in zip(rows, self.recogniser.transcribe(waves, rate), strict=True):
-                row["transcript"] = heard
-                row["word_errors"], row["words"] = word_errors(text, heard)
-        # The recording is analysed once for all comparisons, and not again where it is a wave to listen to.
-        others = [place for place, wave in enumerate(waves) if wave is not reference]
-        analysed = [reference, *(waves[place] for place in others)]
-        source = [0] * len(waves)
-        for number, place in enumerate(others, start=1):
-            source[place] = number
-        if self.speaker_encoder is not None:
-            voices = self.speaker_encoder.embed(analysed, rate)
-            for row, k in zip(rows, source, strict=True):
-                row["speaker_similarity"] = _known(float(speaker_similarity(voices[:1], voices[k : k + 1])))
+            columns["words"] = aside.take("WER", lambda some: self._words(text, some, rate), waves)
+        if (encoder := self.speaker_encoder) is not None:
+            voices = beside_reference(HEARD["speaker_similarity"], lambda wave: encoder.embed([wave], rate), _cosine)
+            columns["speaker_similarity"] = voices
         if self.cepstral_distortion:
-            cepstra = [self._cepstrum(wave, rate) for wave in analysed]
-            for row, k in zip(rows, source, strict=True):
-                row["cepstral_distortion"] = cepstral_distance(cepstra[0], cepstra[k])
+            cepstra = beside_reference(
+                HEARD["cepstral_distortion"], partial(self._cepstrum, rate=rate), cepstral_distance
+            )
+            columns["cepstral_distortion"] = cepstra
         if self.log_f0:
-            pitches = [pitch_and_cepstrum(wave, rate) for wave in analysed]
-            for row, k in zip(rows, source, strict=True):
-                error = _known(pitch_error(pitches[0], pitches[k]))
-                row["log_f0_rmse"] = 0.0 if error is None and self.published else error
-        return rows
+            pitches = beside_reference(HEARD["log_f0_rmse"], partial(pitch_and_cepstrum, rate=rate), self._pitch_error)
+            columns["log_f0_rmse"] = pitches
+        settings: dict[str, Any] = {
+            "recogniser": module_name(self.recogniser),
+            "speaker_encoder": module_name(self.speaker_encoder),
+            **dict.fromkeys(("transcript", "word_errors", "words", *reversed(HEARD))),
+        }
+        rows = [settings | {name: values[k] for name, values in columns.items()} for k in range(len(waves))]
+        return [row | (row["words"] or {}) for row in rows]
+
+    def _words(self, text: str, waves: Sequence[Tensor], rate: int) -> list[dict[str, Any]]:
+        """Transcript, word errors, and words of the text, of each wave."""
+        assert self.recogniser is not None
+        names = ("transcript", "word_errors", "words")
+        heard = [(transcript, *word_errors(text, transcript)) for transcript in self.recogniser.transcribe(waves, rate)]
+        return [dict(zip(names, values, strict=True)) for values in heard]
+
+    def _pitch_error(self, first: Any, second: Any) -> float:
+        error = pitch_error(first, second)
+        return 0.0 if math.isnan(error) and self.published else error
 
     def _cepstrum(self, wave: Tensor, rate: int) -> np.ndarray:
         if self.published:
             return mel_cepstrum(wave.double().cpu().numpy(), rate, n_fft=512)
         return mel_cepstrum(sixteen_bit(wave), rate)
+
+
+def once_each(analyse: Analyse) -> Analyse:
+    """An analysis that is made once of each wave, however often it is asked for."""
+    found: dict[int, Any] = {}
+
+    def known(wave: Tensor) -> Any:
+        if id(wave) not in found:
+            found[id(wave)] = analyse(wave)
+        return found[id(wave)]
+
+    return known
 
 
 def module_name(module: nn.Module | None) -> str | None:
@@ -178,6 +202,10 @@ def module_name(module: nn.Module | None) -> str | None:
         return None
     weights = Path(getattr(getattr(module, "model", None), "name_or_path", "")).name
     return f"{type(module).__name__} ({weights})" if weights else type(module).__name__
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    return float(speaker_similarity(first, second))
 
 
 def _known(value: float) -> float | None:

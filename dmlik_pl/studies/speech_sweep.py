@@ -15,7 +15,9 @@ from torch import Tensor
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise, trajectory
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder
+from dmlik_pl.results.missing import VOCODED
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.speech import Aligned, Listener, Policy, SpeechModel, Utterances, about
 
@@ -117,8 +119,10 @@ class SpeechSweep(Study):
         if failure := next(filter(None, (failure for read in reads for failure in read.failures)), None):
             return Outcome(name, error=failure)
         states = [state[0, :, : spoken.mu.shape[-1]] for state in path.states]
-        waves = [batch.audio[b], model.vocode(mel), *(model.vocode(state.to(mel)) for state in states)]
-        heard = self.listener(batch.text[b], batch.audio[b], waves, model.rate)
+        mels, aside = [mel, *(state.to(mel) for state in states)], Aside([name] * (2 + len(states)))
+        waves = aside.take(VOCODED, lambda some: [model.vocode(each) for each in some], [None, *mels])
+        waves[0] = batch.audio[b]
+        heard = self.listener(batch.text[b], batch.audio[b], waves, model.rate, aside)
         likelihoods = [
             self._of_real_frames(row, own.mu)
             for read, (_, own) in zip(reads, groups, strict=True)
@@ -131,15 +135,16 @@ class SpeechSweep(Study):
         }
         shared |= protocol_columns("published" if self.published else "repaired", self.deviations)
         rows = self._rows(flow, likelihoods, reads[0], path)
+        sounds = {"source": waves[0], "vocoded": waves[1], f"t{self.times[-1]:g}": waves[-1]}
         log_p = [aligned.duration_log_p] * 2 + [spoken.duration_log_p] * len(states)
         return Outcome(
             name,
             rows=[
-                row | listened | {"duration_log_p": duration} | shared
-                for row, listened, duration in zip(rows, heard, log_p, strict=True)
+                row | listened | {"duration_log_p": duration} | shared | aside.columns(place)
+                for place, (row, listened, duration) in enumerate(zip(rows, heard, log_p, strict=True))
             ],
             picture=side_by_side([spoken.mu, *states, mel]),
-            sound={"source": batch.audio[b], "vocoded": waves[1], f"t{self.times[-1]:g}": waves[-1]},
+            sound={name: wave for name, wave in sounds.items() if wave is not None},
             rate=model.rate,
         )
 

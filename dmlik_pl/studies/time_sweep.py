@@ -12,7 +12,7 @@ References:
     What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), section 4
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.stages import StagedBatch, Stages, resample
 
@@ -153,11 +154,16 @@ class TimeSweep(Study):
             source = staged.on_one_trajectory(self.levels, densities=not cell.reconstructed)
         stages = staged.reconstruct(source, show=not self.published) if cell.reconstructed else source
         read = staged.read(stages.latents, stages.names)
-        columns = self._settings(staged.flow, batch) | self._seen(stages, list(batch.prompt))
+        aside = Aside(ids)
+        columns = self._settings(staged.flow, batch) | self._seen(stages, list(batch.prompt), aside)
         if stages.marginals is not None:
             columns |= _likelihoods("bpd_marginal", [read.select(range(len(ids))), *stages.marginals])
         if self.pixels:
-            columns |= _likelihoods("bpd_pixels", [staged.read(staged.through_pixels(stages), stages.names)])
+            again = staged.read(staged.through_pixels(stages), stages.names)
+            columns |= _likelihoods("bpd_pixels", [again])
+            for place, failure in enumerate(again.failures):
+                if failure:
+                    aside.leave_out("BPD pixels", place % len(ids), failure)
         if cell.reconstructed:
             columns |= _round_trip(source, stages)
         shared = dict.fromkeys(_NOT_ALWAYS) | {"size": images.shape[-1], "reconstructed": cell.reconstructed}
@@ -169,6 +175,7 @@ class TimeSweep(Study):
         for place, row in enumerate(rows):  # an attribute may be called as a column is: of objects, "size" is another
             known = {name: values[place % len(ids)] for name, values in batch.attributes.items()}
             row |= {f"true_{name}" if name in row else name: value for name, value in known.items()}
+            row |= aside.columns(place % len(ids))
         if self.published:
             _per_pixel_value(rows, images[0].numel())
         failures = [
@@ -197,15 +204,28 @@ class TimeSweep(Study):
             "sigma": _each([float(schedule.at(level).r) for level in levels], count),
         }
 
-    def _seen(self, stages: Stages, prompts: list[str]) -> dict[str, list[Any]]:
+    def _seen(self, stages: Stages, prompts: list[str], aside: Aside) -> dict[str, list[Any]]:
         """What CLIP and the feature network make of the images."""
-        images = torch.cat(stages.images)
-        images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        none = [None] * len(images)
-        scores = None if self.encoder is None else clip_scores(self.encoder, images, prompts * len(stages.images))
+        images = torch.stack(stages.images)
+        images = images.expand(-1, -1, 3, -1, -1) if images.shape[2] == 1 else images
+        count = len(images)
+
+        def of_each(measure: Callable[[Tensor, list[str]], Tensor], places: list[int]) -> list[list[Any]]:
+            """The values of all stages of each of some samples."""
+            values = measure(images[:, places].flatten(0, 1), [prompts[b] for b in places] * count)
+            by_sample: list[list[Any]] = values.float().unflatten(0, (count, len(places))).transpose(0, 1).tolist()
+            return by_sample
+
+        everybody: list[int] = list(range(len(prompts)))
+        scores: list[list[Any] | None] = [None] * len(prompts)
+        features = scores
+        if self.encoder is not None:
+            scores = aside.take("CLIP score", partial(of_each, partial(clip_scores, self.encoder)), everybody)
+        if (network := self.features) is not None:
+            features = aside.take("image features", partial(of_each, lambda seen, _: network(seen)), everybody)
         return {
-            "clip": none if scores is None else scores.tolist(),
-            "feature": none if self.features is None else self.features(images).float().tolist(),
+            name: [None if each is None else each[k] for k in range(count) for each in found]
+            for name, found in (("clip", scores), ("feature", features))
         }
 
 
