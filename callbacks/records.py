@@ -17,7 +17,7 @@ from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.results.report import write_report
 from dmlik_pl.results.sharing import file_name, picture_path, take_over
-from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
+from dmlik_pl.results.store import FAILURES, RecordStore, studies
 from dmlik_pl.results.table import Table
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
@@ -39,13 +39,16 @@ class RecordWriter(Callback):
         self.tables: list[Table] = []
         self.records: dict[str, pd.DataFrame] = {}
         self._store: RecordStore | None = None
+        self._names: list[str] = []
+        self._units: list[str] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out what this run, or another with equal settings, has finished; every process reads the same."""
         assert isinstance(pl_module, Evaluation)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EvaluationData)
-        names = data.sample_ids()
+        names = self._names = data.sample_ids()
+        self._units = list(pl_module.units)
         console = Console(stderr=True)
         if trainer.is_global_zero:
             for other, count in take_over(self.folder, names).items():
@@ -110,12 +113,16 @@ class RecordWriter(Callback):
     @property
     def expected(self) -> int:
         """Samples that the run is of."""
-        return len(self.records.get(SAMPLES, ()))
+        return len(self._names)
 
     @property
     def missing(self) -> int:
-        """Samples that are neither measured by all studies nor recorded as failed."""
-        return 0
+        """Samples that are neither measured by all studies nor recorded as failed, by the records as they are now."""
+        done = RecordStore(self.folder).done()
+        failed = set(self.records[FAILURES]["sample_id"]) if FAILURES in self.records else set()
+        return sum(
+            name not in failed and not all(name in done.get(unit, ()) for unit in self._units) for name in self._names
+        )
 
     @property
     def succeeded(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import nn
 
 from dmlik_pl.data.base import Batch
@@ -16,7 +16,7 @@ from dmlik_pl.models import DiffusionModel
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "check_precision"]
 
 PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
@@ -78,6 +78,14 @@ class Evaluation(LightningModule):
         self._measured: set[str] = set()  # kinds of study that have measured a sample
         self._refused: Counter[str] = Counter()
 
+    def setup(self, stage: str) -> None:
+        """Refuse a trainer that would change the numbers.
+
+        Raises:
+            ValueError: If its precision is not the one that results are recorded for.
+        """
+        check_precision(self.trainer)
+
     @property
     def units(self) -> dict[str, tuple[str, str]]:
         """Study and part of every unit, by the name that it is stored under."""
@@ -136,3 +144,17 @@ class Evaluation(LightningModule):
 def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     """Say in every record what kind of study made it."""
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Refuse a trainer that casts: a network's type is a setting of its model, which results are recorded with.
+
+    Raises:
+        ValueError: If its precision is not 32-true.
+    """
+    if trainer.precision != "32-true":
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}, and would change the numbers behind their records: leave it out. "
+            "The network's own type is the model's `dtype` (--model.diffusion.init_args.dtype bfloat16), that of the "
+            "state --model.double"
+        )

@@ -1,22 +1,19 @@
 """Lightning's command line for evaluations: it gives every run a folder that the same settings find again."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from dmlik_pl.data.base import EvaluationData
-from dmlik_pl.modules.evaluation import Evaluation
+from dmlik_pl.modules.command_line import CommandLine
+from dmlik_pl.modules.evaluation import Evaluation, check_precision
 from dmlik_pl.results.run import part_digests, run_folder, write_settings
 
 __all__ = ["EvaluationCLI"]
-
-PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
 # Where each kind of logger keeps its files, within the run folder; of W&B, which run it is besides.
 _PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
@@ -25,7 +22,7 @@ _PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 
 
-class EvaluationCLI(LightningCLI):
+class EvaluationCLI(CommandLine):
     """Builds trainer, module and data of an evaluation; the folder is written once all of them could be made.
 
     Args:
@@ -36,6 +33,7 @@ class EvaluationCLI(LightningCLI):
     """
 
     folder: Path
+    parts = ("model.solver", "model.divergence", "model.studies", "model.diffusion")
 
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
@@ -74,10 +72,14 @@ class EvaluationCLI(LightningCLI):
                 logger.init_args[name] = value
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
-        """Keep everything in the run folder, and let processes wait for one another."""
+        """Keep everything in the run folder.
+
+        Raises:
+            ValueError: If the trainer would change the numbers.
+        """
         options["default_root_dir"] = self.folder
         if self.config.trainer.logger in (None, True):
             options["logger"] = CSVLogger(self.folder, name="", version="log")
-        if self.config.trainer.strategy == "ddp":
-            options["strategy"] = DDPStrategy(timeout=PATIENCE)
-        return super().instantiate_trainer(**options)
+        trainer = super().instantiate_trainer(**options)
+        check_precision(trainer)
+        return trainer

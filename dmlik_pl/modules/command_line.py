@@ -1,0 +1,75 @@
+"""Lightning's command line as training and evaluation share it: faults are found soon, processes wait for each other."""
+
+import argparse
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from lightning import Trainer
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from dmlik_pl.cli import DEBUG
+from dmlik_pl.modules.components import Components
+
+__all__ = ["CommandLine"]
+
+PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
+
+
+class _Debug(argparse.Action):
+    """An option that the parser lets pass: the program looks for it before the parser does, see `dmlik_pl.cli.run`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=options["help"])
+
+    def __call__(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+class CommandLine(LightningCLI):
+    """Makes the data first, then the trainer, and what may be large last; all faults are told in one message.
+
+    Attributes:
+        parts: Keys of components that are made after data and trainer, in this order.
+    """
+
+    parts: tuple[str, ...] = ("model",)
+
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        """A parser that raises its errors, and lets ``--debug`` pass."""
+        parser = super().init_parser(**options, exit_on_error=False)
+        parser.add_argument(DEBUG, action=_Debug, help="Show where an error came from.")
+        return parser
+
+    def inspect(self, component: Any) -> None:
+        """Look at a component once it is made; an error that this raises is told with the others.
+
+        Args:
+            component: The component, such as a study or a model.
+        """
+
+    def instantiate_classes(self) -> None:
+        """Make everything; nothing is made of components that are missing or wrong."""
+        prefix = f"{self.subcommand}." if self.subcommand else ""
+        components = Components(self.parser, self.config, self.inspect)
+        for key in ("data", "trainer"):
+            components.make(prefix + key)
+        self.config_init = components.config
+        if components.sound:
+            with components.noting("trainer"):
+                self.trainer = self.instantiate_trainer()
+        for key in self.parts:
+            components.make(prefix + key)
+        components.finish()
+        self.config_init = self.parser.instantiate(components.config)
+        self.datamodule = self.config_init.get(f"{prefix}data")
+        self.model = self.config_init.get(f"{prefix}model")
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """A trainer whose processes wait for one another as long as it takes, unless its strategy has a time of its own."""
+        trainer = super().instantiate_trainer(**options)
+        # Where Lightning takes it from when processes connect; "auto" is decided by then, and has no option for it.
+        if getattr(trainer.strategy, "_timeout", None) == default_pg_timeout:
+            trainer.strategy._timeout = PATIENCE
+        return trainer
