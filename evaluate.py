@@ -61,15 +61,16 @@ def cli_main(args: list[str] | None = None) -> int:
             console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
     console.print(caveat_line(find_caveats(writer.records)))
     console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
-    print(kept(writer) if writer.missing else f"{writer.expected} of {writer.expected} samples.")
-    return 0 if writer.succeeded and not writer.missing else 1
+    complete = bool(writer.succeeded) and not writer.missing
+    print(f"{writer.expected} of {writer.expected} samples." if complete else kept(writer))
+    return 0 if complete else 1
 
 
 def kept(writer: RecordWriter) -> str:
     """How much of a run is kept, and which command goes on with it."""
     done = writer.expected - writer.missing
     if not done:
-        return f"No sample is kept yet. To start again:\n    {command_line()}"
+        return "No sample is finished yet."
     samples = f"{done} of {writer.expected} samples are kept in {writer.folder}"
     if not writer.missing:
         return f"{samples}. To make their report:\n    {command_line()}"

@@ -42,7 +42,12 @@ def cli_main(args: list[str] | None = None) -> TrainingCLI:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command, in quiet."""
     # Frozen parts of a model are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training")
     run(cli_main)
+
+
+if __name__ == "__main__":
+    main()

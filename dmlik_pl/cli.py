@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 from typing import Any, NoReturn
 
 from dmlik_pl.interruption import Interruption, first_process
@@ -19,6 +18,19 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 DEBUG = "--debug"
 EXPECTED = (OSError, ImportError, ValueError, argparse.ArgumentError)  # of input; others are faults of a program
+NOISE = (
+    r"Does not validate against any of|Subtypes: |Errors:$|Given value( type)?: "
+    r"|Expected a (<class 'NoneType'>|path but .* either not accessible or invalid)"
+)
+WORDS = {
+    r'Parser key "([^"]*)":': r"\1:",
+    r"Problem with given class_path '([^']*)':": r"\1:",
+    r"[Ee]xpected an? ": "expected ",
+    r"<class '(?:\w+\.)*(\w+)'>": r"\1",
+    r"typing\.Literal": "one of ",
+    r"\. Got value: ": ", got ",
+    r":\n": ": ",
+}
 COURTESY = 3.0  # seconds in which the first process tells its error, and ends the others
 
 # Parameters of glibc's mallopt.
@@ -72,13 +84,16 @@ def message(error: BaseException) -> str:
 
 
 def _plain(text: str) -> str:
-    """A message that names this package's extra, and leaves out what the parser says of a setting's types."""
+    """A message that names this package's extra, and of the parser's words only what is wrong."""
     if "`tensorboard`" in text:
         return "the TensorBoard logger needs tensorboard, which is not installed: pip install 'dmlik-pl[tensorboard]'"
-    optional = re.search(r"^Errors:\n  - (.*)\n  - Expected a <class 'NoneType'>$", text, re.DOTALL | re.MULTILINE)
-    if not text.startswith("Does not validate against any of the Union subtypes") or optional is None:
+    if not re.search("Parser key|Does not validate", text):
         return text
-    return dedent(f"    {optional[1]}")
+    lines = dict.fromkeys(line.strip().removeprefix("- ") for line in text.splitlines())
+    plain = "\n".join(line for line in lines if line and not re.match(NOISE, line)) or text
+    for pattern, words in WORDS.items():
+        plain = re.sub(pattern, words, plain)
+    return plain
 
 
 def find_config(args: list[str]) -> list[str]:

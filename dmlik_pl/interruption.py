@@ -175,7 +175,7 @@ class Interruption:
 
 
 def watch(trainer: Trainer, kept: Callable[[], str]) -> None:
-    """Let the running command, if there is one, tell what is kept when it ends early: see :meth:`Interruption.watch`."""
+    """Let the running command, if there is one, tell what is kept if it ends early: see :meth:`Interruption.watch`."""
     if _current is not None:
         _current.watch(trainer, kept)
 

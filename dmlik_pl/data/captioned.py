@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.data.folders import ImageEntry, ImageFiles, Resize
+from dmlik_pl.ranges import at_least
 
 __all__ = ["ImagePrompts"]
 
@@ -45,6 +46,7 @@ class ImagePrompts(EvaluationData):
         limit: int | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, size=size)
         self.root = Path(root)
         self.prompts = Path(prompts)
         self.size = size

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample
+from dmlik_pl.ranges import at_least
 
 __all__ = ["CLEVR", "PACS", "ImageEntry", "ImageFiles", "Resize", "load_image", "require_size"]
 
@@ -161,8 +162,7 @@ class ImageFolderData(EvaluationData):
         limit: int | None,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
-        if per_cell is not None and per_cell < 1:
-            raise ValueError(f"per_cell must be at least 1, or null for all images, got {per_cell}")
+        at_least(1, size=size, per_cell=per_cell)
         self.root = Path(root)
         self.size = size
         self.resize: Resize | None = resize

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dmlik_pl.data.filelists import read_filelist
 from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
+from dmlik_pl.ranges import at_least
 
 __all__ = ["LJSpeech"]
 
@@ -73,6 +74,7 @@ class LJSpeech(SpeechData):
             raise ValueError(f"give the filelists of all three splits or none, got {', '.join(given)} only")
         self.root = Path(root)
         self.lists = given
+        at_least(1, validation_size=validation_size, test_size=test_size)
         self.sizes: dict[Split, int] = {"validation": validation_size, "test": test_size}
         self.audio = AudioFiles(resample)
 

@@ -12,6 +12,7 @@ from dmlik_pl.metrics.beam_search import NGram, beam_search
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
 from dmlik_pl.metrics.speech_model import from_folder_or_hub
 from dmlik_pl.metrics.word_loop import WordLoop
+from dmlik_pl.ranges import at_least, finite
 
 __all__ = ["Hypothesis", "Recogniser", "Wav2Vec2", "Whisper", "WordLoop"]
 
@@ -30,6 +31,7 @@ class Whisper(Recogniser):
 
     def __init__(self, path: str | Path, beams: int = 1, local_files_only: bool = True) -> None:
         super().__init__()
+        at_least(1, beams=beams)
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
         where = (path, local_files_only, "Whisper model", "openai/whisper-base.en")
@@ -115,6 +117,8 @@ class Wav2Vec2(Recogniser):
         local_files_only: bool = True,
     ) -> None:
         super().__init__()
+        at_least(1, beams=beams)
+        finite(language_weight=language_weight, word_score=word_score)
         from transformers import AutoModelForCTC, Wav2Vec2Processor
 
         where = (path, local_files_only, "CTC model", "facebook/wav2vec2-base-960h")

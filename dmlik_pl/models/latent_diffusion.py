@@ -15,6 +15,7 @@ from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_p
 from dmlik_pl.models.lora import fuse_lora
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
+from dmlik_pl.ranges import seeds, within
 
 __all__ = ["LatentDiffusion"]
 
@@ -64,6 +65,8 @@ class LatentDiffusion(ImageModel):
         lora: str | None = None,
     ) -> None:
         super().__init__()
+        within(0, 1, t_min=t_min, t_max=t_max)
+        seeds(seed=seed)
         folder = find_pipeline(
             path,
             self.components,

@@ -11,6 +11,7 @@ from dmlik_pl.flow import Condition, GaussianPrior
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.ranges import within
 
 __all__ = ["PixelDiffusion"]
 
@@ -53,6 +54,7 @@ class PixelDiffusion(ImageModel):
         t_max: float | None = None,
     ) -> None:
         super().__init__()
+        within(0, 1, t_min=t_min, t_max=t_max)
         folder = find_pipeline(
             path,
             ("unet", "scheduler"),

@@ -1,13 +1,15 @@
-"""Lightning's command line as training and evaluation share it: faults are found soon, processes wait for each other."""
+"""Lightning's command line as training and evaluation share it: faults are found soon, and processes wait."""
 
 import argparse
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dmlik_pl.cli import DEBUG
 from dmlik_pl.modules.components import Components
@@ -15,6 +17,24 @@ from dmlik_pl.modules.components import Components
 __all__ = ["CommandLine"]
 
 PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
+
+
+class Parser(LightningArgumentParser):
+    """A parser that raises its errors; those of a file name the file."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"exit_on_error": False} | options)
+
+    def parse_path(self, path: Any, *arguments: Any, **options: Any) -> Namespace:
+        """Parse a configuration file.
+
+        Raises:
+            argparse.ArgumentError: If it cannot be read, or says what no option takes.
+        """
+        try:
+            return super().parse_path(path, *arguments, **options)
+        except (argparse.ArgumentError, ValueError) as error:
+            raise argparse.ArgumentError(None, f"{path}: {error}") from error
 
 
 class _Debug(argparse.Action):
@@ -36,9 +56,12 @@ class CommandLine(LightningCLI):
 
     parts: tuple[str, ...] = ("model",)
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, parser_class=Parser, **options)
+
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         """A parser that raises its errors, and lets ``--debug`` pass."""
-        parser = super().init_parser(**options, exit_on_error=False)
+        parser = super().init_parser(**options)
         parser.add_argument(DEBUG, action=_Debug, help="Show where an error came from.")
         return parser
 
@@ -67,8 +90,15 @@ class CommandLine(LightningCLI):
         self.model = self.config_init.get(f"{prefix}model")
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
-        """A trainer whose processes wait for one another as long as it takes, unless its strategy has a time of its own."""
-        trainer = super().instantiate_trainer(**options)
+        """A trainer whose processes wait for one another as long as it takes; a strategy may have a time of its own.
+
+        Raises:
+            ValueError: If there is no such trainer, or no such device.
+        """
+        try:
+            trainer = super().instantiate_trainer(**options)
+        except (MisconfigurationException, TypeError, AttributeError) as error:
+            raise ValueError(f"there is no trainer with these settings: {error}") from error
         # Where Lightning takes it from when processes connect; "auto" is decided by then, and has no option for it.
         if getattr(trainer.strategy, "_timeout", None) == default_pg_timeout:
             trainer.strategy._timeout = PATIENCE

@@ -1,8 +1,9 @@
 """The evaluation as a LightningModule: a model, the studies made of it, and how its likelihoods are taken."""
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -13,11 +14,13 @@ from torch import nn
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
 from dmlik_pl.models import DiffusionModel
+from dmlik_pl.results.store import FAILURES, SAMPLES
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 
-__all__ = ["Evaluation", "check_precision"]
+__all__ = ["Evaluation", "check_names", "check_precision"]
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
 logger = logging.getLogger(__name__)
@@ -57,13 +60,15 @@ class Evaluation(LightningModule):
         super().__init__()
         if not studies:
             raise ValueError("there is nothing to do: give at least one study in model.studies")
+        check_names(studies)
         for name, study in studies.items():
             if not isinstance(diffusion, study.asks):
                 what = "without a model: give one in model.diffusion" if diffusion is None else type(diffusion).__name__
                 models = f"{type(study).__name__} cannot measure {what}"
                 raise ValueError(f"model.studies.{name}: {models}. {study.asks.__doc__}")
         self.diffusion = diffusion
-        self.studies = nn.ModuleDict(studies)
+        self.studies = studies
+        self._modules_of_studies = nn.ModuleList(studies.values())  # whose names may be any
         self.estimator = Estimator(
             solver=Multistep() if solver is None else solver,
             divergence=Hutchinson() if divergence is None else divergence,
@@ -105,7 +110,6 @@ class Evaluation(LightningModule):
             outcomes += self._keep(name, unreadable)
         for unit, (name, label) in self.units.items():
             study = self.studies[name]
-            assert isinstance(study, Study)
             finished = self.done.get(unit, frozenset())
             left = [b for b, sample in enumerate(batch.sample_id) if sample not in finished]
             size = self.estimator.max_batch
@@ -146,6 +150,20 @@ def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
 
 
+def check_names(studies: Iterable[str]) -> None:
+    """Refuse names of studies that cannot name files, or that name something else in the records.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name in studies:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (FAILURES, SAMPLES):
+            raise ValueError(
+                f"model.studies: a study cannot be called {name!r}: its name is made of letters, digits, '_', '.' and "
+                f"'-', and is neither {FAILURES!r} nor {SAMPLES!r}, which are files beside its records"
+            )
+
+
 def check_precision(trainer: Trainer) -> None:
     """Refuse a trainer that casts: a network's type is a setting of its model, which results are recorded with.
 
@@ -154,7 +172,7 @@ def check_precision(trainer: Trainer) -> None:
     """
     if trainer.precision != "32-true":
         raise ValueError(
-            f"trainer.precision is {trainer.precision}, and would change the numbers behind their records: leave it out. "
+            f"trainer.precision is {trainer.precision}, which would change numbers and not their records: leave it out. "
             "The network's own type is the model's `dtype` (--model.diffusion.init_args.dtype bfloat16), that of the "
             "state --model.double"
         )

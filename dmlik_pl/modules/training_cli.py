@@ -25,6 +25,6 @@ def _kept(trainer: Trainer) -> str:
         named += [getattr(keeper, "last_model_path", ""), *getattr(keeper, "best_k_models", ())]
     written = [path for path in map(Path, filter(None, named)) if path.is_file()]
     if not written:
-        return f"No checkpoint is kept yet. To start again:\n    {command_line()}"
+        return "No checkpoint is written yet."
     last = max(written, key=lambda path: path.stat().st_mtime_ns)
     return f"The last checkpoint is {last}. To go on:\n    {command_line('--ckpt_path', str(last))}"

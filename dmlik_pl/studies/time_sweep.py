@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
+from dmlik_pl.ranges import at_least, finite
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.stages import StagedBatch, Stages, resample
@@ -104,9 +105,18 @@ class TimeSweep(Study):
                 _several("reconstruct", reconstruct),
             )
         ]
+        finite(guidance=[cell.guidance for cell in self.cells])
+        at_least(1, sizes=sizes)
         self.pixels = pixels
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.features = features
+
+    def check(self, batch: Images) -> None:
+        """Refuse images that cannot be made as small as `sizes` ask."""
+        super().check(batch)
+        for cell in self.cells:
+            if cell.size is not None:
+                resample(batch.image, cell.size)
 
     def parts(self) -> Mapping[str, Measure]:  # noqa: D102
         return {cell.label: partial(self._measure_cell, cell) for cell in self.cells}
