@@ -62,15 +62,16 @@ def cli_main(args: list[str] | None = None) -> int:
     console.print(caveat_line(find_caveats(writer.records)))
     console.print(f"{writer.failed} failed. Report, tables, figures and records: {cli.folder}")
     complete = bool(writer.succeeded) and not writer.missing
-    print(f"{writer.expected} of {writer.expected} samples." if complete else kept(writer))
+    everything = f"{writer.expected} of {writer.expected} samples"
+    print(everything if complete else kept(writer) or f"0 of {writer.expected} samples")
     return 0 if complete else 1
 
 
 def kept(writer: RecordWriter) -> str:
-    """How much of a run is kept, and which command goes on with it."""
+    """How much of a run is kept, if anything, and which command goes on with it."""
     done = writer.expected - writer.missing
     if not done:
-        return "No sample is finished yet."
+        return ""
     samples = f"{done} of {writer.expected} samples are kept in {writer.folder}"
     if not writer.missing:
         return f"{samples}. To make their report:\n    {command_line()}"

@@ -6,13 +6,13 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dmlik_pl.interruption import Interruption, first_process
 
-__all__ = ["CONFIGS", "find_config", "keep_freed_memory", "run"]
+__all__ = ["CONFIGS", "DEBUG", "configurations", "find_config", "keep_freed_memory", "run"]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -110,12 +110,18 @@ def find_config(args: list[str]) -> list[str]:
         FileNotFoundError: If a configuration is in neither place.
     """
     found = list(args)
-    for position, argument in enumerate(found):
-        if argument.startswith("--config="):
-            found[position] = f"--config={_locate(argument.removeprefix('--config='))}"
-        elif position > 0 and found[position - 1] in ("--config", "-c"):
-            found[position] = _locate(argument)
+    for position, name in configurations(args):
+        found[position] = args[position].removesuffix(name) + _locate(name)
     return found
+
+
+def configurations(args: list[str]) -> Iterator[tuple[int, str]]:
+    """Where among command-line arguments configurations are named, and how."""
+    for position, argument in enumerate(args):
+        if argument.startswith("--config="):
+            yield position, argument.removeprefix("--config=")
+        elif position > 0 and args[position - 1] in ("--config", "-c"):
+            yield position, argument
 
 
 def _locate(name: str) -> str:

@@ -32,6 +32,8 @@ SAME = 0.5  # seconds within which a repetition is the same signal: `timeout` te
 REACT = 5.0  # seconds for the main thread to take notice; docker kills after ten
 UNWIND = 20.0  # seconds for it to close loggers and files; SLURM kills after thirty
 
+NOTHING = "Nothing is kept yet."
+
 _current: Interruption | None = None
 
 
@@ -85,7 +87,7 @@ class Interruption:
 
         Args:
             trainer: The trainer.
-            kept: Says what is kept and which command goes on; another thread may call it.
+            kept: Says what is kept and which command goes on, if there is anything; another thread may call it.
         """
         self._trainer, self._kept = trainer, kept
 
@@ -101,6 +103,7 @@ class Interruption:
             if not self._told:
                 self._told = True
                 kept = self._kept() if first_process() else ""
+                kept = kept or (NOTHING if self.cause and first_process() else "")
                 print("\n".join(filter(None, (reason, kept))), file=sys.stderr, flush=True)
         except OSError:  # the terminal or the disk is gone: the exit status says it alone
             pass

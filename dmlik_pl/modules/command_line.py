@@ -1,6 +1,7 @@
 """Lightning's command line as training and evaluation share it: faults are found soon, and processes wait."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from dmlik_pl.cli import DEBUG
+from dmlik_pl.cli import DEBUG, configurations
 from dmlik_pl.modules.components import Components
 
 __all__ = ["CommandLine"]
@@ -57,13 +58,28 @@ class CommandLine(LightningCLI):
     parts: tuple[str, ...] = ("model",)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, parser_class=Parser, **options)
+        super().__init__(*arguments, **options | {"parser_class": Parser})
 
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         """A parser that raises its errors, and lets ``--debug`` pass."""
         parser = super().init_parser(**options)
         parser.add_argument(DEBUG, action=_Debug, help="Show where an error came from.")
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments.
+
+        Raises:
+            argparse.ArgumentError: If one cannot be used; of an unknown setting it tells which files may have it.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            files = [name for _, name in configurations(sys.argv[1:] if args is None else list(args))]
+            if not files or "not accept" not in str(error):
+                raise
+            where = f"{error}. It is in {' or '.join(files)}, or on the command line"
+            raise argparse.ArgumentError(None, where) from error
 
     def inspect(self, component: Any) -> None:
         """Look at a component once it is made; an error that this raises is told with the others.
@@ -101,5 +117,5 @@ class CommandLine(LightningCLI):
             raise ValueError(f"there is no trainer with these settings: {error}") from error
         # Where Lightning takes it from when processes connect; "auto" is decided by then, and has no option for it.
         if getattr(trainer.strategy, "_timeout", None) == default_pg_timeout:
-            trainer.strategy._timeout = PATIENCE
+            vars(trainer.strategy)["_timeout"] = PATIENCE
         return trainer

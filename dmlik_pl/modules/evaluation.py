@@ -172,7 +172,7 @@ def check_precision(trainer: Trainer) -> None:
     """
     if trainer.precision != "32-true":
         raise ValueError(
-            f"trainer.precision is {trainer.precision}, which would change numbers and not their records: leave it out. "
+            f"trainer.precision is {trainer.precision}, which changes numbers and not their records: leave it out. "
             "The network's own type is the model's `dtype` (--model.diffusion.init_args.dtype bfloat16), that of the "
             "state --model.double"
         )

@@ -201,7 +201,7 @@ class Study(nn.Module, ABC):
             ValueError: If the data lack something that the study's settings need.
         """
         if not isinstance(batch, self.reads):
-            wanted = str(self.reads.__doc__).partition(".")[0]
+            wanted = str(self.reads.__doc__).partition("\n")[0].partition(",")[0].rstrip(".")
             raise ValueError(
                 f"{type(self).__name__} measures {wanted[0].lower()}{wanted[1:]}; the data hand over another kind, a "
                 f"{type(batch).__name__}"

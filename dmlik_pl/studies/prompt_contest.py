@@ -63,12 +63,15 @@ def check_template(template: str, candidates: Mapping[str, Sequence[str]]) -> li
     Raises:
         ValueError: If there is anything but a name in braces, or an attribute whose candidates make one prompt.
     """
+    if not candidates:
+        raise ValueError("candidates is empty: name at least one attribute with the values that compete")
     try:
-        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"template {template!r}: {error}; a brace that is meant as such is written twice") from error
-    if odd := [name for name in names if not name.isidentifier()]:
-        raise ValueError(f"template {template!r} has {{{odd[0]}}}: only the name of an attribute may be in braces")
+    names = [str(name) for _, name, _, _ in fields]
+    if not all(name.isidentifier() for name in names) or any(form or change for _, _, form, change in fields):
+        raise ValueError(f"template {template!r}: only the name of an attribute may be in braces")
     if idle := [name for name in candidates if name not in names]:
         raise ValueError(f"template {template!r} has no {{{idle[0]}}}, so that all its candidates make the same prompt")
     return names

@@ -43,10 +43,7 @@ _SETTINGS = (
 
 @runtime_checkable
 class Lists(Protocol):
-    """A batch of n-best lists, such as dmlik_pl.data.nbest has it.
-
-    Their rows are those of :func:`dmlik_pl.speech.nbest.check`.
-    """
+    """A batch of n-best lists, whose rows :func:`dmlik_pl.speech.nbest.check` has checked."""
 
     sample_id: list[str]
     lists: list[pd.DataFrame]

@@ -215,8 +215,18 @@ class TimeSweep(Study):
         scores = None if self.encoder is None else clip_scores(self.encoder, images, prompts * len(stages.images))
         return {
             "clip": none if scores is None else scores.tolist(),
-            "feature": none if self.features is None else self.features(images).float().tolist(),
+            "feature": none if self.features is None else _features(self.features, images),
         }
+
+
+def _features(network: nn.Module, images: Tensor) -> list[list[float]]:
+    """What a network makes of images [B, C, H, W]: one vector each."""
+    found = network(images)
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(images):
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"features must give a vector for each of {len(images)} images, got {shape}")
+    vectors: list[list[float]] = found.float().tolist()
+    return vectors
 
 
 _OTHER_LEVELS = "times are the names of stages that lie elsewhere, at the σ given, and some at the same"
