@@ -1,10 +1,17 @@
 """Evaluate a diffusion model's likelihoods: ``python evaluate.py --config NAME.yaml``."""
 
+from __future__ import annotations
+
 import logging
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from dmlik_pl.cli import find_config, keep_freed_memory, run
+from dmlik_pl.interruption import command_line, watch
+
+if TYPE_CHECKING:
+    from callbacks import RecordWriter
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
@@ -18,7 +25,7 @@ def cli_main(args: list[str] | None = None) -> int:
         args: The arguments; those of the process if None.
 
     Returns:
-        The exit status: 1 if no sample could be measured.
+        The exit status: 0 if every sample is measured or recorded as failed, and one at least is measured; else 1.
     """
     if args is None:
         sys.argv[1:] = find_config(sys.argv[1:])
@@ -40,6 +47,7 @@ def cli_main(args: list[str] | None = None) -> int:
     cli = EvaluationCLI(args)
     writer = RecordWriter(cli.folder, cli.parts)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
+    watch(cli.trainer, lambda: kept(writer))
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     report = writer.report
     if not cli.trainer.is_global_zero or report is None:
@@ -54,14 +62,28 @@ def cli_main(args: list[str] | None = None) -> int:
             console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
     console.print(caveat_line(report.caveats))
     console.print(f"{report.covered.words}. Report, tables, figures and records: {cli.folder}")
-    return 0 if writer.succeeded else 1
+    complete = bool(writer.succeeded) and not writer.missing
+    if not complete:
+        print(kept(writer) or f"0 of {writer.expected} samples")
+    return 0 if complete else 1
+
+
+def kept(writer: RecordWriter) -> str:
+    """How much of a run is kept, if anything, and which command goes on with it."""
+    done = writer.expected - writer.missing
+    if not done:
+        return ""
+    samples = f"{done} of {writer.expected} samples are kept in {writer.folder}"
+    if not writer.missing:
+        return f"{samples}. To make their report:\n    {command_line()}"
+    return f"{samples}. To go on:\n    {command_line()}"
 
 
 def main() -> None:
     """The command, in quiet."""
     for known in QUIET:
         warnings.filterwarnings("ignore", message=known)
-    run(cli_main, told=(RuntimeError,))
+    run(cli_main)
 
 
 if __name__ == "__main__":

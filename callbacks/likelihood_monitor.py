@@ -17,6 +17,7 @@ from callbacks.likelihood_curve import LikelihoodCurve
 from dmlik_pl.flow import Divergence, Multistep, Solver
 from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
 from dmlik_pl.modules.training.offers import OffersLikelihoods
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["LikelihoodMonitor"]
 
@@ -74,8 +75,8 @@ class LikelihoodMonitor(Callback):
         max_nfe: int | None = None,
         gain: str = "guidance_gap",
     ) -> None:
-        if every_n_validations < 1 or samples < 1:
-            raise ValueError(f"every_n_validations={every_n_validations} and samples={samples} must be at least 1")
+        at_least(1, every_n_validations=every_n_validations, samples=samples, max_nfe=max_nfe)
+        seeds(seed=seed)
         if elbo_draws < 0 or elbo_draws == 1:
             raise ValueError(f"elbo_draws={elbo_draws} must be 0, for no bound, or at least 2, for one with an error")
         self.every_n_validations = every_n_validations

@@ -1,7 +1,6 @@
 """Keeps what an evaluation finds: records while it runs, tables and figures when it ends."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from dmlik_pl.results.files import draft_of
 from dmlik_pl.results.origin import Origin, installed_packages
 from dmlik_pl.results.report import Report, write_report
 from dmlik_pl.results.sharing import picture_path, sound_path
-from dmlik_pl.results.store import FAILURES, SAMPLES, RecordStore, studies
+from dmlik_pl.results.store import FAILURES, RecordStore, studies
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
 
@@ -45,9 +44,10 @@ class RecordWriter(Callback):
         self.pictures = pictures
         self.report: Report | None = None
         self.records: dict[str, pd.DataFrame] = {}
-        self._missing = 0
         self._store: RecordStore | None = None
         self._identities: dict[str, Identity] = {}
+        self._names: list[str] = []
+        self._units: list[str] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out what this run, or another with equal settings, has finished; the first process tells the others.
@@ -59,7 +59,8 @@ class RecordWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EvaluationData)
         self._agree(trainer)
-        names = data.sample_ids()
+        names = self._names = data.sample_ids()
+        self._units = list(pl_module.units)
         parts = self.parts or dict.fromkeys(pl_module.units, "")
         done = resume(self.folder, parts, data) if trainer.is_global_zero else {}
         pl_module.done = done = trainer.strategy.broadcast(done)
@@ -137,17 +138,7 @@ class RecordWriter(Callback):
         trainer.strategy.barrier("records are complete")
         if trainer.is_global_zero:
             self.records = self._store.finalise()
-            self._missing = self._count_missing(list(pl_module.units), self._store.done())
             self.report = write_report(self.folder)
-
-    def _count_missing(self, units: Sequence[str], done: Mapping[str, AbstractSet[str]]) -> int:
-        failed = self.records[FAILURES]
-        tried: dict[str, set[str]] = {unit: set(done.get(unit, ())) for unit in units}
-        for name, sample_id in zip(failed["study"], failed["sample_id"], strict=True):
-            for unit in units:
-                if unit == name or unit.startswith(f"{name}/"):
-                    tried[unit].add(sample_id)
-        return sum(any(name not in tried[unit] for unit in units) for name in self.records[SAMPLES]["sample_id"])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let no process leave before the first has written the report: it would tear the others' connection down."""
@@ -161,12 +152,17 @@ class RecordWriter(Callback):
     @property
     def expected(self) -> int:
         """Samples that the run is of."""
-        return len(self.records.get(SAMPLES, ()))
+        return len(self._names)
 
     @property
     def missing(self) -> int:
-        """Samples that are neither measured by all parts of all studies nor recorded as failed."""
-        return self._missing
+        """Samples that are neither measured by all parts of all studies nor failed, by the records as they are now."""
+        tried: dict[str, set[str]] = {unit: set() for unit in self._units}
+        for stored in RecordStore(self.folder).current():
+            for unit in self._units:
+                if unit == stored.study or unit.startswith(f"{stored.study}/"):  # one that cannot be read fails for all
+                    tried[unit].add(stored.sample_id)
+        return sum(any(name not in samples for samples in tried.values()) for name in self._names)
 
     @property
     def succeeded(self) -> int:

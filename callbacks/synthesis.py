@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from callbacks.loggers import Outlet, log_audio, log_figure, outlets
 from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 
@@ -27,8 +28,8 @@ class Synthesis(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 10, samples: int = 2, seed: int = 0) -> None:
-        if every_n_epochs < 1 or samples < 1:
-            raise ValueError(f"every_n_epochs={every_n_epochs} and samples={samples} must be at least 1")
+        at_least(1, every_n_epochs=every_n_epochs, samples=samples)
+        seeds(seed=seed)
         self.every_n_epochs = every_n_epochs
         self.samples = samples
         self.seed = seed

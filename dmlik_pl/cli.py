@@ -1,51 +1,99 @@
 """What the command lines of training and evaluation share."""
 
+import argparse
 import ctypes
-import logging
 import re
 import sys
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 from typing import Any, NoReturn
 
-__all__ = ["CONFIGS", "find_config", "keep_freed_memory", "run"]
+from dmlik_pl.interruption import Interruption, first_process
+
+__all__ = ["CONFIGS", "DEBUG", "configurations", "find_config", "keep_freed_memory", "run"]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+DEBUG = "--debug"
+EXPECTED = (OSError, ImportError, ValueError, argparse.ArgumentError)  # of input; others are faults of a program
+NOISE = (
+    r"Does not validate against any of|Subtypes: |Errors:$|Given value( type)?: "
+    r"|Expected a (<class 'NoneType'>|path but .* either not accessible or invalid)"
+)
+WORDS = {
+    r'Parser key "([^"]*)":': r"\1:",
+    r"Problem with given class_path '([^']*)':": r"\1:",
+    r"[Ee]xpected an? ": "expected ",
+    r"<class '(?:\w+\.)*(\w+)'>": r"\1",
+    r"typing\.Literal": "one of ",
+    r"\. Got value: ": ", got ",
+    r":\n": ": ",
+}
+COURTESY = 3.0  # seconds in which the first process tells its error, and ends the others
 
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def run(command: Callable[[], Any], told: tuple[type[Exception], ...] = ()) -> NoReturn:
+def run(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit: with its status if that is a number, else 0.
 
-    What a user can mend (a missing file, package or value) is one message and exit status 1.
+    An error is one message and exit status 1; with ``--debug`` among the arguments, where it came from is shown before.
+    A signal is told with what is kept, and its exit status is that of a shell.
 
     Args:
         command: The command.
-        told: Further errors whose message is all that a user needs; any other is shown with where it came from.
     """
-    known: tuple[type[Exception], ...] = (FileNotFoundError, ImportError, ValueError, *told)
-    try:
-        result = command()
-        status: int | str = result if isinstance(result, int) else 0
-    except SystemExit as stop:  # the parser's own errors, already told, come with 2
-        status = 1 if stop.code else 0
-    except known as error:
-        logging.getLogger("dmlik_pl").debug("details", exc_info=True)
-        status = f"error: {_plain(str(error))}"
+    with Interruption() as interruption:
+        try:
+            result = command()
+            status = result if isinstance(result, int) else 0
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not interruption.cause:
+                status = 1 if error.code else 0
+            else:
+                interruption.end_others()
+                if DEBUG in sys.argv:
+                    traceback.print_exc()
+                if interruption.cause:
+                    status = interruption.end()
+                else:
+                    status = 1
+                    interruption.tell(_reason(error))
     sys.exit(status)
 
 
-def _plain(message: str) -> str:
-    """A message that names this package's extra, and leaves out what the parser says of a setting's types."""
-    if "`tensorboard`" in message:
+def _reason(error: BaseException) -> str:
+    """What is said of an error; what the first process has met too is not said again by the others."""
+    if first_process():
+        return f"error: {message(error)}"
+    time.sleep(COURTESY)
+    return f"error in another process of this run: {message(error)}"
+
+
+def message(error: BaseException) -> str:
+    """An error in words: what a user can mend as it was said, anything else with its kind and where to learn more."""
+    text = _plain(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)
+    if isinstance(error, EXPECTED) or type(error).__name__ == "MisconfigurationException":
+        return text
+    return f"{type(error).__name__}{text and ': '}{text}\nAdd {DEBUG} to the command to see where it came from."
+
+
+def _plain(text: str) -> str:
+    """A message that names this package's extra, and of the parser's words only what is wrong."""
+    if "`tensorboard`" in text:
         return "the TensorBoard logger needs tensorboard, which is not installed: pip install 'dmlik-pl[tensorboard]'"
-    optional = re.search(r"^Errors:\n  - (.*)\n  - Expected a <class 'NoneType'>$", message, re.DOTALL | re.MULTILINE)
-    if not message.startswith("Does not validate against any of the Union subtypes") or optional is None:
-        return message
-    return dedent(f"    {optional[1]}")
+    if not re.search("Parser key|Does not validate", text):
+        return text
+    lines = dict.fromkeys(line.strip().removeprefix("- ") for line in text.splitlines())
+    plain = "\n".join(line for line in lines if line and not re.match(NOISE, line)) or text
+    for pattern, words in WORDS.items():
+        plain = re.sub(pattern, words, plain)
+    return plain
 
 
 def find_config(args: list[str]) -> list[str]:
@@ -62,12 +110,18 @@ def find_config(args: list[str]) -> list[str]:
         FileNotFoundError: If a configuration is in neither place.
     """
     found = list(args)
-    for position, argument in enumerate(found):
-        if argument.startswith("--config="):
-            found[position] = f"--config={_locate(argument.removeprefix('--config='))}"
-        elif position > 0 and found[position - 1] in ("--config", "-c"):
-            found[position] = _locate(argument)
+    for position, name in configurations(args):
+        found[position] = args[position].removesuffix(name) + _locate(name)
     return found
+
+
+def configurations(args: list[str]) -> Iterator[tuple[int, str]]:
+    """Where among command-line arguments configurations are named, and how."""
+    for position, argument in enumerate(args):
+        if argument.startswith("--config="):
+            yield position, argument.removeprefix("--config=")
+        elif position > 0 and args[position - 1] in ("--config", "-c"):
+            yield position, argument
 
 
 def _locate(name: str) -> str:

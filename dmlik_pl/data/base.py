@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from dmlik_pl.data.serving import Delivery, Identified, Identity, Loaded, RankShare, Readable, Served
 from dmlik_pl.data.sets import EvaluationSet, Failure, in_words
+from dmlik_pl.ranges import at_least
 
 __all__ = [
     "Batch",
@@ -168,10 +169,8 @@ class EvaluationData(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int = 16, num_workers: int = 0, limit: int | None = None) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit must be at least 1, or null for all samples, got {limit}")
+        at_least(1, batch_size=batch_size, limit=limit)
+        at_least(0, num_workers=num_workers)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.limit = limit
@@ -190,6 +189,24 @@ class EvaluationData(LightningDataModule, ABC):
         """Return the names of all samples of the evaluation, within `limit` and done or not, in order."""
         names = self._tested().sample_ids
         return [names[position] for position in self._selected()]
+
+    def examples(self, most: int = 32) -> Iterator[Any]:
+        """Yield a readable sample of each class, each as a batch of its own.
+
+        Args:
+            most: Samples that are looked at; of data without classes it is the first ones, until one can be read.
+        """
+        data, chosen = self._tested(), self._selected()
+        firsts = {data.groups[position]: position for position in reversed(chosen)} if data.groups else {}
+        for position in sorted(firsts.values())[:most] or chosen[:most]:
+            try:
+                batch = self.collate([data[position]])
+            except Exception:  # the run records it as a failure of this sample
+                continue
+            if len(batch):
+                yield batch
+                if not firsts:
+                    return
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process's share of the samples that are left to do; it yields `Delivery`."""

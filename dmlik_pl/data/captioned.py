@@ -7,6 +7,7 @@ from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.data.image_files import ImageEntry, ImageFiles
 from dmlik_pl.data.names import sample_name
 from dmlik_pl.data.pictures import Channels, ImageForm, Resize
+from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.lists import read_csv
 
 __all__ = ["ImagePrompts"]
@@ -53,6 +54,7 @@ class ImagePrompts(EvaluationData):
         background: str = "white",
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, size=size)
         self.root = Path(root)
         self.prompts = Path(prompts)
         self.form = ImageForm(size, resize, channels, background)

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate, in_order
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["CLASSES", "LEVELS", "DigitSet", "Digits", "Split", "dequantise", "split_positions"]
 
@@ -127,6 +128,8 @@ class Digits(EvaluationData):
         train_batch_size: int = 64,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, train_batch_size=train_batch_size)
+        seeds(seed=seed)
         self.split: Split = split
         self.seed = seed
         self.train_batch_size = train_batch_size

@@ -10,6 +10,7 @@ from dmlik_pl.data.base import EvaluationData, Sample, in_order
 from dmlik_pl.data.ray_casting import Scene, surface
 from dmlik_pl.data.resumable import ResumableLoader
 from dmlik_pl.data.shapes import ShapeImages, Split, draw_scene
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["CAPTION", "DrawingImages", "Drawings"]
 
@@ -117,6 +118,8 @@ class Drawings(EvaluationData):
         caption: str = CAPTION,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, train_size=train_size, val_size=val_size, test_size=test_size)
+        seeds(seed=seed)
         keep = num_workers == 0
         self.seed = seed
         self._train = DrawingImages("train", train_size, resolution, seed, keep, caption)

@@ -10,6 +10,7 @@ from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.data.image_files import ImageEntry, ImageFiles
 from dmlik_pl.data.names import sample_name
 from dmlik_pl.data.pictures import IMAGE_SUFFIXES, Channels, ImageForm, Resize
+from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.lists import read_csv
 from dmlik_pl.speech.search import find_files
 
@@ -66,8 +67,7 @@ class ImageFolderData(EvaluationData):
         background: str,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
-        if per_cell is not None and per_cell < 1:
-            raise ValueError(f"per_cell must be at least 1, or null for all images, got {per_cell}")
+        at_least(1, size=size, per_cell=per_cell)
         self.root = Path(root)
         self.form = ImageForm(size, resize, channels, background)
         self.per_cell = per_cell

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, in_order
 from dmlik_pl.data.resumable import ResumableLoader
+from dmlik_pl.ranges import between, seeds
 
 __all__ = ["HeldOut", "held_out_rank"]
 
@@ -77,8 +78,8 @@ class HeldOut(EvaluationData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
-        if not 0 < held_out < 1:
-            raise ValueError(f"the share that is held out must lie between 0 and 1, got {held_out}")
+        between(0, 1, held_out=held_out)
+        seeds(seed=seed)
         self.images = images
         self.validation_names = tuple(domains) if domains else None
         self.patterns = tuple((domains or {"": "*"}).values())

@@ -7,6 +7,7 @@ from pathlib import Path
 from dmlik_pl.data.filelists import Line, below_placeholder, read_filelist
 from dmlik_pl.data.names import require_unique, sample_name
 from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
+from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.lists import read_lines
 
 __all__ = ["LJSpeech"]
@@ -80,6 +81,7 @@ class LJSpeech(SpeechData):
             raise ValueError(f"give the filelists of all three splits or none, got {', '.join(given)} only")
         self.root = Path(root)
         self.lists = given
+        at_least(1, validation_size=validation_size, test_size=test_size)
         self.sizes: dict[Split, int] = {"validation": validation_size, "test": test_size}
         self.audio = AudioFiles(resample)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
 from dmlik_pl.data.names import readable
 from dmlik_pl.data.stamps import file_stamp
+from dmlik_pl.ranges import above, at_least
 from dmlik_pl.speech.audio import RATE, length, read, remarks
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.nbest import Duplicates, NBestColumns, NBestLists, Normalisation, check
@@ -165,6 +166,8 @@ class StoredLists(EvaluationData):
         limit: int | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, probes=probes)
+        above(0, max_seconds=max_seconds)
         self.path = path
         self.columns = columns or NBestColumns()
         self.normalisation: Normalisation = normalisation

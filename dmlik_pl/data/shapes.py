@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Sample, collate, in_order
 from dmlik_pl.data.ray_casting import SOLIDS, Scene, render
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["COLOURS", "PROMPTS", "SHAPES", "ShapeImages", "Shapes", "prompt_of"]
 
@@ -136,6 +137,8 @@ class Shapes(EvaluationData):
         test_size: int = 240,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
+        at_least(1, train_size=train_size, val_size=val_size, test_size=test_size)
+        seeds(seed=seed)
         keep = num_workers == 0
         self._train = ShapeImages("train", train_size, resolution, seed, keep)
         self._val = ShapeImages("val", val_size, resolution, seed, keep)

@@ -23,6 +23,7 @@ from dmlik_pl.data.utterance import (
     collate_utterances,
     describe,
 )
+from dmlik_pl.ranges import above, at_least, seeds
 from dmlik_pl.speech.audio import RATE, length, read, remarks
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.text import EnglishFrontEnd
@@ -259,8 +260,9 @@ class SpeechData(EvaluationData):
         max_seconds: float = 30.0,
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
-        if train_batch_size < 1:
-            raise ValueError(f"train_batch_size must be at least 1, got {train_batch_size}")
+        at_least(1, train_batch_size=train_batch_size)
+        above(0, max_seconds=max_seconds)
+        seeds(seed=seed)
         self.split: Split = split
         self.train_batch_size = train_batch_size
         self.drop_last = drop_last

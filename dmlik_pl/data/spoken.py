@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.data.speech import Recording, SpeechData, SpeechSet, Split
+from dmlik_pl.ranges import finite, within
 from dmlik_pl.speech.audio import RATE
-from dmlik_pl.speech.espeak import Espeak
+from dmlik_pl.speech.espeak import FASTEST, SLOWEST, Espeak
 from dmlik_pl.speech.mel import LogMel
 
 __all__ = ["SPOKEN_VOCABULARY", "Channel", "Spoken", "SpokenAudio", "sentences"]
@@ -93,6 +94,7 @@ class Channel:
 
     def __post_init__(self) -> None:
         """Check the edges."""
+        finite(low=self.low, high=self.high, snr=self.snr)
         edges = [0.0, *(edge for edge in (self.low, self.high) if edge is not None), RATE / 2]
         if any(upper <= lower for lower, upper in pairwise(edges)):
             raise ValueError(f"the band of channel {self.name!r} must lie in 0 to {RATE / 2:g} Hz, low below high")
@@ -212,8 +214,8 @@ class Spoken(SpeechData):
             raise ValueError(f"voices must be distinct, and at least one, got {list(voices)}")
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         for name, size in self.sizes.items():
-            if not 1 <= size <= LARGEST[name]:
-                raise ValueError(f"{name}_size must be 1 to {LARGEST[name]}, got {size}")
+            within(1, LARGEST[name], **{f"{name}_size": size})
+        within(SLOWEST, FASTEST, words_per_minute=words_per_minute)
         self.voices = tuple(voices)
         self.words_per_minute = words_per_minute
         self.channel = channel

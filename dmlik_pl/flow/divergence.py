@@ -106,6 +106,10 @@ class Exact:
     distribution: Distribution = "rademacher"
     set_size: int = 1
 
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
+
     def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:  # noqa: D102
         size = u[0].numel()
         with torch.enable_grad():
@@ -148,6 +152,8 @@ class Hutchinson:
     def __post_init__(self) -> None:
         if self.colours < 1 or math.log2(self.colours) % 1:
             raise ValueError(f"colours={self.colours} must be a power of two (Hadamard signs)")
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise ValueError(f"step must be above 0, or None for one that suits the dtype, got {self.step}")
         if self.probes < 1 or self.probes % self.set_size:
             raise ValueError(
                 f"probes={self.probes} must be a positive multiple of colours^2={self.set_size}: "

@@ -133,6 +133,10 @@ class TorchDiffEq:
             raise ValueError(f"unknown method {self.method!r}: torchdiffeq has {', '.join((*_ORDERS, *_ADAPTIVE))}")
         if self.steps < 1:
             raise ValueError(f"a solver needs at least one step, got steps={self.steps}")
+        if not (0 <= self.rtol < math.inf and 0 <= self.atol < math.inf and self.rtol + self.atol > 0):
+            raise ValueError(f"rtol and atol must be 0 or more, not both 0, got rtol={self.rtol}, atol={self.atol}")
+        if self.max_nfe < 1:
+            raise ValueError(f"max_nfe must be at least 1, got {self.max_nfe}")
 
     @property
     def adaptive(self) -> bool:

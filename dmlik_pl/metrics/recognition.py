@@ -12,6 +12,7 @@ from dmlik_pl.metrics.beam_search import NGram, beam_search
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
 from dmlik_pl.metrics.word_loop import WordLoop
 from dmlik_pl.pretrained import load_with_processor
+from dmlik_pl.ranges import at_least, finite
 
 __all__ = ["Hypothesis", "Recogniser", "Wav2Vec2", "Whisper", "WordLoop"]
 
@@ -31,6 +32,7 @@ class Whisper(Recogniser):
 
     def __init__(self, path: str | Path, beams: int = 1, local_files_only: bool = True) -> None:
         super().__init__()
+        at_least(1, beams=beams)
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
         self.model, self.processor = load_with_processor(
@@ -122,6 +124,8 @@ class Wav2Vec2(Recogniser):
         local_files_only: bool = True,
     ) -> None:
         super().__init__()
+        at_least(1, beams=beams)
+        finite(language_weight=language_weight, word_score=word_score)
         from transformers import AutoModelForCTC, Wav2Vec2Processor
 
         self.model, self.processor = load_with_processor(

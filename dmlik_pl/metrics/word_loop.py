@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
+from dmlik_pl.ranges import above, at_least
 from dmlik_pl.speech.extra import load
 
 __all__ = ["WordLoop"]
@@ -46,6 +47,8 @@ class WordLoop(Recogniser):
         noise: float = 1e-3,
     ) -> None:
         super().__init__()
+        above(0, insertion_probability=insertion_probability)
+        at_least(0, padding=padding, noise=noise)
         self.vocabulary = list(dict.fromkeys(word.strip().lower() for word in vocabulary))
         self.pronunciations = _pronunciations(self.vocabulary)
         self.insertion_probability = insertion_probability

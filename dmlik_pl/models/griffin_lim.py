@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dmlik_pl.models.vocoder import Vocoder
+from dmlik_pl.ranges import seeds, within
 from dmlik_pl.speech.mel import LogMel
 
 __all__ = ["GriffinLim"]
@@ -37,6 +38,8 @@ class GriffinLim(Vocoder):
         super().__init__()
         if iterations < 1:
             raise ValueError(f"Griffin-Lim needs at least one iteration, got {iterations}")
+        within(0, 1, momentum=momentum)
+        seeds(seed=seed)
         self.analysis = LogMel()
         self.rate = self.analysis.rate
         self.iterations, self.momentum, self.seed = iterations, momentum, seed

@@ -16,6 +16,7 @@ from dmlik_pl.models.lora import fuse_lora
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
 from dmlik_pl.models.unfit import refuse_other_inputs
+from dmlik_pl.ranges import seeds, within
 
 __all__ = ["LatentDiffusion"]
 
@@ -66,6 +67,8 @@ class LatentDiffusion(ImageModel):
         lora: str | None = None,
     ) -> None:
         super().__init__()
+        within(0, 1, t_min=t_min, t_max=t_max)
+        seeds(seed=seed)
         folder = find_pipeline(
             path,
             self.components,

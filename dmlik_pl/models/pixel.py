@@ -12,6 +12,7 @@ from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.unfit import refuse_other_inputs
 from dmlik_pl.pretrained.files import read_json
+from dmlik_pl.ranges import within
 
 __all__ = ["PixelDiffusion"]
 
@@ -54,6 +55,7 @@ class PixelDiffusion(ImageModel):
         t_max: float | None = None,
     ) -> None:
         super().__init__()
+        within(0, 1, t_min=t_min, t_max=t_max)
         folder = find_pipeline(
             path,
             ("unet", "scheduler"),

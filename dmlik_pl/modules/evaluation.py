@@ -1,22 +1,26 @@
 """The evaluation as a LightningModule: a model, the studies made of it, and how its likelihoods are taken."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import nn
 
 from dmlik_pl.data.base import Delivery, in_words
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
 from dmlik_pl.models import DiffusionModel
+from dmlik_pl.results.store import FAILURES, SAMPLES
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "check_names", "check_precision"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +59,15 @@ class Evaluation(LightningModule):
         super().__init__()
         if not studies:
             raise ValueError("there is nothing to do: give at least one study in model.studies")
+        check_names(studies)
         for name, study in studies.items():
             if not isinstance(diffusion, study.asks):
                 what = "without a model: give one in model.diffusion" if diffusion is None else type(diffusion).__name__
                 models = f"{type(study).__name__} cannot measure {what}"
                 raise ValueError(f"model.studies.{name}: {models}. {study.asks.__doc__}")
         self.diffusion = diffusion
-        self.studies = nn.ModuleDict(studies)
+        self.studies = studies
+        self._modules_of_studies = nn.ModuleList(studies.values())  # whose names may be any
         self.estimator = Estimator(
             solver=Multistep() if solver is None else solver,
             divergence=Hutchinson() if divergence is None else divergence,
@@ -73,6 +79,14 @@ class Evaluation(LightningModule):
         self.done: Mapping[str, AbstractSet[str]] = {}
         self.keep: Callable[[str, Sequence[Outcome]], None] = lambda unit, outcomes: None
         self._parts = {name: study.parts() for name, study in studies.items()}
+
+    def setup(self, stage: str) -> None:
+        """Refuse a trainer that would change the numbers.
+
+        Raises:
+            ValueError: If its precision is not the one that results are recorded for.
+        """
+        check_precision(self.trainer)
 
     @property
     def units(self) -> dict[str, tuple[str, str]]:
@@ -155,3 +169,31 @@ class Evaluation(LightningModule):
 def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     """Say in every record what kind of study made it."""
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
+
+
+def check_names(studies: Iterable[str]) -> None:
+    """Refuse names of studies that cannot name files, or that name something else in the records.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name in studies:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (FAILURES, SAMPLES):
+            raise ValueError(
+                f"model.studies: a study cannot be called {name!r}: its name is made of letters, digits, '_', '.' and "
+                f"'-', and is neither {FAILURES!r} nor {SAMPLES!r}, which are files beside its records"
+            )
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Refuse a trainer that casts: a network's type is a setting of its model, which results are recorded with.
+
+    Raises:
+        ValueError: If its precision is not 32-true.
+    """
+    if trainer.precision != "32-true":
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}, which changes numbers and not their records: leave it out. "
+            "The network's own type is the model's `dtype` (--model.diffusion.init_args.dtype bfloat16), that of the "
+            "state --model.double"
+        )

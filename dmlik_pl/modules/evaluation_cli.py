@@ -1,22 +1,21 @@
 """Lightning's command line for evaluations: it gives every run a folder that the same settings find again."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from dmlik_pl.data.base import EvaluationData
-from dmlik_pl.modules.evaluation import Evaluation
+from dmlik_pl.modules.command_line import CommandLine
+from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
 from dmlik_pl.results.run import part_digests, run_folder, write_settings
+from dmlik_pl.studies import Estimator, Study
 
 __all__ = ["EvaluationCLI"]
-
-PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
 # Where each kind of logger keeps its files, within the run folder; of W&B, which run it is besides.
 _PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
@@ -25,7 +24,7 @@ _PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 
 
-class EvaluationCLI(LightningCLI):
+class EvaluationCLI(CommandLine):
     """Builds trainer, module and data of an evaluation; the folder is written once all of them could be made.
 
     Args:
@@ -38,6 +37,9 @@ class EvaluationCLI(LightningCLI):
 
     folder: Path
     parts: dict[str, str]
+    _data: EvaluationData | None = None
+    _examples: list[Any] | None = None
+    order = ("model.solver", "model.divergence", "model.studies", "model.diffusion")
 
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
@@ -58,16 +60,35 @@ class EvaluationCLI(LightningCLI):
         if self.trainer.is_global_zero:
             write_settings(self.folder, self._settings)
 
+    def inspect(self, component: Any) -> None:
+        """List data, and let studies look at a sample of each class, before any model is loaded."""
+        if isinstance(component, EvaluationData):
+            component.sample_ids()
+            self._data = self._data or component
+        elif isinstance(component, Study) and self._data is not None:
+            self._examples = list(self._data.examples()) if self._examples is None else self._examples
+            for batch in self._examples:
+                component.check(batch)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""
         parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
     def before_instantiate_classes(self) -> None:
-        """Find the run folder; loggers keep theirs in it, and a resumed run is one run for W&B too."""
+        """Find the run folder; loggers keep theirs in it, and a resumed run is one run for W&B too.
+
+        Raises:
+            ValueError: If a number or a name will not do.
+        """
+        model = self.config.model
+        check_names(model.studies or ())
+        Estimator(seed=model.seed, max_batch=model.max_batch, dequantisation_bits=model.dequantisation_bits)
         self._settings = self.parser.dump(self.config, skip_validation=True)
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
+        if name != Path(name).name:
+            raise ValueError(f"--name is the name of a folder in {self.config.runs}, and no path: got {name!r}")
         self.folder = run_folder(self.config.runs, name, self.config.as_dict())
         loggers = self.config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
@@ -76,10 +97,21 @@ class EvaluationCLI(LightningCLI):
                 logger.init_args[name] = value
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
-        """Keep everything in the run folder, and let processes wait for one another."""
+        """Keep everything in the run folder.
+
+        Raises:
+            ValueError: If the trainer would change the numbers.
+        """
         options["default_root_dir"] = self.folder
         if self.config.trainer.logger in (None, True):
             options["logger"] = CSVLogger(self.folder, name="", version="log")
-        if self.config.trainer.strategy == "ddp":
-            options["strategy"] = DDPStrategy(timeout=PATIENCE)
-        return super().instantiate_trainer(**options)
+        trainer = super().instantiate_trainer(**options)
+        check_precision(trainer)
+        if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+            raise ValueError(
+                f"trainer.strategy {self.config.trainer.strategy} copies the model into processes that it forks or "
+                "spawns, which evaluations are not made for: take ddp, which starts the command for each device"
+            )
+        if self.config.trainer.inference_mode:
+            raise ValueError("trainer.inference_mode forbids derivatives, of which likelihoods are made: leave it out")
+        return trainer

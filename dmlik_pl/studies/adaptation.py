@@ -21,6 +21,7 @@ from dmlik_pl.flow import LogLikelihood, Solver, SolverError, TorchDiffEq
 from dmlik_pl.flow.mid_time import MidTimeEuler
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
+from dmlik_pl.ranges import at_least
 from dmlik_pl.results.missing import HEARD, VOCODED
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
@@ -89,6 +90,7 @@ class Adaptation(Study):
 
     kind = "adaptation"
     asks = SpeechModel
+    reads = Utterances
 
     def __init__(
         self,
@@ -106,6 +108,7 @@ class Adaptation(Study):
         super().__init__()
         if not blurs or len({blur.name for blur in blurs}) < len(blurs):
             raise ValueError(f"blurs must be one or more different ones, got {[blur.name for blur in blurs]}")
+        at_least(0, speaker=speaker, source_speaker=source_speaker)
         self.blurs = list(blurs)
         self.solvers: Mapping[str, Solver] = solvers or {"Euler": MidTimeEuler(), "RK45": TorchDiffEq("dopri5")}
         self.speaker = speaker

@@ -20,6 +20,7 @@ from dmlik_pl.flow import (
     log_likelihood,
     reconstruct,
 )
+from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["Estimator", "ImageModel", "Images", "Measure", "Model", "Outcome", "Study", "likelihood_columns"]
 
@@ -56,6 +57,7 @@ class ImageModel(Model, Protocol):
         ...
 
 
+@runtime_checkable
 class Images(Protocol):
     """A batch of images with their true prompts and attributes."""
 
@@ -86,6 +88,11 @@ class Estimator:
     max_batch: int = 64
     double: bool = False
     dequantisation_bits: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(1, max_batch=self.max_batch)
+        seeds(seed=self.seed)
+        at_least(0, dequantisation_bits=self.dequantisation_bits)
 
     def state(self, x: Tensor) -> Tensor:
         """Cast x to the dtype of the state."""
@@ -164,11 +171,14 @@ class Study(nn.Module, ABC):
         kind: What experiment it is; decides which tables and figures are made of its records.
         asks: The protocol of the models that it can measure; its docstring completes the message to whoever gives
             another model.
+        reads: The protocol of the batches that it can measure; the first sentence of its docstring tells whoever gives
+            other data.
         axes: Names of the arguments that only list its parts: what they are otherwise changes no part.
     """
 
     kind: str
     asks: type = ImageModel
+    reads: type = Images
     axes: tuple[str, ...] = ()
 
     @abstractmethod
@@ -180,6 +190,22 @@ class Study(nn.Module, ABC):
             batch: Samples of the kind that the model is of, e.g. :class:`Images`.
             estimator: How likelihoods are taken.
         """
+
+    def check(self, batch: Any) -> None:
+        """Refuse data that it cannot measure, before a model is loaded.
+
+        Args:
+            batch: One sample of the data; a run shows one of every class.
+
+        Raises:
+            ValueError: If the data lack something that the study's settings need.
+        """
+        if not isinstance(batch, self.reads):
+            wanted = str(self.reads.__doc__).partition("\n")[0].partition(",")[0].rstrip(".")
+            raise ValueError(
+                f"{type(self).__name__} measures {wanted[0].lower()}{wanted[1:]}; the data hand over another kind, a "
+                f"{type(batch).__name__}"
+            )
 
     def parts(self) -> Mapping[str, Measure]:
         """What is measured and kept apart, by label; together they are the study.

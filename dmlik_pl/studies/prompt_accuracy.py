@@ -19,12 +19,21 @@ from torch import Tensor
 
 from dmlik_pl.flow import reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
+from dmlik_pl.ranges import at_least, between, finite
 from dmlik_pl.results.frames import listing
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
 from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds
-from dmlik_pl.studies.prompt_contest import Contest, attribute_questions, check_candidates, listed_questions, pieces
+from dmlik_pl.studies.prompt_contest import (
+    Contest,
+    Question,
+    attribute_questions,
+    check_candidates,
+    check_template,
+    listed_questions,
+    pieces,
+)
 from dmlik_pl.studies.prompt_decisions import Ranking
 from dmlik_pl.studies.prompt_likelihoods import Likelihoods, Screening, take_likelihoods
 
@@ -83,11 +92,16 @@ class PromptAccuracy(Study):
             raise ValueError("template and candidates belong together: give both, or neither if the data name prompts")
         for attribute, values in (candidates or {}).items():
             check_candidates(attribute, values)
+        if template is not None and candidates is not None:
+            check_template(template, candidates)
         self.guidance = guidance if isinstance(guidance, list) else [guidance]
         self.reconstruct = reconstruct if isinstance(reconstruct, list) else [reconstruct]
         for name, listed in (("guidance", self.guidance), ("reconstruct", self.reconstruct)):
             if not listed or len(set(listed)) < len(listed):
                 raise ValueError(f"{name} must be one value or a list of different ones, got {listed}")
+        finite(guidance=self.guidance)
+        between(0, 1, confidence=confidence)
+        at_least(0, elbo_draws=elbo_draws)
         self.published = protocol == "published"
         if self.published and (empty_prompt or pmi or elimination or screening):
             raise ValueError(
@@ -136,6 +150,11 @@ class PromptAccuracy(Study):
             for moved in self.reconstruct
         }
 
+    def check(self, batch: Images) -> None:
+        """Refuse data without the attributes that compete, or whose true values do not."""
+        super().check(batch)
+        self._questions(batch)
+
     def measure(self, model: ImageModel, batch: Images, estimator: Estimator) -> list[Outcome]:
         """All parts; the rows of a sample follow each other."""
         found = [measure(model, batch, estimator) for measure in self.parts().values()]
@@ -172,10 +191,7 @@ class PromptAccuracy(Study):
         self, model: ImageModel, batch: Images, estimator: Estimator, guidance: float, reconstructed: bool
     ) -> Contest:
         """Who competes, on the latents that are scored."""
-        if self.template is None or self.candidates is None:
-            questions = listed_questions(batch)  # type: ignore[arg-type]  # it tells what data are wanted
-        else:
-            questions = attribute_questions(batch, self.template, self.candidates)
+        questions = self._questions(batch)
         entries = Contest.list_entries(questions)
         samples = [sample for sample, _ in entries]
         first = [samples.index(b) for b in range(len(batch.sample_id))]
@@ -204,6 +220,11 @@ class PromptAccuracy(Study):
             aside.leave_out("ELBO", sample, failure)
             return None
         return failure
+
+    def _questions(self, batch: Images) -> list[Question]:
+        if self.template is None or self.candidates is None:
+            return listed_questions(batch)  # type: ignore[arg-type]  # it tells what data are wanted
+        return attribute_questions(batch, self.template, self.candidates)
 
     def _exact_entries(self, contest: Contest, bounds: Bounds | None) -> list[int]:
         """The entries that get an exact likelihood."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Protocol
 
 from torch import Tensor
@@ -9,7 +10,15 @@ from torch import Tensor
 from dmlik_pl.flow import Condition, ProbabilityFlow
 from dmlik_pl.studies.base import Images
 
-__all__ = ["Contest", "Question", "attribute_questions", "check_candidates", "listed_questions", "pieces"]
+__all__ = [
+    "Contest",
+    "Question",
+    "attribute_questions",
+    "check_candidates",
+    "check_template",
+    "listed_questions",
+    "pieces",
+]
 
 
 class CaptionedImages(Images, Protocol):
@@ -46,6 +55,26 @@ def check_candidates(attribute: str, values: Sequence[str]) -> None:
         raise ValueError(f"candidates of {attribute!r} must be two or more different values: {list(values)}")
 
 
+def check_template(template: str, candidates: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names in the braces of a template.
+
+    Raises:
+        ValueError: If there is anything but a name in braces, or an attribute whose candidates make one prompt.
+    """
+    if not candidates:
+        raise ValueError("candidates is empty: name at least one attribute with the values that compete")
+    try:
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"template {template!r}: {error}; a brace that is meant as such is written twice") from error
+    names = [str(name) for _, name, _, _ in fields]
+    if not all(name.isidentifier() for name in names) or any(form or change for _, _, form, change in fields):
+        raise ValueError(f"template {template!r}: only the name of an attribute may be in braces")
+    if idle := [name for name in candidates if name not in names]:
+        raise ValueError(f"template {template!r} has no {{{idle[0]}}}, so that all its candidates make the same prompt")
+    return names
+
+
 def attribute_questions(batch: Images, template: str, candidates: Mapping[str, Sequence[str]]) -> list[Question]:
     """Ask for each attribute of each sample, the other attributes being true.
 
@@ -58,8 +87,11 @@ def attribute_questions(batch: Images, template: str, candidates: Mapping[str, S
         ValueError: If the data lack an attribute, or a true value is not among the candidates.
     """
     questions = []
+    named = check_template(template, candidates)
     for b in range(len(batch.sample_id)):
         truth = {name: values[b] for name, values in batch.attributes.items()}
+        if unknown := [name for name in named if name not in truth]:
+            raise ValueError(f"template {template!r} names {unknown[0]!r}, and the data have only {', '.join(truth)}")
         for attribute, values in candidates.items():
             if attribute not in truth:
                 raise ValueError(

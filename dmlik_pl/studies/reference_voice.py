@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
+from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.audio import RATE, read
 from dmlik_pl.speech.search import find_files
 from dmlik_pl.studies.aside import Aside
@@ -59,8 +60,7 @@ class ReferenceVoice:
     """
 
     def __init__(self, source: str | SpeechCorpus, limit: int | None = None) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(f"reference_limit must be at least 1, or null for all recordings, got {limit}")
+        at_least(1, reference_limit=limit)
         self.source = source
         self._names = _files(source) if isinstance(source, str) else list(source.sample_ids())
         if limit is not None and limit < len(self._names):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dmlik_pl.flow import Hutchinson, LogLikelihood, ProbabilityFlow, TorchDiffEq
 from dmlik_pl.metrics.recogniser import Recogniser
+from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.nbest import Duplicates, Normalisation, check
 from dmlik_pl.speech.text import EnglishFrontEnd
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
@@ -40,6 +41,7 @@ _SETTINGS = (
 )
 
 
+@runtime_checkable
 class Lists(Protocol):
     """A batch of n-best lists, whose rows :func:`dmlik_pl.speech.nbest.check` has checked."""
 
@@ -47,8 +49,9 @@ class Lists(Protocol):
     lists: list[pd.DataFrame]
 
 
+@runtime_checkable
 class Heard(Protocol):
-    """A batch of recordings: with lists, or with the texts and waves that lists are made of."""
+    """A batch of recordings, with n-best lists or with the texts and waves that lists are made of."""
 
     sample_id: list[str]
     mel: list[Tensor]
@@ -66,18 +69,17 @@ class StoredRescoring(Study):
 
     kind = "rescoring"
     asks = object
+    reads = Lists
 
     def __init__(self, protocol: RulesName = "repaired") -> None:
         super().__init__()
         self.protocol = protocol
 
     def measure(self, model: Any, batch: Lists, estimator: Estimator) -> list[Outcome]:  # noqa: D102
-        lists = getattr(batch, "lists", None)
-        if lists is None:
-            raise ValueError("the data are no n-best lists: take dmlik_pl.data.nbest.StoredLists")
+        self.check(batch)
         return [
             Outcome(name, rows=rows.assign(protocol=self.protocol).to_dict("records"))
-            for name, rows in zip(batch.sample_id, lists, strict=True)
+            for name, rows in zip(batch.sample_id, batch.lists, strict=True)
         ]
 
 
@@ -112,6 +114,7 @@ class Rescoring(Study):
 
     kind = "rescoring"
     asks = SpeechModel
+    reads = Heard
 
     def __init__(
         self,
@@ -126,8 +129,7 @@ class Rescoring(Study):
         protocol: RulesName = "repaired",
     ) -> None:
         super().__init__()
-        if hypotheses < 1:
-            raise ValueError(f"hypotheses must be at least 1, got {hypotheses}")
+        at_least(1, hypotheses=hypotheses)
         self.alignment: Policy = alignment
         self.recogniser = recogniser
         self.hypotheses = hypotheses
@@ -137,6 +139,12 @@ class Rescoring(Study):
         self.unconditional = unconditional and not self.published
         self.repeat = repeat and not self.published
         self.front_end = EnglishFrontEnd(dictionary)
+
+    def check(self, batch: Heard) -> None:
+        """Refuse data without recordings, and those without lists if there is no recogniser to make them."""
+        super().check(batch)
+        if not isinstance(batch, Lists) and self.recogniser is None:
+            raise ValueError("the data bring no n-best lists: give the study a recogniser that makes them")
 
     @torch.no_grad()
     def measure(self, model: SpeechModel, batch: Heard, estimator: Estimator) -> list[Outcome]:  # noqa: D102
@@ -170,9 +178,8 @@ class Rescoring(Study):
 
     def _list(self, model: SpeechModel, batch: Any, b: int) -> pd.DataFrame:
         """The rows of an utterance's list, from the data or from the recogniser; one without text if it hears none."""
-        stored = getattr(batch, "lists", None)
-        if stored is not None:
-            return stored[b].reset_index(drop=True)
+        if isinstance(batch, Lists):
+            return batch.lists[b].reset_index(drop=True)
         if self.recogniser is None:
             raise ValueError("the data bring no n-best lists: give the study a recogniser that makes them")
         found = self.recogniser.hypotheses(batch.audio[b], model.rate, self.hypotheses)

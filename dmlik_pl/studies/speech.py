@@ -75,8 +75,12 @@ class SpeechModel(Model, Protocol):
         ...
 
 
+@runtime_checkable
 class Utterances(Protocol):
-    """A batch of utterances, unpadded: an evaluation must not depend on who its neighbours are."""
+    """A batch of utterances with their texts and recordings.
+
+    They are not padded: an evaluation must not depend on who its neighbours are.
+    """
 
     sample_id: list[str]
     text: list[str]

@@ -15,6 +15,7 @@ from torch import Tensor
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise, trajectory
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder
+from dmlik_pl.ranges import within
 from dmlik_pl.results.missing import VOCODED
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
@@ -59,6 +60,7 @@ class SpeechSweep(Study):
 
     kind = "speech_sweep"
     asks = SpeechModel
+    reads = Utterances
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class SpeechSweep(Study):
         super().__init__()
         if list(times) != sorted(set(times), reverse=True) or not times or not 0 <= times[-1] <= times[0] <= 1:
             raise ValueError(f"times must fall strictly within [0, 1], got {list(times)}")
+        within(0, 1, times=list(times))
         self.times = list(times)
         self.durations = durations
         self.alignment = alignment

@@ -18,6 +18,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from dmlik_pl.flow import LogLikelihood
+from dmlik_pl.ranges import between
 from dmlik_pl.speech.text.symbols import BLANK, IDS, SPACE
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.speech import Aligned, Policy, SpeechModel, Utterances, about
@@ -44,6 +45,7 @@ class TextGain(Study):
 
     kind = "text_gain"
     asks = SpeechModel
+    reads = Utterances
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class TextGain(Study):
         for name, values in (("alignments", alignments), ("alternatives", alternatives)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be one or more different values, got {list(values)}")
+        between(0, 1, confidence=confidence)
         self.alignments = list(alignments)
         self.alternatives = list(alternatives)
         self.threshold = float(norm.ppf(0.5 + confidence / 2))

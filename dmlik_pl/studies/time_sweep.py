@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
+from dmlik_pl.ranges import at_least, finite
 from dmlik_pl.results.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, likelihood_columns
@@ -105,9 +106,18 @@ class TimeSweep(Study):
                 _several("reconstruct", reconstruct),
             )
         ]
+        finite(guidance=[cell.guidance for cell in self.cells])
+        at_least(1, sizes=sizes)
         self.pixels = pixels
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.features = features
+
+    def check(self, batch: Images) -> None:
+        """Refuse images that cannot be made as small as `sizes` ask."""
+        super().check(batch)
+        for cell in self.cells:
+            if cell.size is not None:
+                resample(batch.image, cell.size)
 
     def parts(self) -> Mapping[str, Measure]:  # noqa: D102
         return {cell.label: partial(self._measure_cell, cell) for cell in self.cells}
@@ -222,11 +232,22 @@ class TimeSweep(Study):
         if self.encoder is not None:
             scores = aside.take("CLIP score", partial(of_each, partial(clip_scores, self.encoder)), everybody)
         if (network := self.features) is not None:
-            features = aside.take("image features", partial(of_each, lambda seen, _: network(seen)), everybody)
+            features = aside.take(
+                "image features", partial(of_each, lambda seen, _: _features(network, seen)), everybody
+            )
         return {
             name: [None if each is None else each[k] for k in range(count) for each in found]
             for name, found in (("clip", scores), ("feature", features))
         }
+
+
+def _features(network: nn.Module, images: Tensor) -> Tensor:
+    """What a network makes of images [B, C, H, W]: one vector each, [B, F]."""
+    found = network(images)
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(images):
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"features must give a vector for each of {len(images)} images, got {shape}")
+    return found
 
 
 _OTHER_LEVELS = "times are the names of stages that lie elsewhere, at the σ given, and some at the same"

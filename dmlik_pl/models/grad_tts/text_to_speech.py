@@ -15,6 +15,7 @@ from dmlik_pl.models.grad_tts.checkpoint import read_network, write_network
 from dmlik_pl.models.grad_tts.network import GradTTS, padded_length
 from dmlik_pl.models.griffin_lim import GriffinLim
 from dmlik_pl.models.vocoder import Vocoder
+from dmlik_pl.ranges import above, at_least, between
 
 __all__ = ["Alignment", "Policy", "TextToSpeech", "text_free_mean"]
 
@@ -82,6 +83,9 @@ class TextToSpeech(DiffusionModel):
         t_min: float = 1e-5,
     ) -> None:
         super().__init__()
+        above(0, pe_scale=pe_scale, beta_max=beta_max, duration_deviation=duration_deviation)
+        at_least(0, beta_min=beta_min)
+        between(0, 1, t_min=t_min)
         network, stored = read_network(path, {"pe_scale": pe_scale, "beta_min": beta_min, "beta_max": beta_max})
         self._assemble(network, vocoder, stored if duration_deviation is None else duration_deviation, t_min)
         self.freeze()

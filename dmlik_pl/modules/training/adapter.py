@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dmlik_pl.models.lora import require_peft
+from dmlik_pl.ranges import above, at_least
 
 __all__ = ["LoRA", "keep_trained_weights_only"]
 
@@ -32,8 +33,8 @@ class LoRA:
     layers: Sequence[str] = ATTENTION
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"the rank of LoRA must be at least 1, got {self.rank}")
+        at_least(1, rank=self.rank)
+        above(0, alpha=self.alpha)
 
     def add_to(self, unet: Any) -> None:
         """Let the change of a frozen U-Net be trained, in float32.

@@ -11,6 +11,8 @@ from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
+from dmlik_pl.ranges import above, at_least
+
 __all__ = ["Training"]
 
 
@@ -31,6 +33,8 @@ class Training(LightningModule, ABC):
         self, output: str, learning_rate: float = 1e-3, weight_decay: float = 0.01, warmup_steps: int = 200
     ) -> None:
         super().__init__()
+        above(0, learning_rate=learning_rate)
+        at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.output = Path(output)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

@@ -13,6 +13,7 @@ from dmlik_pl.data.base import Batch
 from dmlik_pl.data.shapes import PROMPTS
 from dmlik_pl.modules.training.base import Training, overridden
 from dmlik_pl.modules.training.tokens import small_tokenizer
+from dmlik_pl.ranges import at_least
 
 __all__ = ["SMALL_TEXT", "SMALL_VISION", "CLIPTraining"]
 
@@ -65,6 +66,9 @@ class CLIPTraining(Training):
         warmup_steps: int = 100,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
+        at_least(1, embedding=embedding)
+        at_least(2, text_length=text_length)
+        at_least(0, noise=noise)
         self.captions = list(captions)
         self.noise = noise
         tokenizer = small_tokenizer(captions, text_length)

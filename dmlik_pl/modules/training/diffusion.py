@@ -17,6 +17,7 @@ from dmlik_pl.modules.training.base import Training, overridden
 from dmlik_pl.modules.training.times import draw_times, limit_time_frequency, time_of
 from dmlik_pl.modules.training.tokens import small_tokenizer
 from dmlik_pl.pretrained import load_model
+from dmlik_pl.ranges import above, at_least, within
 
 __all__ = ["SMALL_TEXT_ENCODER", "SMALL_UNET", "SDXLTraining"]
 
@@ -99,6 +100,10 @@ class SDXLTraining(Training):
         validation_levels: int = 8,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
+        within(0, 1, condition_dropout=condition_dropout, log_snr_share=log_snr_share)
+        above(0, max_time_frequency=max_time_frequency)
+        at_least(1, validation_levels=validation_levels)
+        at_least(2, text_length=text_length)
         self.condition_dropout = condition_dropout
         self.log_snr_share = log_snr_share
         self.validation_levels = validation_levels

@@ -19,6 +19,7 @@ from dmlik_pl.modules.training.base import Training
 from dmlik_pl.modules.training.loss_weight import LossWeight, NoiseError, output_weight, target
 from dmlik_pl.modules.training.offers import LikelihoodProblem
 from dmlik_pl.modules.training.times import draw_times, limit_time_frequency
+from dmlik_pl.ranges import above, seeds, within
 
 __all__ = ["FineTuning"]
 
@@ -72,9 +73,9 @@ class FineTuning(Training):
         seed: int = 0,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
-        for name, share in {"condition_dropout": condition_dropout, "log_snr_share": log_snr_share}.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is a share between 0 and 1, got {share}")
+        within(0, 1, condition_dropout=condition_dropout, log_snr_share=log_snr_share)
+        above(0, max_time_frequency=max_time_frequency)
+        seeds(seed=seed)
         self.diffusion = diffusion
         self.lora = lora
         self.loss_weight = NoiseError() if loss_weight is None else loss_weight

@@ -20,6 +20,7 @@ from dmlik_pl.models.grad_tts.checkpoint import read_network
 from dmlik_pl.modules.training.base import Training
 from dmlik_pl.modules.training.offers import LikelihoodProblem, SpokenExample
 from dmlik_pl.modules.training.times import even_share
+from dmlik_pl.ranges import above, at_least, within
 
 __all__ = ["GradTTSTraining"]
 
@@ -88,6 +89,10 @@ class GradTTSTraining(Training):
         even_times: bool = False,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay=0.0, warmup_steps=warmup_steps)
+        at_least(1, segment_frames=segment_frames)
+        above(0, gradient_norm=gradient_norm)
+        at_least(0, encoder_steps=encoder_steps)
+        within(0, 1, ragged_share=ragged_share)
         self.schedule = schedule
         self.segment_frames = segment_frames
         self.gradient_norm = gradient_norm

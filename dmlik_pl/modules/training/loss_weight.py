@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dmlik_pl.flow import Prediction
 from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.ranges import above
 
 __all__ = ["LossWeight", "MinSNR", "NoiseError", "VelocityError", "output_weight", "target"]
 
@@ -55,8 +56,7 @@ class MinSNR(LossWeight):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.gamma <= 0:
-            raise ValueError(f"gamma must be positive, got {self.gamma}")
+        above(0, gamma=self.gamma)
 
     def __call__(self, snr: Tensor) -> Tensor:  # noqa: D102
         return snr.clamp(max=self.gamma)

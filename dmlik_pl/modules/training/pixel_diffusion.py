@@ -28,6 +28,7 @@ from dmlik_pl.data.base import Batch
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
 from dmlik_pl.modules.training.times import even_share
+from dmlik_pl.ranges import at_least, between, within
 
 __all__ = ["CLASSES_FILE", "SMALL_UNET", "PixelDiffusionTraining"]
 
@@ -83,6 +84,10 @@ class PixelDiffusionTraining(Training):
         warmup_steps: int = 200,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
+        within(0, 1, condition_dropout=condition_dropout)
+        between(0, 1, beta_start=beta_start, beta_end=beta_end)
+        at_least(2, train_steps=train_steps)
+        at_least(1, validation_draws=validation_draws)
         if len(set(classes)) != len(classes):
             raise ValueError(f"class names must be distinct, got {classes}")
         self.class_index = {name: index for index, name in enumerate(classes)}

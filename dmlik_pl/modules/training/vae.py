@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmlik_pl.data.base import Batch
 from dmlik_pl.modules.training.base import Training, overridden
+from dmlik_pl.ranges import at_least
 
 __all__ = ["SMALL_VAE", "VAETraining", "object_weight", "reconstruction_error"]
 
@@ -57,6 +58,7 @@ class VAETraining(Training):
         warmup_steps: int = 100,
     ) -> None:
         super().__init__(output, learning_rate, weight_decay, warmup_steps)
+        at_least(0, object_share=object_share, chroma_share=chroma_share, edge_share=edge_share, kl_share=kl_share)
         self.vae: Any = AutoencoderKL(**overridden(SMALL_VAE, vae))
         self.object_share = object_share
         self.chroma_share = chroma_share

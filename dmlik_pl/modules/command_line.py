@@ -1,0 +1,121 @@
+"""Lightning's command line as training and evaluation share it: faults are found soon, and processes wait."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from dmlik_pl.cli import DEBUG, configurations
+from dmlik_pl.modules.components import Components
+
+__all__ = ["CommandLine"]
+
+PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
+
+
+class Parser(LightningArgumentParser):
+    """A parser that raises its errors; those of a file name the file."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"exit_on_error": False} | options)
+
+    def parse_path(self, path: Any, *arguments: Any, **options: Any) -> Namespace:
+        """Parse a configuration file.
+
+        Raises:
+            argparse.ArgumentError: If it cannot be read, or says what no option takes.
+        """
+        try:
+            return super().parse_path(path, *arguments, **options)
+        except (argparse.ArgumentError, ValueError) as error:
+            raise argparse.ArgumentError(None, f"{path}: {error}") from error
+
+
+class _Debug(argparse.Action):
+    """An option that the parser lets pass: the program looks for it before the parser does, see `dmlik_pl.cli.run`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=options["help"])
+
+    def __call__(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+class CommandLine(LightningCLI):
+    """Makes the data first, then the trainer, and what may be large last; all faults are told in one message.
+
+    Attributes:
+        order: Keys of components that are made after data and trainer, in this order.
+    """
+
+    order: tuple[str, ...] = ("model",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"parser_class": Parser})
+
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        """A parser that raises its errors, and lets ``--debug`` pass."""
+        parser = super().init_parser(**options)
+        parser.add_argument(DEBUG, action=_Debug, help="Show where an error came from.")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments.
+
+        Raises:
+            argparse.ArgumentError: If one cannot be used; of an unknown setting it tells which files may have it.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            files = [name for _, name in configurations(sys.argv[1:] if args is None else list(args))]
+            if not files or "not accept" not in str(error):
+                raise
+            where = f"{error}. It is in {' or '.join(files)}, or on the command line"
+            raise argparse.ArgumentError(None, where) from error
+
+    def inspect(self, component: Any) -> None:
+        """Look at a component once it is made; an error that this raises is told with the others.
+
+        Args:
+            component: The component, such as a study or a model.
+        """
+
+    def instantiate_classes(self) -> None:
+        """Make everything; nothing is made of components that are missing or wrong."""
+        prefix = f"{self.subcommand}." if self.subcommand else ""
+        components = Components(self.parser, self.config, self.inspect)
+        for key in ("data", "trainer"):
+            components.make(prefix + key)
+        self.config_init = components.config
+        if components.sound:
+            with components.noting("trainer"):
+                self.trainer = self.instantiate_trainer()
+        for key in self.order:
+            components.make(prefix + key)
+        components.finish()
+        self.config_init = self.parser.instantiate(components.config)
+        self.datamodule = self.config_init.get(f"{prefix}data")
+        self.model = self.config_init.get(f"{prefix}model")
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """A trainer whose processes wait for one another as long as it takes; a strategy may have a time of its own.
+
+        Raises:
+            ValueError: If there is no such trainer, or no such device.
+        """
+        try:
+            trainer = super().instantiate_trainer(**options)
+        except (MisconfigurationException, TypeError, AttributeError) as error:
+            raise ValueError(f"there is no trainer with these settings: {error}") from error
+        # Where Lightning takes it from when processes connect; "auto" is decided by then, and has no option for it.
+        if getattr(trainer.strategy, "_timeout", None) == default_pg_timeout:
+            vars(trainer.strategy)["_timeout"] = PATIENCE
+        return trainer
