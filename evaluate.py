@@ -11,7 +11,10 @@ from dmlik_pl.cli import find_config, keep_freed_memory, run
 from dmlik_pl.interruption import command_line, watch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from callbacks import RecordWriter
+    from dmlik_pl.results.report import Report
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
@@ -37,8 +40,6 @@ def cli_main(args: list[str] | None = None) -> int:
 
     from callbacks import RecordWriter, ReportLogger
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
-    from dmlik_pl.results.caveats import caveat_line
-    from dmlik_pl.results.plain_text import terminal
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -49,9 +50,21 @@ def cli_main(args: list[str] | None = None) -> int:
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     watch(cli.trainer, lambda: kept(writer))
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-    report = writer.report
-    if not cli.trainer.is_global_zero or report is None:
+    if not cli.trainer.is_global_zero:
         return 0
+    if writer.report is not None:
+        show(writer.report, cli.folder)
+    complete = bool(writer.succeeded) and not writer.missing
+    if not complete:
+        print(kept(writer) or f"0 of {writer.expected} samples")
+    return 0 if complete else 1
+
+
+def show(report: Report, folder: Path) -> None:
+    """Print the tables of a report that fit a terminal, and where the others are."""
+    from dmlik_pl.results.caveats import caveat_line
+    from dmlik_pl.results.plain_text import terminal
+
     console = terminal()
     for table in report.tables:
         if len(table.shown) <= MOST_ROWS and min(table.shown.shape) <= MOST_COLUMNS:
@@ -59,13 +72,9 @@ def cli_main(args: list[str] | None = None) -> int:
         elif table.name == "failures":
             console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
         else:
-            console.print(f"{table.name}: {len(table.shown)} rows, in {cli.folder / 'tables' / table.name}.md")
+            console.print(f"{table.name}: {len(table.shown)} rows, in {folder / 'tables' / table.name}.md")
     console.print(caveat_line(report.caveats))
-    console.print(f"{report.covered.words}. Report, tables, figures and records: {cli.folder}")
-    complete = bool(writer.succeeded) and not writer.missing
-    if not complete:
-        print(kept(writer) or f"0 of {writer.expected} samples")
-    return 0 if complete else 1
+    console.print(f"{report.covered.words}. Report, tables, figures and records: {folder}")
 
 
 def kept(writer: RecordWriter) -> str:

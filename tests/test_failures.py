@@ -25,7 +25,7 @@ SWEEP = '{"sweep": {"class_path": "dmlik_pl.studies.TimeSweep", "init_args": {"t
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are looked at here, not what is drawn of them, which takes longer than to make them."""
-    monkeypatch.setattr("callbacks.records.write_report", lambda folder: [])
+    monkeypatch.setattr("callbacks.records.write_report", lambda folder: None)
 
 
 def rows(*names: str, **images: Any) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def bits(records: dict[str, pd.DataFrame]) -> dict[str, float]:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are looked at here, not what is drawn of them, which takes longer than to make them."""
-    monkeypatch.setattr("callbacks.records.write_report", lambda folder: [])
+    monkeypatch.setattr("callbacks.records.write_report", lambda folder: None)
 
 
 @pytest.fixture(scope="module")
