@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from dmlik_pl.cli import find_config, keep_freed_memory, run
+from dmlik_pl.cli import find_config, keep_freed_memory, naming, run
 from dmlik_pl.interruption import command_line, watch
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def cli_main(args: list[str] | None = None) -> int:
     writer = RecordWriter(cli.folder, cli.parts)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     watch(cli.trainer, lambda: kept(writer))
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    with naming(cli.folder):
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if not cli.trainer.is_global_zero:
         return 0
     if writer.report is not None:

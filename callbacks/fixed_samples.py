@@ -1,6 +1,7 @@
 """The first samples of every validation loader, the same ones for a whole fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,7 +9,26 @@ from lightning import LightningModule, Trainer
 
 from dmlik_pl.modules.training.offers import LikelihoodProblem, OffersLikelihoods
 
-__all__ = ["FixedSamples"]
+__all__ = ["FixedSamples", "Posed"]
+
+
+@dataclass
+class Posed:
+    """What is to be measured, and what cannot be.
+
+    Attributes:
+        problems: The samples of which likelihoods can be asked for.
+        failures: Why it cannot be asked for, by the names of the others.
+    """
+
+    problems: list[LikelihoodProblem] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(len(problem.sample_ids) for problem in self.problems) + len(self.failures)
+
+    def __add__(self, other: "Posed") -> "Posed":
+        return Posed(self.problems + other.problems, self.failures | other.failures)
 
 
 class FixedSamples:
@@ -34,9 +54,9 @@ class FixedSamples:
             left, first = max(1, self._share(count)), None  # the first one tells what a sample costs
             for batch in loader:
                 kept.append(batch)
-                problems = self._pose(batch, left, place)
-                first = first or next(iter(problems), None)
-                left -= sum(len(problem.sample_ids) for problem in problems)
+                posed = self._pose(batch, left, place)
+                first = first or next(iter(posed.problems), None)
+                left -= len(posed)
                 if left <= 0:
                     break
             self._batches[name], self.first[name] = kept, first
@@ -44,26 +64,31 @@ class FixedSamples:
     def __iter__(self) -> Iterator[str]:
         return iter(self._batches)
 
-    def problems(self, name: str, count: int) -> list[LikelihoodProblem]:
+    def posed(self, name: str, count: int) -> Posed:
         """The problems of this process's share of the first samples of a loader, with the weights as they are now."""
-        place, left = list(self._batches).index(name), self._share(count)
-        posed = []
+        place, share = list(self._batches).index(name), self._share(count)
+        everything = Posed()
         for batch in self._batches[name]:
-            if left <= 0:
+            if len(everything) >= share:
                 break
-            problems = self._pose(batch, left, place)
-            left -= sum(len(problem.sample_ids) for problem in problems)
-            posed += problems
-        return posed
+            everything += self._pose(batch, share - len(everything), place)
+        return everything
 
     def _share(self, count: int) -> int:
         return len(range(self._trainer.global_rank, count, self._trainer.world_size))
 
-    def _pose(self, batch: Any, limit: int, place: int) -> list[LikelihoodProblem]:
+    def _pose(self, batch: Any, limit: int, place: int) -> Posed:
+        """Pose the first samples of a batch; of one that cannot be posed the others are posed without it."""
         assert isinstance(self._module, OffersLikelihoods)
-        with torch.no_grad():
-            here = self._trainer.strategy.batch_to_device(batch, dataloader_idx=place)
-            return self._module.likelihood_problems(here, limit)
+        try:
+            with torch.no_grad():
+                here = self._trainer.strategy.batch_to_device(batch, dataloader_idx=place)
+                return Posed(self._module.likelihood_problems(here, limit))
+        except Exception as error:
+            names = [str(name) for name in getattr(batch, "sample_id", ["a batch"])][:limit]
+            if len(names) < 2 or not hasattr(batch, "select"):
+                return Posed(failures=dict.fromkeys(names, str(error)))
+            return sum((self._pose(batch.select([b]), 1, place) for b in range(len(names))), Posed())
 
 
 def validation_loaders(trainer: Trainer) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a likelihood monitor has found so far: for the loggers, as a table and as a figure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,11 @@ class LikelihoodCurve:
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(self.rows).to_csv(folder / "likelihood.csv", index=False)
+
+    def nothing(self, name: str) -> dict[str, float]:
+        """The numbers of a loader of which no sample could be measured: none, but as many as the last time."""
+        before = next(row for row in reversed(self.rows) if row["loader"] == name)
+        return {key: math.nan for key in before if key not in _ABOUT} | {"bpd_samples": 0.0, "bpd_failed": 0.0}
 
     def last(self) -> dict[str, float]:
         """The numbers of the last measurement by the names that loggers and callbacks know them by."""

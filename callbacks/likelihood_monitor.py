@@ -1,5 +1,7 @@
 """The exact likelihood of validation data as a curve over a training."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, zip_longest
@@ -14,6 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.fixed_samples import FixedSamples
 from callbacks.likelihood_curve import LikelihoodCurve
+from callbacks.likelihood_findings import Findings, gathered
 from dmlik_pl.flow import Divergence, Multistep, Solver
 from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
 from dmlik_pl.modules.training.offers import OffersLikelihoods
@@ -41,7 +44,8 @@ class LikelihoodMonitor(Callback):
     - each of these (but the last) with ``_probe_error``, its standard error over probes (of ``elbo``: over noise and
       levels), which says how far off it is for these samples, and ``_sampling_error``, its standard error over samples,
       which says how far other samples would have moved it, probes included;
-    - ``bpd_samples`` and ``bpd_failed``, how many samples these numbers are of, and how many have no likelihood;
+    - ``bpd_samples`` and ``bpd_failed``, how many samples these numbers are of, and how many have no likelihood, for
+      whatever reason; only if the first measurement finds none at all, the fit ends;
     - ``val/monitor_nfe``, network evaluations that the monitor has cost so far, on all processes together.
 
     In validations between measurements the last values are logged again, so that `ModelCheckpoint` and `EarlyStopping`
@@ -90,7 +94,7 @@ class LikelihoodMonitor(Callback):
         self._validations = 0
         self._start: dict[str, Measured] = {}
         self._curve = LikelihoodCurve()
-        self._found: dict[str, list[Measured]] | None = None
+        self._found: Findings | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make sure that there is something to measure.
@@ -113,8 +117,8 @@ class LikelihoodMonitor(Callback):
             self._count = self._affordable(trainer)
             if self._start:
                 return
-            self._start = self._of_all_processes(trainer, self._measure(trainer))
-        self._note(trainer, self._start)
+            self._start, failures = self._joined(trainer, self._measure(trainer))
+        self._note(trainer, self._start, failures)
         for logger in trainer.loggers:
             logger.log_metrics(self._curve.last() | {"epoch": trainer.current_epoch}, trainer.global_step)
             logger.save()
@@ -132,14 +136,19 @@ class LikelihoodMonitor(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         if self._due(trainer):
-            self._note(trainer, self._of_all_processes(trainer, self._found or {}))
+            self._note(trainer, *self._joined(trainer, self._found or Findings()))
             self._found = None
         self._validations += 1
         pl_module.log_dict(self._curve.last(), sync_dist=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curve, for the log folder and for the loggers."""
-        self._curve.draw(trainer, self._folder, self.gain)
+        """Draw the curve, for the log folder and for the loggers; the export of the weights comes after this."""
+        try:
+            self._curve.draw(trainer, self._folder, self.gain)
+        except Exception as error:
+            rank_zero_warn(
+                f"the figure of likelihoods cannot be drawn, {self._folder}/likelihood.csv has them: {error}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed fit goes on with: plain numbers and tensors."""
@@ -191,44 +200,53 @@ class LikelihoodMonitor(Callback):
         )
         return count
 
-    def _measure(self, trainer: Trainer) -> dict[str, list[Measured]]:
+    def _measure(self, trainer: Trainer) -> Findings:
         """What this process finds for its share of the samples, as far as the budget reaches."""
         budget = None if self.max_nfe is None or self.gauge.cost_is_fixed else self.max_nfe / trainer.world_size
-        posed = {name: self._fixed.problems(name, self._count) for name in self._fixed}
+        posed = {name: self._fixed.posed(name, self._count) for name in self._fixed}
+        problems = {name: each.problems for name, each in posed.items()}
         if budget is not None:
-            posed = {name: [single for each in problems for single in each.apart()] for name, problems in posed.items()}
-        found: dict[str, list[Measured]] = {name: [] for name in posed}
-        turns = chain.from_iterable(zip_longest(*([(name, each) for each in posed[name]] for name in posed)))
-        spent = 0
+            problems = {name: [single for each in own for single in each.apart()] for name, own in problems.items()}
+        found = Findings({name: [] for name in posed}, {name: dict(each.failures) for name, each in posed.items()})
+        turns = chain.from_iterable(zip_longest(*([(name, each) for each in own] for name, own in problems.items())))
         for name, problem in filter(None, turns):
-            if budget is not None and spent >= budget:
+            if budget is not None and found.nfe >= budget:
                 if not self._curve.rows:
-                    rank_zero_info(f"max_nfe={self.max_nfe} reaches for {sum(map(len, found.values()))} samples")
+                    rank_zero_info(f"max_nfe={self.max_nfe} reaches for {found.count} samples")
                 break
-            found[name].append(self.gauge.measure(problem))
-            spent += found[name][-1].nfe
+            found.measure(self.gauge, name, problem)
         return found
 
-    def _of_all_processes(self, trainer: Trainer, own: dict[str, list[Measured]]) -> dict[str, Measured]:
-        """What all processes found together."""
-        everyone = gathered(trainer, own)
-        joined = {name: [part for each in everyone for part in each.get(name, [])] for name in self._fixed}
-        if empty := [name for name, parts in joined.items() if not parts]:
-            raise ValueError(f"no sample of the validation loader {empty[0]!r} was measured: is it empty?")
-        return {name: Measured.cat(parts) for name, parts in joined.items()}
+    def _joined(self, trainer: Trainer, own: Findings) -> tuple[dict[str, Measured], dict[str, dict[str, str]]]:
+        """What all processes found together, and why other samples failed, by loader.
 
-    def _note(self, trainer: Trainer, found: dict[str, Measured]) -> None:
+        Raises:
+            ValueError: If the first measurement finds nothing: then a setting is wrong, and not the samples.
+        """
+        found = own.of_all(trainer, self._fixed)
+        empty = [name for name, parts in found.parts.items() if not parts]
+        if empty and not self._curve.rows:
+            reason = next(iter(found.failures[empty[0]].values()), "is it empty?")
+            raise ValueError(f"no sample of the validation loader {empty[0]!r} was measured: {reason}")
+        return {name: Measured.cat(parts) for name, parts in found.parts.items() if parts}, found.failures
+
+    def _note(self, trainer: Trainer, found: dict[str, Measured], failures: dict[str, dict[str, str]]) -> None:
         """Sum up a measurement."""
         self._curve.nfe += sum(each.nfe for each in found.values())
         numbers = {}
-        for name, each in found.items():
-            start = None if found is self._start else self._start.get(name)
-            numbers[name] = summary(each, start, self.gain)
-            if failed := int(numbers[name]["bpd_failed"]):
+        for name, failed in failures.items():
+            if name in found:
+                start = None if found is self._start else self._start.get(name)
+                numbers[name] = summary(found[name], start, self.gain)
+            else:
+                numbers[name] = self._curve.nothing(name)
+            numbers[name]["bpd_failed"] += len(failed)
+            if count := int(numbers[name]["bpd_failed"]):
                 of = f"of {name} " if name else ""
+                told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
                 rank_zero_warn(
-                    f"{failed} of {len(each.sample_ids)} samples {of}have no likelihood: bits per dimension are those "
-                    "of the others"
+                    f"{count} of {count + int(numbers[name]['bpd_samples'])} samples {of}have no likelihood{told}: bits "
+                    "per dimension are those of the others"
                 )
         self._curve.add(trainer, self._folder, numbers)
 
@@ -244,11 +262,3 @@ def measuring(module: LightningModule) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
-
-
-def gathered(trainer: Trainer, own: Any) -> list[Any]:
-    """What every process has, in their order."""
-    everyone = [own] * trainer.world_size
-    if trainer.world_size > 1:
-        torch.distributed.all_gather_object(everyone, own)
-    return everyone

@@ -1,5 +1,6 @@
 """Sends what an evaluation found to the loggers of its run."""
 
+import logging
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -13,6 +14,8 @@ from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.wandb_run import log_run, log_settings
 
 __all__ = ["ReportLogger"]
+
+log = logging.getLogger(__name__)
 
 
 class ReportLogger(Callback):
@@ -30,29 +33,46 @@ class ReportLogger(Callback):
         self.writer = writer
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the loggers with the settings: one that cannot be reached says so before anything is computed."""
-        if not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_settings(logger.experiment, self.writer.folder)
-            elif isinstance(logger, TensorBoardLogger):
-                for name in ("config.yaml", "versions.json"):
-                    logger.experiment.add_text(name, _indented(self.writer.folder / name))
+        """Start the loggers with the settings; one that cannot be reached says so before anything is computed.
+
+        Raises:
+            ValueError: If one cannot.
+        """
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            try:
+                self._start(logger)
+            except Exception as error:
+                raise ValueError(
+                    f"{type(logger).__name__} cannot be started: {error}. Take another logger, or none: "
+                    "--trainer.logger false"
+                ) from error
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what was written."""
+        """Log what was written; a logger that fails takes nothing from the run folder, which is complete by now."""
         if not trainer.is_global_zero or self.writer.report is None:
             return
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_run(logger.experiment, self.writer.folder, self.writer.records, self.writer.report)
-            else:
+            try:
                 self._log(logger, self.writer.report)
-            logger.save()
+                logger.save()
+            except Exception as error:
+                self._warn(logger, error)
+
+    def _start(self, logger: Logger) -> None:
+        if isinstance(logger, WandbLogger):
+            log_settings(logger.experiment, self.writer.folder)
+        elif isinstance(logger, TensorBoardLogger):
+            for name in ("config.yaml", "versions.json"):
+                logger.experiment.add_text(name, _indented(self.writer.folder / name))
+
+    def _warn(self, logger: Logger, error: Exception) -> None:
+        log.warning("%s failed, and the report is in %s: %s", type(logger).__name__, self.writer.folder, error)
 
     def _log(self, logger: Logger, report: Report) -> None:
         """Numbers, figures, and where text can be read, tables and caveats."""
+        if isinstance(logger, WandbLogger):
+            log_run(logger.experiment, self.writer.folder, self.writer.records, report)
+            return
         logger.log_metrics(scalars(self.writer.records))
         for path in sorted(self.writer.folder.glob("figures/*.png")):
             log_image(logger, f"figures/{path.stem}", path)
@@ -65,7 +85,10 @@ class ReportLogger(Callback):
         """End the W&B run: the next evaluation in this process has one of its own."""
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
+                try:
+                    logger.experiment.finish()
+                except Exception as error:
+                    self._warn(logger, error)
 
 
 def _indented(path: Path) -> str:

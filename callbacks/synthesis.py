@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 
 from callbacks.loggers import Outlet, log_audio, log_figure, outlets
@@ -66,10 +67,13 @@ class Synthesis(Callback):
         if self._left == 0 or dataloader_idx > 0:
             return
         assert isinstance(pl_module, OffersSpeech)
-        for example in pl_module.speech_examples(batch, self._left, self.seed):
-            for outlet in outlets(trainer):
-                show(outlet, example, trainer.global_step)
-            self._left -= 1
+        try:
+            for example in pl_module.speech_examples(batch, self._left, self.seed):
+                for outlet in outlets(trainer):
+                    show(outlet, example, trainer.global_step)
+                self._left -= 1
+        except Exception as error:  # a training does not end for what it sounds like
+            rank_zero_warn(f"validation utterances cannot be heard after {trainer.global_step} steps: {error}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return when it last spoke."""

@@ -7,12 +7,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dmlik_pl.interruption import Interruption, first_process
 
-__all__ = ["CONFIGS", "DEBUG", "configurations", "find_config", "keep_freed_memory", "run"]
+__all__ = ["CONFIGS", "DEBUG", "configurations", "find_config", "keep_freed_memory", "naming", "run"]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -94,6 +95,17 @@ def _plain(text: str) -> str:
     for pattern, words in WORDS.items():
         plain = re.sub(pattern, words, plain)
     return plain
+
+
+@contextmanager
+def naming(place: str | Path) -> Iterator[None]:
+    """Let an error of the system that names no file, such as a full disk, name a place."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror and error.filename is None:
+            error.filename = str(place)
+        raise
 
 
 def find_config(args: list[str]) -> list[str]:

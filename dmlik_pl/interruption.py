@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -202,11 +203,23 @@ def command_line(option: str = "", value: str = "") -> str:
     return shlex.join(words)
 
 
-def _forget_in_child() -> None:
-    """A process that is forked, such as a worker that loads data, has signals of its own."""
+def _hold_signals() -> None:
+    """Let signals wait while a process is forked: its copy would tell this one of those that are meant for it."""
     if _current is not None:
-        _current._forget()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def _release_signals(child: bool) -> None:
+    """Let signals come again; a process that was forked, such as a worker that loads data, has its own."""
+    if _current is not None:
+        if child:
+            _current._forget()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(
+        before=_hold_signals,
+        after_in_parent=partial(_release_signals, child=False),
+        after_in_child=partial(_release_signals, child=True),
+    )

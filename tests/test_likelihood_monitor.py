@@ -399,7 +399,7 @@ def test_a_training_without_likelihoods_is_refused():
 
     with pytest.raises(TypeError, match="likelihood_problems"):
         fit(Plain(), watch(2), 1)
-    with pytest.raises(ValueError, match="samples=0"):
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         LikelihoodMonitor(samples=0)
     with pytest.raises(ValueError, match="elbo_draws=1"):
         LikelihoodMonitor(elbo_draws=1)

@@ -116,6 +116,18 @@ class TrainingBatch:
     def __len__(self) -> int:
         return len(self.sample_id)
 
+    def select(self, index: Sequence[int]) -> "TrainingBatch":
+        """Return some utterances of the batch, padded as they were."""
+        chosen = list(index)
+        return TrainingBatch(
+            sample_id=[self.sample_id[b] for b in chosen],
+            tokens=self.tokens[chosen],
+            token_lengths=self.token_lengths[chosen],
+            mel=self.mel[chosen],
+            mel_lengths=self.mel_lengths[chosen],
+            speaker=self.speaker[chosen],
+        )
+
     def to(self, device: torch.device | str, **options: Any) -> "TrainingBatch":
         """Return the batch with its tensors on `device`; further `options` go to `torch.Tensor.to`."""
         return replace(

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import CommandLine
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
@@ -58,7 +59,8 @@ class EvaluationCLI(CommandLine):
         axes = {name: study.axes for name, study in self.model.studies.items()}
         self.parts = part_digests(self.config.as_dict(), axes, self.model.units)
         if self.trainer.is_global_zero:
-            write_settings(self.folder, self._settings)
+            with naming(self.folder):
+                write_settings(self.folder, self._settings)
 
     def inspect(self, component: Any) -> None:
         """List data, and let studies look at a sample of each class, before any model is loaded."""
