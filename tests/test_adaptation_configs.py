@@ -158,7 +158,8 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dev = root / "data" / "TEDLIUM_release-3" / "legacy" / "dev"
     (dev / "sph").mkdir(parents=True)
     (dev / "stm").mkdir()
-    talk = torch.cat([espeak.speak(text, "en-us+m3")[:22_050] for text in ("window castle", "dolphin guitar")])
+    spoken = [espeak.speak(text, "en-us+m3")[:22_050] for text in ("window castle", "dolphin guitar")]
+    talk = torch.cat([torch.nn.functional.pad(wave, (0, 22_050 - len(wave))) for wave in spoken])
     write(dev / "sph" / "Speaker_2009.wav", resample(talk, 22_050, 16_000), 16_000)
     (dev / "sph" / "Speaker_2009.wav").rename(dev / "sph" / "Speaker_2009.sph")
     (dev / "stm" / "Speaker_2009.stm").write_text(
