@@ -14,7 +14,7 @@ from scipy.stats import binom
 from tiny_models import SCALED_LINEAR, make_tiny_sd, make_tiny_sdxl
 
 from callbacks import ExponentialAverage
-from dmlik_pl.data.base import collate
+from dmlik_pl.data.base import Failure, collate
 from dmlik_pl.data.drawings import DrawingImages
 from dmlik_pl.data.resumable import ResumableLoader
 from dmlik_pl.flow import Multistep, log_likelihood
@@ -181,6 +181,38 @@ def test_a_remembered_latent_is_of_the_image_as_it_is_now(sdxl, batch):
     other = replace(batch, image=batch.image.flip(0))
     torch.testing.assert_close(model.training_latents(other), model.latents(other))
     assert not torch.equal(model.training_latents(other), model.training_latents(batch))
+
+
+def test_a_sample_that_cannot_be_encoded_is_left_out_alone(sdxl, batch):
+    model = tuned(sdxl)
+    odd = replace(batch, prompt=[*batch.prompt[:-1], "word " * 500], failures=[Failure("bad", "reason")])
+    model.log = lambda *arguments, **options: None
+    with pytest.warns(UserWarning) as told:
+        loss = model.training_step(odd, 0)
+    told = " ".join(str(each.message) for each in told)
+    assert "left out of training: bad: reason" in told and f"left out of training: {batch.sample_id[-1]}: " in told
+    sound = tuned(sdxl)
+    sound.log = model.log
+    assert loss.item() == pytest.approx(sound.training_step(batch.select(range(7)), 0).item())
+
+
+def test_a_fit_ends_if_nothing_of_the_first_batches_can_be_trained_on(sdxl, batch):
+    model = tuned(sdxl)
+    model.log = lambda *arguments, **options: None
+    none = replace(batch, prompt=["word " * 500] * 8)
+    with pytest.warns(UserWarning, match="left out of training"):
+        for _ in range(2):
+            loss = model.training_step(none, 0)
+            loss.backward()
+            assert loss.item() == 0
+            assert all(not weight.grad.any() for weight in model.parameters() if weight.requires_grad)
+        with pytest.raises(ValueError, match="no sample of the first 3 batches can be trained on"):
+            model.training_step(none, 0)
+    later = tuned(sdxl)
+    later.log = model.log
+    later.training_step(batch, 0)
+    with pytest.warns(UserWarning, match="left out of training"):
+        assert [later.training_step(none, 0).item() for _ in range(4)] == [0.0] * 4
 
 
 def test_conditions_drop_to_the_models_null_branch(sdxl, batch, monkeypatch):

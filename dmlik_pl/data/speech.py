@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure
+from dmlik_pl.data.base import EvaluationData, EvaluationSet, Failure, Readable
 from dmlik_pl.data.names import readable, require_unique
 from dmlik_pl.data.stamps import file_stamp
 from dmlik_pl.data.utterance import (
@@ -286,15 +286,17 @@ class SpeechData(EvaluationData):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training split in padded batches."""
         data = self.speech_set("train")
-        positions = data.usable()
+        readable, positions = Readable(data), data.usable()
         random.Random(self.seed).shuffle(positions)
         full = len(positions) >= self.train_batch_size  # a set smaller than one batch is still trained on
-        return self._padded(Subset(data, positions), shuffle=self.reshuffle, drop_last=self.drop_last and full)
+        return self._padded(
+            Subset(readable, positions), shuffle=self.reshuffle, drop_last=self.drop_last and full
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation split in padded batches, in order."""
         data = self.speech_set("validation")
-        return self._padded(Subset(data, data.usable()), shuffle=False, drop_last=False)
+        return self._padded(Subset(Readable(data), data.usable()), shuffle=False, drop_last=False)
 
     def _padded(self, data: Subset[Any], shuffle: bool, drop_last: bool) -> DataLoader[Any]:
         return DataLoader(

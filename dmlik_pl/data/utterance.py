@@ -158,21 +158,15 @@ def collate_utterances(items: Sequence[Utterance | Failure | None]) -> Utterance
 
 
 def collate_training(items: Sequence[Utterance | Failure]) -> TrainingBatch:
-    """Pad utterances to a training batch; those that cannot be read are left out with a warning.
-
-    Raises:
-        ValueError: If none of them can be read.
-    """
+    """Pad utterances to a training batch; those that cannot be read are left out with a warning."""
     found = [item for item in items if isinstance(item, Utterance)]
     failures = [item for item in items if isinstance(item, Failure)]
-    if not found:
-        raise ValueError(f"no utterance of a training batch can be read: {describe(failures)}")
     if failures:
         warnings.warn(f"left out of a training batch: {describe(failures)}", stacklevel=2)
-    tokens = torch.zeros(len(found), max(len(item.tokens) for item in found), dtype=torch.long)
-    longest = max(item.mel.shape[-1] for item in found)
+    tokens = torch.zeros(len(found), max((len(item.tokens) for item in found), default=0), dtype=torch.long)
+    longest = max((item.mel.shape[-1] for item in found), default=0)
     frames = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
-    mel = torch.zeros(len(found), found[0].mel.shape[0], frames)
+    mel = torch.zeros(len(found), found[0].mel.shape[0] if found else 0, frames)
     for row, item in enumerate(found):
         tokens[row, : len(item.tokens)] = item.tokens
         mel[row, :, : item.mel.shape[-1]] = item.mel

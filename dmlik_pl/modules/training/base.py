@@ -1,19 +1,22 @@
 """What all trainings share: an optimiser with warm-up and cosine decay, and the export of the result as a folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
 
 from dmlik_pl.ranges import above, at_least
 
-__all__ = ["Training"]
+__all__ = ["PATIENCE", "Training"]
+
+PATIENCE = 3  # batches
 
 
 class Training(LightningModule, ABC):
@@ -35,6 +38,7 @@ class Training(LightningModule, ABC):
         super().__init__()
         above(0, learning_rate=learning_rate)
         at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        self._without_samples = 0  # batches, until one has samples
         self.output = Path(output)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -43,6 +47,33 @@ class Training(LightningModule, ABC):
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the weights, as they are now, into a folder in their library's own layout."""
+
+    def leave_out(self, reasons: Sequence[str]) -> None:
+        """Tell which samples of a batch cannot be trained on, and why; the others are.
+
+        Args:
+            reasons: Their names with what is wrong.
+        """
+        for reason in reasons:
+            rank_zero_warn(f"left out of training: {reason}")
+
+    def nothing_to_learn(self) -> Tensor:
+        """A loss without a gradient for a batch of which all samples are left out: all processes step together.
+
+        Raises:
+            ValueError: If the first batches are all like that: a setting is wrong then, and not the samples.
+        """
+        self._without_samples += 1
+        if self._without_samples == PATIENCE:
+            raise ValueError(
+                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why of each"
+            )
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        return torch.stack([weight.sum() * 0 for weight in weights]).sum()
+
+    def learned(self) -> None:
+        """Note that a batch was trained on: from here on no number of bad ones ends the fit."""
+        self._without_samples = PATIENCE
 
     def on_fit_end(self) -> None:
         """Export the weights; averaged weights, where a callback keeps them, are in place by now."""

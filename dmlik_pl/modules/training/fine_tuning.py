@@ -1,15 +1,15 @@
 """Fine-tuning of a text-to-image model, whole or by low-rank changes, while its likelihood can be watched."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from dmlik_pl.data.base import Batch
+from dmlik_pl.data.base import Batch, in_words
 from dmlik_pl.data.fingerprint import fingerprint
 from dmlik_pl.flow import Condition
 from dmlik_pl.flow.schedule import fit
@@ -101,26 +101,50 @@ class FineTuning(Training):
         keep_trained_weights_only(self)
         self._latents: dict[str, Tensor] = {}  # by the fingerprints of name and image
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the weighted error of the network, at times spread evenly; conditions drop out at times."""
-        for failure in batch.failures:
-            rank_zero_warn(f"left out of training: {failure.error}")
-        if not len(batch):
-            return None
+        self.leave_out([f"{failure.sample_id}: {failure.error}" for failure in batch.failures])
+        encoded = self.encoded(batch, self.training_latents)
+        if encoded is None:
+            return self.nothing_to_learn()
+        self.learned()
+        latents, condition = encoded
         random = self._random(self.current_epoch, batch_index, self.global_rank)
-        loss = self.loss(self.training_latents(batch), self.condition(batch), random, self.condition_dropout).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        loss = self.loss(latents, condition, random, self.condition_dropout).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents))
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Log the same error under the true prompts, at times and with noise that no validation changes."""
-        if not len(batch):
+        encoded = self.encoded(batch, self.latents)
+        if encoded is None:
             return
         names = getattr(self.trainer.datamodule, "validation_names", None)  # type: ignore[attr-defined]
         name = f"val/{names[dataloader_idx]}/loss" if names else "val/loss"
         random = self._random(batch_index, self.global_rank)
-        loss = self.loss(self.latents(batch), self.condition(batch), random).mean()
-        self.log(name, loss, batch_size=len(batch), add_dataloader_idx=False, sync_dist=True)
+        loss = self.loss(*encoded, random).mean()
+        self.log(name, loss, batch_size=len(encoded[0]), add_dataloader_idx=False, sync_dist=True)
+
+    def encoded(self, batch: Batch, latents: Callable[[Batch], Tensor]) -> tuple[Tensor, Condition] | None:
+        """Return latents and conditions of the samples that can be encoded; each other one is left out alone.
+
+        Args:
+            batch: Images with their prompts.
+            latents: Encodes the images of a batch.
+        """
+        if not len(batch):
+            return None
+        try:
+            return latents(batch), self.condition(batch)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                self.leave_out([f"{batch.sample_id[0]}: {in_words(error)}"])
+                return None
+        alone = [self.encoded(batch.select([b]), latents) for b in range(len(batch))]
+        kept = [each for each in alone if each is not None]
+        return (torch.cat([x for x, _ in kept]), Condition.cat([c for _, c in kept])) if kept else None
 
     def loss(self, latents: Tensor, condition: Condition, random: torch.Generator, dropout: float = 0.0) -> Tensor:
         """Return each sample's squared error of the network's output, weighted, per dimension, [B].

@@ -117,6 +117,9 @@ class GradTTSTraining(Training):
 
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the sum of the losses."""
+        if not len(batch):
+            return self.nothing_to_learn()
+        self.learned()
         if self.global_step < self.encoder_steps:
             losses = self.encoder_losses(batch)
         else:
@@ -126,6 +129,8 @@ class GradTTSTraining(Training):
 
     def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
         """Log the losses of whole utterances at times and with noise that are the same at every validation."""
+        if not len(batch):
+            return
         generator = torch.Generator().manual_seed(batch_index)
         time = even_share(len(batch), generator).to(batch.mel)
         noise = torch.randn(batch.mel.shape, generator=generator).to(batch.mel)
