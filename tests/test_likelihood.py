@@ -100,7 +100,7 @@ def test_padding_changes_nothing(generator):
         flow,
         x[:1, :, :3],
         Condition({"real": torch.ones(1, 4, 3, dtype=torch.bool)}, mean=mean[:1, :, :3]),
-        sample_ids=list("a"),
+        sample_ids=["a"],
     )
     assert padded.dims.tolist() == [12, 28]
     torch.testing.assert_close(padded.log_p[:1], short.log_p, rtol=1e-12, atol=1e-12)

@@ -45,11 +45,14 @@ class DiffusionModel(nn.Module, ABC):
 
 
 class ImageModel(DiffusionModel):
-    """A model of images, with the ways from images and prompts to what it models and back."""
+    """A model of images, with the ways from images and prompts to what it models and back.
+
+    A model of pictures looks at what it is given with :mod:`dmlik_pl.models.inputs`.
+    """
 
     @abstractmethod
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """The condition of a batch of prompts, with the null branch if the model has one."""
+    def condition(self, prompts: str | Sequence[str]) -> Condition:
+        """The condition of a batch of prompts, or of one prompt for all; with the null branch if the model has one."""
 
     @abstractmethod
     def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
