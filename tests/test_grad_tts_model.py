@@ -1,6 +1,7 @@
 """Grad-TTS as a model of speech: files, alignment, condition, synthesis, and bad input."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -137,27 +138,27 @@ def test_searched_alignment_is_that_of_training(speech):
 
 
 def test_predicted_alignment_does_not_look_at_the_spectrogram(speech, tokens, generator):
-    one, other = (speech.align(tokens, torch.randn(80, 50, generator=generator), "durations", 2) for _ in range(2))
+    one, other = (speech.align(tokens, torch.randn(80, 50, generator=generator) - 5, "durations", 2) for _ in range(2))
     assert torch.equal(one.durations, other.durations)
     assert torch.equal(one.mu, other.mu)
     assert one.duration_log_p == other.duration_log_p
     assert int(one.durations.sum()) == 50
-    searched = speech.align(tokens, torch.randn(80, 50, generator=generator))
+    searched = speech.align(tokens, torch.randn(80, 50, generator=generator) - 5)
     assert not torch.equal(one.durations, searched.durations)
 
 
 def test_impossible_alignments_are_refused(speech, tokens):
     for policy in ("search", "durations"):
         with pytest.raises(ValueError, match="alignment impossible: 13 tokens, 12 frames"):
-            speech.align(tokens, torch.zeros(80, 12), policy)
+            speech.align(tokens, torch.full((80, 12), -5.0), policy)
     with pytest.raises(ValueError, match="'search' and 'durations'"):
-        speech.align(tokens, torch.zeros(80, 20), "best")
+        speech.align(tokens, torch.full((80, 20), -5.0), "best")
     with pytest.raises(ValueError, match="knows 0 to 148"):
-        speech.align(torch.tensor([1, 149]), torch.zeros(80, 20))
+        speech.align(torch.tensor([1, 149]), torch.full((80, 20), -5.0))
     with pytest.raises(ValueError, match="token ids none"):
-        speech.align(torch.tensor([], dtype=torch.long), torch.zeros(80, 20))
+        speech.align(torch.tensor([], dtype=torch.long), torch.full((80, 20), -5.0))
     with pytest.raises(ValueError, match="speaker 4 is not among the model's 4"):
-        speech.condition([torch.zeros(80, 20)], [4])
+        speech.condition([torch.full((80, 20), -5.0)], [4])
 
 
 def test_an_utterance_is_padded_to_its_own_multiple_of_four(speech):
@@ -188,3 +189,56 @@ def test_synthesis_is_the_official_one(speech):
     assert speech.rate == 22_050
     with pytest.raises(ValueError, match="3 durations of 3 frames"):
         speech.synthesise(ids, speaker, torch.ones(3, dtype=torch.long))
+
+
+class TestInputs:
+    """What is no spectrogram, no token or no speaker is told before it is scored."""
+
+    @pytest.fixture
+    def mel(self):
+        return torch.linspace(-11, 2, 8000).reshape(80, 100)
+
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            (torch.exp, r"from 1\.67e-05 to 7\.389"),
+            (lambda mel: 20 * mel / math.log(10), "from -95"),
+            (lambda mel: mel + math.log(32768), r"from -0\.6028 to 12\.4"),
+        ],
+    )
+    def test_other_spectrograms_are_told(self, speech, tokens, mel, change, found):
+        speech.align(tokens[:20], mel)
+        with pytest.raises(ValueError, match=f"the spectrogram reaches {found}.*which is no natural logarithm"):
+            speech.align(tokens[:20], change(mel))
+
+    def test_what_is_no_spectrogram_is_told(self, speech, tokens, mel):
+        mel = mel.clone()
+        for wrong in (mel[None], mel.T, mel[:, :0], [1.0]):
+            for ask in (lambda wrong=wrong: speech.align(tokens, wrong), lambda wrong=wrong: speech.pad(wrong)):
+                with pytest.raises(ValueError, match=r"a spectrogram must be \[80, T\] with a frame at least, got"):
+                    ask()
+        with pytest.raises(ValueError, match=r"must be in floating point, got torch\.int64"):
+            speech.align(tokens, mel.long())
+        mel[3, 5] = torch.nan
+        with pytest.raises(ValueError, match="the spectrogram holds NaN or infinity"):
+            speech.align(tokens, mel)
+
+    @pytest.mark.parametrize(
+        ("wrong", "found"),
+        [
+            ("a text", "a str"),
+            ([1, 2], "a list"),
+            (torch.zeros(3), r"torch\.float32 \[3\]"),
+            (torch.zeros(1, 3, dtype=torch.long), r"torch\.int64 \[1, 3\]"),
+        ],
+    )
+    def test_what_are_no_tokens_is_told(self, speech, mel, wrong, found):
+        for ask in (lambda: speech.predict(wrong), lambda: speech.align(wrong, mel)):
+            with pytest.raises(ValueError, match=rf"token ids must be whole numbers \[L\].*got {found}"):
+                ask()
+
+    def test_one_mean_is_a_batch_of_one_and_speakers_are_counted(self, speech, mel):
+        one, many = speech.condition(mel, [2]), speech.condition([mel], [2])
+        assert one.inputs["mu"].equal(many.inputs["mu"]) and one.inputs["speaker"].tolist() == [2]
+        with pytest.raises(ValueError, match="2 speakers for 1 utterances"):
+            speech.condition([mel], [0, 1])

@@ -93,12 +93,14 @@ def test_padding_changes_nothing(generator):
     flow = ProbabilityFlow(network, LinearVP(0.05, 20.0))
     x, mean = torch.randn(2, 2, 4, 7, dtype=torch.float64, generator=generator)
     mask = (torch.arange(7) < torch.tensor([[3], [7]]))[:, None]
-    padded = log_likelihood(flow, x, Condition({"real": mask.expand(2, 4, 7)}, mean=mean, mask=mask), sample_ids="ab")
+    padded = log_likelihood(
+        flow, x, Condition({"real": mask.expand(2, 4, 7)}, mean=mean, mask=mask), sample_ids=["a", "b"]
+    )
     short = log_likelihood(
         flow,
         x[:1, :, :3],
         Condition({"real": torch.ones(1, 4, 3, dtype=torch.bool)}, mean=mean[:1, :, :3]),
-        sample_ids="a",
+        sample_ids=["a"],
     )
     assert padded.dims.tolist() == [12, 28]
     torch.testing.assert_close(padded.log_p[:1], short.log_p, rtol=1e-12, atol=1e-12)

@@ -17,7 +17,7 @@ from dmlik_pl.flow.likelihood import (
 )
 from dmlik_pl.flow.noising import Draws, Noising
 from dmlik_pl.flow.prior import GaussianPrior, Prior
-from dmlik_pl.flow.probability_flow import Condition, Network, Prediction, ProbabilityFlow
+from dmlik_pl.flow.probability_flow import Condition, Network, NetworkTime, Prediction, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, noise
 from dmlik_pl.flow.reference import Clock, TorchDiffEq
 from dmlik_pl.flow.schedule import VE, Cosine, DiscreteVP, LinearVP, NoiseLevel, RectifiedFlow, Schedule
@@ -41,6 +41,7 @@ __all__ = [
     "LogLikelihood",
     "Multistep",
     "Network",
+    "NetworkTime",
     "NoiseLevel",
     "Noising",
     "Prediction",

@@ -96,14 +96,15 @@ def elbo(
     Args:
         flow: The model.
         x: Samples [B, ...].
-        condition: What they are conditioned on.
+        condition: What they are conditioned on, one each or one for all.
         draws: Levels and noises per sample, one evaluation each.
         sample_ids: Stable names, which key levels and noise.
         seed: Their seed.
 
     Raises:
-        ValueError: If there are fewer than two draws (no standard error).
+        ValueError: If there are fewer than two draws (no standard error), or condition or ids do not match x.
     """
+    condition = condition.spread(x)
     noising = Noising.keyed(flow, x, condition.mask, draws=draws, sample_ids=sample_ids, seed=seed)
     return Bound.of(flow, x, condition, noising, noising.predict(flow, x, condition))
 

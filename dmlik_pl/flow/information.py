@@ -84,14 +84,15 @@ def pointwise_information(
     Args:
         flow: The model; one with guidance says what a guided flow makes of the condition.
         x: Samples [B, ...].
-        condition: Their conditions, with the null branch.
+        condition: Their conditions, one each or one for all, with the null branch.
         draws: Levels and noises per sample; the network is called with and without the condition at each.
         sample_ids: Stable names, which key levels and noise.
         seed: Their seed.
 
     Raises:
-        ValueError: If there are fewer than two draws, or the condition has no null branch.
+        ValueError: If there are fewer than two draws, the condition has no null branch, or does not match x.
     """
+    condition = condition.spread(x)
     noising = Noising.keyed(flow, x, condition.mask, draws=draws, sample_ids=sample_ids, seed=seed)
     conditional = noising.predict(flow, x, condition)
     unconditional = noising.predict(replace(flow, guidance=0.0), x, condition)

@@ -27,6 +27,7 @@ from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
 from dmlik_pl.flow.dynamics import Dynamics, SolverError
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
+from dmlik_pl.flow.probes import sample_names
 from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.flow.solvers import Multistep, Solver
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 NOTHING = Condition()
+_NOT_FINITE = "the sample itself holds NaN or infinity"
 _PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "dims", "latent")
 
 
@@ -151,7 +153,7 @@ def log_likelihood(
     Args:
         flow: The model.
         x: Samples [B, ...]; their dtype, float32 or float64, is that of the state.
-        condition: What they are conditioned on.
+        condition: What they are conditioned on, one each or one for all.
         t: None reads x as data. A time reads x as x_t, in the model's own coordinates, and gives its density under the
             model's marginal at that time.
         solver: :class:`Multistep` by default.
@@ -162,8 +164,8 @@ def log_likelihood(
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
-        ValueError: If guidance needs an unconditional branch that is not given, ids do not match x, or t lies outside
-            the schedule.
+        ValueError: If x is no batch of floating point numbers, condition or ids are of another number of samples,
+            guidance needs an unconditional branch that is not given, or t lies outside the schedule.
     """
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
@@ -301,9 +303,7 @@ def _dynamics(
     sample_ids: Sequence[str | int] | None,
     seed: int,
 ) -> Dynamics:
-    ids = list(range(len(x))) if sample_ids is None else list(sample_ids)
-    if len(ids) != len(x):
-        raise ValueError(f"{len(ids)} sample ids for a batch of {len(x)}")
+    ids = sample_names(x, sample_ids)
     if not x.dtype.is_floating_point or x.dtype.itemsize < 4:
         raise ValueError(
             f"the state must be float32 or float64, got {x.dtype}: call x.float() (the network may be of any dtype)"
@@ -319,7 +319,8 @@ def _dynamics(
         )
     # Tensors made in inference mode cannot take part in a backward pass, their copies can.
     own = condition.spread(x).map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
-    return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence)
+    lost = [None if fine else _NOT_FINITE for fine in x.isfinite().flatten(1).all(1).tolist()]
+    return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence, failures=lost)
 
 
 def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool) -> Tensor:

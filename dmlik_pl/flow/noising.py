@@ -22,7 +22,7 @@ from torch import Tensor
 from dmlik_pl.flow.integral import widening
 from dmlik_pl.flow.likelihood import NOTHING
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
-from dmlik_pl.flow.probes import Purpose, draw, stream
+from dmlik_pl.flow.probes import Purpose, draw, sample_names, stream
 from dmlik_pl.flow.schedule import NoiseLevel
 
 __all__ = ["Draws", "Noising", "squared_norm"]
@@ -99,9 +99,7 @@ class Noising:
         """
         if draws < 2:
             raise ValueError(f"a standard error needs draws >= 2, got {draws}")
-        ids = list(range(len(x))) if sample_ids is None else list(sample_ids)
-        if len(ids) != len(x):
-            raise ValueError(f"{len(ids)} sample ids for a batch of {len(x)}")
+        ids = sample_names(x, sample_ids)
         first, last = flow.schedule.at(flow.schedule.t_min), flow.schedule.at(flow.schedule.t_max)
         # One offset a sample for all its levels: equally spaced, they leave no gap that one condition could fall into.
         offsets = np.array([[np.random.Generator(stream(seed, name, Purpose.LEVEL, stage)).random()] for name in ids])

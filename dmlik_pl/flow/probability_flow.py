@@ -17,7 +17,7 @@ References:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -25,9 +25,17 @@ from torch import Tensor
 from dmlik_pl.flow.prior import GaussianPrior, Prior
 from dmlik_pl.flow.schedule import NoiseLevel, Schedule, fit
 
-__all__ = ["Condition", "Network", "Prediction", "ProbabilityFlow"]
+__all__ = ["Condition", "Network", "NetworkTime", "Prediction", "ProbabilityFlow"]
 
 Prediction = Literal["epsilon", "x0", "v", "velocity", "score"]
+
+NetworkTime = Literal["schedule", "sigma", "log_snr", "reversed"] | Callable[[NoiseLevel], Tensor]
+"""What a network is told of the noise level: by name, or any function of the level.
+
+``schedule`` is the schedule's own :meth:`~dmlik_pl.flow.Schedule.network_time`: t, or the step. ``sigma`` is the
+noise-to-signal ratio r, the sigma of EDM's and k-diffusion's denoisers. ``log_snr`` is -2 log r. ``reversed`` is 1 - t,
+for networks that call noise 0 and data 1; their ``velocity`` is dx/d(1 - t), from noise to data.
+"""
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 """``network(x_t, time, inputs) -> output``: x_t [B, ...], time [B], inputs a tree of tensors [B, ...]."""
@@ -54,12 +62,33 @@ def _tree_cat(trees: Sequence[Any]) -> Any:
     return first
 
 
+def _one_each(name: str, tensor: Tensor, count: int) -> Tensor:
+    """A tensor of a condition with leading dimension ``count``, which 1 stands for too."""
+    held = len(tensor) if tensor.dim() else 0
+    if held not in (1, count):
+        raise ValueError(
+            f"the {name} of the condition are of {held} samples ({list(tensor.shape)}), and x is of {count}: give one "
+            "condition for each sample, or one for all"
+        )
+    return tensor.expand(count, *tensor.shape[1:])
+
+
+def _like(name: str, tensor: Tensor | None, x: Tensor) -> Tensor | None:
+    """The mean or mask of a condition with every dimension of x."""
+    try:
+        return None if tensor is None else tensor.expand_as(x)
+    except RuntimeError as error:
+        shapes = f"{list(tensor.shape)}, and x is {list(x.shape)}" if tensor is not None else ""
+        raise ValueError(f"the {name} of the condition is {shapes}: it must be broadcastable to x") from error
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a batch of B samples is conditioned on.
 
     Attributes:
-        inputs: Handed to the network: a tree (dict, list, tuple) of tensors with leading dimension B, or None.
+        inputs: Handed to the network: a tree (dict, list, tuple) of tensors with leading dimension B, or 1 for one
+            condition of all samples; or None.
         null: The same tree for the unconditional branch; needed for any guidance but 1.
         mean: mu(y) of a mean-reverting process, broadcastable to x; None for zero.
         mask: Boolean, broadcastable to x: which dimensions are real. Every term of a likelihood respects it.
@@ -83,9 +112,18 @@ class Condition:
         return self if copies == 1 else self.cat([self] * copies)
 
     def spread(self, x: Tensor) -> Self:
-        """Mean and mask with every dimension of x [B, ...], so that they can be selected and tiled like the inputs."""
-        mean = None if self.mean is None else self.mean.expand_as(x)
-        return replace(self, mean=mean, mask=None if self.mask is None else self.mask.expand_as(x))
+        """The condition with an entry for every sample of x [B, ...], and mean and mask for every dimension of it.
+
+        Raises:
+            ValueError: If it is of another number of samples, or mean or mask do not fit; the message names what.
+        """
+        count = len(x)
+        inputs = _tree_map(lambda tensor: _one_each("inputs", tensor, count), self.inputs)
+        null = _tree_map(lambda tensor: _one_each("null inputs", tensor, count), self.null)
+        mean, mask = (_like(name, getattr(self, name), x) for name in ("mean", "mask"))
+        if mask is not None and mask.dtype is not torch.bool:
+            raise ValueError(f"the mask of a condition must be boolean, got {mask.dtype}")
+        return replace(self, inputs=inputs, null=null, mean=mean, mask=mask)
 
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
@@ -105,6 +143,11 @@ class ProbabilityFlow:
         guidance: w of eps(w) = eps_u + w (eps_c - eps_u), Eq. 10 of Cross and Ragni: 1 is plain conditional, 0
             unconditional. The weight of Ho and Salimans is w - 1.
         space: What x is, in words, e.g. "VAE latents times 0.13025"; repeated in every table.
+        network_time: What the network is told of the noise level, see :data:`NetworkTime`. Another than it was trained
+            with gives another density, without a sign of it.
+
+    Raises:
+        ValueError: If prediction or network time are unknown.
     """
 
     network: Network
@@ -113,6 +156,16 @@ class ProbabilityFlow:
     prior: Prior = GaussianPrior("total")  # noqa: RUF009 (frozen, without state of its own)
     guidance: float = 1.0
     space: str = "data"
+    network_time: NetworkTime = "schedule"
+
+    def __post_init__(self) -> None:
+        if self.prediction not in get_args(Prediction):
+            raise ValueError(f"unknown prediction {self.prediction!r}: there are {', '.join(get_args(Prediction))}")
+        names = get_args(get_args(NetworkTime)[0])
+        if not callable(self.network_time) and self.network_time not in names:
+            raise ValueError(
+                f"unknown network_time {self.network_time!r}: there are {', '.join(names)}, and functions of the level"
+            )
 
     @property
     def evaluations_per_call(self) -> int:
@@ -139,7 +192,7 @@ class ProbabilityFlow:
         """
         at = level.like(u)
         cos, sin = at.alpha / at.scale, at.sigma / at.scale
-        time = self.schedule.network_time(level.t).to(u).expand(len(u))
+        time = self._told(level).to(u).expand(len(u))
         output = self._output(self.state(u, level, condition), time, condition).to(u.dtype)
         match self.prediction:
             case "epsilon":
@@ -152,6 +205,8 @@ class ProbabilityFlow:
                 field = output / at.scale
             case "velocity":
                 d_alpha, d_sigma = (fit(rate, u) for rate in self.schedule.rates(level.t))
+                if self.network_time == "reversed":
+                    output = -output
                 if condition.mean is not None:
                     output = output + d_alpha * condition.mean
                 radial = d_alpha * cos + d_sigma * sin
@@ -180,6 +235,20 @@ class ProbabilityFlow:
             x = x - (1 - at.alpha) * condition.mean
         u = x / at.scale
         return u if condition.mask is None else u * condition.mask
+
+    def _told(self, level: NoiseLevel) -> Tensor:
+        """The network's time at a level, of the shape of the level's."""
+        match self.network_time:
+            case "schedule":
+                return self.schedule.network_time(level.t)
+            case "sigma":
+                return level.r
+            case "log_snr":
+                return -2 * level.r.log()
+            case "reversed":
+                return 1 - level.t
+            case function:
+                return function(level)
 
     def _output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         if self.guidance == 1:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Distribution", "Purpose", "draw", "noise"]
+__all__ = ["Distribution", "Purpose", "draw", "noise", "sample_names"]
 
 Distribution = Literal["rademacher", "gaussian"]
 
@@ -31,6 +31,25 @@ class Purpose(IntEnum):
     BOUND = 2
     LEVEL = 3
     ENCODER = 4
+
+
+def sample_names(x: Tensor, sample_ids: Sequence[str | int] | None) -> list[str | int]:
+    """The name of each sample of x [B, ...]: as given, or its position in the batch.
+
+    Raises:
+        ValueError: If x is no batch, or there are more or fewer names than samples.
+    """
+    if x.dim() < 2 or len(x) == 0:
+        raise ValueError(
+            f"x must be a batch [B, ...] of one sample or more, got {list(x.shape)}: a sample alone is x[None], and of "
+            "one value each [B, 1]"
+        )
+    if isinstance(sample_ids, str):
+        raise ValueError(f"sample_ids is the text {sample_ids!r}, and a list with a name for each sample is wanted")
+    names: list[str | int] = list(range(len(x)) if sample_ids is None else sample_ids)
+    if len(names) != len(x):
+        raise ValueError(f"{len(names)} sample ids for a batch of {len(x)}")
+    return names
 
 
 @lru_cache(maxsize=4096)

@@ -72,7 +72,10 @@ class NoiseLevel:
 
 
 class Schedule(ABC):
-    """Signal and noise scales as functions of time in [0, 1].
+    """Signal and noise scales as functions of time in [0, 1]: data at t = 0, noise at t = 1, in every schedule.
+
+    The network is told :meth:`network_time` of t; one that was trained with something else, or with data at t = 1,
+    says so by ``network_time`` of :class:`~dmlik_pl.flow.ProbabilityFlow`.
 
     Attributes:
         t_min: Time at which data are read; recorded with every likelihood as r_min.
@@ -99,7 +102,7 @@ class Schedule(ABC):
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
     def network_time(self, t: Tensor) -> Tensor:
-        """Time as the network wants it; the identity unless the network counts in steps."""
+        """Time t as the network is told it: t itself, unless the network counts in steps."""
         return t
 
     def at(self, t: float | Tensor) -> NoiseLevel:
@@ -128,6 +131,8 @@ class LinearVP(Schedule):
     r"""Variance preserving with :math:`\beta_t` linear in t; with a mean, Grad-TTS's mean-reverting process.
 
     .. math:: \alpha_t = \exp(-\tfrac12 \int_0^t \beta), \quad \sigma_t^2 = 1 - \alpha_t^2
+
+    Data at t = 0, noise at t = 1; the network is told t.
 
     Args:
         beta_min: Noise rate at t = 0.
@@ -164,7 +169,8 @@ class LinearVP(Schedule):
 class DiscreteVP(Schedule):
     """A variance preserving schedule known at N steps, made continuous by a cubic spline of log-SNR through its grid.
 
-    Time t in [0, 1] is step t (N - 1); the network gets the fractional step, never truncated: an integer step would
+    Data at t = 0, noise at t = 1. Time t is step t (N - 1), and the network is told the fractional step, never
+    truncated: an integer step would
     make the right-hand side of the ODE discontinuous. Linear interpolation would still break its slope at each of the
     N steps, which costs an adaptive solver in t thousands of evaluations.
 
@@ -226,6 +232,9 @@ class DiscreteVP(Schedule):
 class VE(Schedule):
     """Variance exploding: the signal keeps its scale, sigma grows geometrically.
 
+    Data at t = 0, noise at t = 1; the network is told t. Most networks of this process, EDM's denoisers and NCSN++
+    among them, were trained to be told sigma: ``ProbabilityFlow(..., network_time="sigma")``.
+
     Args:
         sigma_min: Noise scale at t = 0.
         sigma_max: Noise scale at t = 1.
@@ -252,6 +261,8 @@ class Cosine(Schedule):
     r"""The cosine schedule.
 
     .. math:: \alpha_t = \cos\phi_t / \cos\phi_0, \quad \phi_t = \frac{\pi}{2} \frac{t + s}{1 + s}
+
+    Data at t = 0, noise at t = 1; the network is told t.
 
     Args:
         offset: The s above; 0 makes the angle arctan(r) proportional to time.
@@ -285,6 +296,11 @@ class Cosine(Schedule):
 
 class RectifiedFlow(Schedule):
     r"""Straight paths :math:`x_t = (1 - t) x_0 + t \epsilon`; r is infinite at t = 1.
+
+    Data at t = 0, noise at t = 1, as in Stable Diffusion 3; the network is told t, and its velocity is
+    :math:`dx_t / dt = \epsilon - x_0`. Networks with noise at 0 and data at 1, as Lipman et al. and the libraries
+    torchcfm and flow_matching have it, are told 1 - t and give :math:`x_0 - \epsilon`:
+    ``ProbabilityFlow(..., network_time="reversed")``.
 
     Args:
         t_min: Time at which data are read.

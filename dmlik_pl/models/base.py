@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dmlik_pl.flow import Condition, Prediction, Prior, ProbabilityFlow, Schedule
+from dmlik_pl.flow import Condition, NetworkTime, Prediction, Prior, ProbabilityFlow, Schedule
 
 __all__ = ["DiffusionModel", "ImageModel"]
 
@@ -19,16 +19,20 @@ class DiffusionModel(nn.Module, ABC):
         schedule: The noise schedule.
         prediction: What the network's output is.
         prior: Density of the state at the noise end.
+        network_time: What the network is told of the noise level; the schedule's own time by default.
     """
 
     space: str
     schedule: Schedule
     prediction: Prediction
     prior: Prior
+    network_time: NetworkTime = "schedule"
 
     def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
         """The probability flow at a guidance weight: 1 is plain conditional, 0 unconditional."""
-        return ProbabilityFlow(self.network, self.schedule, self.prediction, self.prior, guidance, self.space)
+        return ProbabilityFlow(
+            self.network, self.schedule, self.prediction, self.prior, guidance, self.space, self.network_time
+        )
 
     @abstractmethod
     def network(self, x: Tensor, time: Tensor, inputs: Any) -> Tensor:
@@ -41,11 +45,14 @@ class DiffusionModel(nn.Module, ABC):
 
 
 class ImageModel(DiffusionModel):
-    """A model of images, with the ways from images and prompts to what it models and back."""
+    """A model of images, with the ways from images and prompts to what it models and back.
+
+    A model of pictures looks at what it is given with :mod:`dmlik_pl.models.inputs`.
+    """
 
     @abstractmethod
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """The condition of a batch of prompts, with the null branch if the model has one."""
+    def condition(self, prompts: str | Sequence[str]) -> Condition:
+        """The condition of a batch of prompts, or of one prompt for all; with the null branch if the model has one."""
 
     @abstractmethod
     def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:

@@ -97,7 +97,10 @@ class GaussianMixture(nn.Module):
     def flow(
         self, schedule: Schedule, prediction: Prediction = "epsilon", guidance: float = 1.0, shift: Tensor | None = None
     ) -> ProbabilityFlow:
-        """The mixture's flow; with a ``shift`` its prior is the exact marginal, else N(0, I) in unit scale."""
+        """The mixture's flow; with a ``shift`` its prior is the exact marginal, else N(0, I) in unit scale.
+
+        Its network is told the schedule's own time.
+        """
         prior: dict[str, Any] = {} if shift is None else {"prior": _MarginalPrior(self, shift)}
         network = _ClosedFormNetwork(self, schedule, prediction)
         return ProbabilityFlow(network, schedule, prediction, guidance=guidance, space=self.space, **prior)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dmlik_pl.flow import Condition, GaussianPrior, Purpose, noise
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_pipeline
+from dmlik_pl.models.inputs import as_prompts, check_images
 from dmlik_pl.models.lora import fuse_lora
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.text import TextEncoder
@@ -141,13 +142,13 @@ class LatentDiffusion(ImageModel):
         """What the U-Net is told beside text and time."""
         return None
 
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """The condition of a batch of prompts, with the null branch.
+    def condition(self, prompts: str | Sequence[str]) -> Condition:
+        """The condition of a batch of prompts, or of one prompt for all images, with the null branch.
 
         Raises:
-            ValueError: If a prompt is longer than the text window.
+            ValueError: If a prompt is no text, or longer than the text window.
         """
-        known = [self._remembered(f"prompt {prompt}", partial(self._embed, prompt)) for prompt in prompts]
+        known = [self._remembered(f"prompt {prompt}", partial(self._embed, prompt)) for prompt in as_prompts(prompts)]
         null = self._remembered("null", self._embed_null)
         inputs = {name: torch.cat([each[name] for each in known]) for name in null}
         return Condition(inputs, {name: value.expand_as(inputs[name]) for name, value in null.items()})
@@ -160,12 +161,19 @@ class LatentDiffusion(ImageModel):
         device = self.unet.device
         return {name: value.to(device) for name, value in self._embeddings[key].items()}
 
-    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] to scaled latents [B, C, h, w], in the images' dtype.
 
+        Args:
+            images: The images.
+            sample_ids: Their names, which key what is drawn for them.
+            bright: Whether images without a value below 0 are known to be in [-1, 1], see
+                :func:`~dmlik_pl.models.inputs.check_images`.
+
         Raises:
-            ValueError: If the model cannot take images of this size.
+            ValueError: If they are no such images, or the model cannot take images of this size.
         """
+        check_images(images, sample_ids, bright=bright)
         self._check_size(images)
         latents = [
             self._encode(image[None].to(self.vae.device, self.vae.dtype), name)

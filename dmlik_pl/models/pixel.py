@@ -9,6 +9,7 @@ from torch import Tensor
 from dmlik_pl.flow import Condition, GaussianPrior
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
+from dmlik_pl.models.inputs import as_prompts, check_images
 from dmlik_pl.models.schedules import read_schedule
 from dmlik_pl.models.unfit import refuse_other_inputs
 from dmlik_pl.pretrained.files import read_json
@@ -112,12 +113,15 @@ class PixelDiffusion(ImageModel):
         output: Tensor = self.unet(x.to(self.unet.dtype), time, class_labels=labels).sample
         return output[:, : x.shape[1]].to(x.dtype)
 
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """The condition of a batch of class names; an unconditional model takes any prompts and heeds none.
+    def condition(self, prompts: str | Sequence[str]) -> Condition:
+        """The condition of a batch of class names, or of one for all images.
+
+        An unconditional model takes any prompts and heeds none.
 
         Raises:
             ValueError: If a prompt is no class of the model.
         """
+        prompts = as_prompts(prompts)
         if not self.class_index:
             return Condition()
         if unknown := sorted(set(prompts) - self.class_index.keys()):
@@ -126,12 +130,19 @@ class PixelDiffusion(ImageModel):
         null = None if self.null_class is None else {"label": torch.full_like(label, self.null_class)}
         return Condition({"label": label}, null)
 
-    def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1]: themselves, once their size is found to be the model's.
+    def to_latent(self, images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1]: themselves, once range and size are found to be the model's.
+
+        Args:
+            images: The images.
+            sample_ids: Their names, for messages.
+            bright: Whether images without a value below 0 are known to be in [-1, 1], see
+                :func:`~dmlik_pl.models.inputs.check_images`.
 
         Raises:
-            ValueError: If it is not.
+            ValueError: If they are no such images, or of another size than the model's.
         """
+        check_images(images, sample_ids, bright=bright)
         config = self.unet.config
         depth = 2 ** (len(config.block_out_channels) - 1)
         size = config.sample_size

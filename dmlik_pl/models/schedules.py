@@ -33,7 +33,7 @@ _MAX_BETA = 0.999  # where the cosine schedule would remove all that is left of 
 
 
 class StepCountingFlow(RectifiedFlow):
-    """Rectified flow whose network is told the time in steps.
+    """Rectified flow, data at t = 0 and noise at t = 1, whose network is told the time in steps.
 
     Args:
         steps: What the network is told at t = 1.

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-__all__ = ["FLOOR", "LogMel"]
+__all__ = ["FLOOR", "LOUDEST", "LogMel"]
 
 FLOOR = 1e-5  # of a band's magnitude; its logarithm, -11.51, is the value of digital silence
+LOUDEST = 3.23  # no wave in [-1, 1] has more in a band: the logarithm of window and widest filter, summed
 MAGNITUDE_EPSILON = 1e-9
 
 

@@ -12,6 +12,7 @@ from dmlik_pl.flow import Condition, GaussianPrior, LinearVP
 from dmlik_pl.models.base import DiffusionModel
 from dmlik_pl.models.grad_tts.alignment import duration_log_prob, log_prior, maximum_path, stretch_durations
 from dmlik_pl.models.grad_tts.checkpoint import read_network, write_network
+from dmlik_pl.models.grad_tts.inputs import check_mel, check_tokens, check_width
 from dmlik_pl.models.grad_tts.network import GradTTS, padded_length
 from dmlik_pl.models.griffin_lim import GriffinLim
 from dmlik_pl.models.vocoder import Vocoder
@@ -138,16 +139,24 @@ class TextToSpeech(DiffusionModel):
         )
         return score.to(x.dtype)
 
-    def condition(self, mu: Sequence[Tensor], speaker: Sequence[int] | None = None) -> Condition:
+    def condition(self, mu: Tensor | Sequence[Tensor], speaker: Sequence[int] | None = None) -> Condition:
         """The condition of a batch of utterances.
 
         Args:
-            mu: Aligned means of each, [80, T_i]; all T_i round up to the same multiple of 4.
-            speaker: Speakers; 0 by default.
+            mu: Aligned means of each, [80, T_i]; all T_i round up to the same multiple of 4. One alone is a batch of
+                one.
+            speaker: Speakers, one for each; 0 by default.
 
         Raises:
-            ValueError: If the padded lengths differ, or the model does not know a speaker.
+            ValueError: If means are no spectrograms, their padded lengths differ, there are more or fewer speakers, or
+                the model does not know one.
         """
+        mu = [mu] if isinstance(mu, Tensor) and mu.dim() == 2 else list(mu)
+        for value in mu:
+            check_width(value, self.grad_tts.n_feats)
+        speaker = [0] * len(mu) if speaker is None else list(speaker)
+        if len(speaker) != len(mu):
+            raise ValueError(f"{len(speaker)} speakers for {len(mu)} utterances")
         lengths = sorted({padded_length(value.shape[1]) for value in mu})
         if len(lengths) != 1:
             raise ValueError(
@@ -160,13 +169,16 @@ class TextToSpeech(DiffusionModel):
         mask = torch.arange(lengths[0], device=device)[None, None] < frames[:, None, None]
         inputs = {"mu": means, "mask": mask}
         if self.grad_tts.n_spks > 1:
-            inputs["speaker"] = torch.tensor(
-                [self._known(value) for value in (speaker or [0] * len(mu))], device=device
-            )
+            inputs["speaker"] = torch.tensor([self._known(value) for value in speaker], device=device)
         return Condition(inputs, mean=means, mask=mask.expand_as(means))
 
     def pad(self, mel: Tensor) -> Tensor:
-        """A spectrogram [80, T] as a batch of one, [1, 80, T'], with zeros up to the next multiple of 4."""
+        """A spectrogram [80, T] as a batch of one, [1, 80, T'], with zeros up to the next multiple of 4.
+
+        Raises:
+            ValueError: If it is no spectrogram.
+        """
+        check_width(mel, self.grad_tts.n_feats)
         frames = mel.shape[1]
         return nn.functional.pad(mel, (0, padded_length(frames) - frames))[None]
 
@@ -182,9 +194,11 @@ class TextToSpeech(DiffusionModel):
             speaker: Who speaks. The official text encoder does not heed it.
 
         Raises:
-            ValueError: If there are fewer frames than tokens, or the model does not know a token or the speaker.
+            ValueError: If it is no log-mel spectrogram of a wave in [-1, 1], there are fewer frames than tokens, or the
+                model does not know a token or the speaker.
         """
         self._known(speaker)
+        check_mel(mel, self.grad_tts.n_feats)
         means, log_durations = self._encode(tokens)
         frames = mel.shape[1]
         if frames < len(tokens):
@@ -276,7 +290,12 @@ class TextToSpeech(DiffusionModel):
         return mel[0, :, : mu.shape[1]]
 
     def vocode(self, mel: Tensor) -> Tensor:
-        """A log-mel spectrogram [80, T] as a wave [256 T] at ``rate``."""
+        """A log-mel spectrogram [80, T] as a wave [256 T] at ``rate``.
+
+        Raises:
+            ValueError: If it is no spectrogram.
+        """
+        check_width(mel, self.grad_tts.n_feats)
         wave: Tensor = self.vocoder(mel[None])
         return wave[0]
 
@@ -288,9 +307,7 @@ class TextToSpeech(DiffusionModel):
     def _batch_of_one(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids [1, L] and their number [1]."""
         weight = self._weight
-        if len(tokens) == 0 or int(tokens.min()) < 0 or int(tokens.max()) >= len(weight):
-            span = f"{int(tokens.min())} to {int(tokens.max())}" if len(tokens) else "none"
-            raise ValueError(f"token ids {span}: the model knows 0 to {len(weight) - 1}, and needs one at least")
+        check_tokens(tokens, len(weight))
         return tokens[None].to(weight.device), torch.tensor([len(tokens)], device=weight.device)
 
     def _known(self, speaker: int) -> int:

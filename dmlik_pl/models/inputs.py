@@ -1,0 +1,80 @@
+"""What a model of images is given, looked at before it is scored: a wrong range gives a number like any other."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+__all__ = ["as_prompts", "check_images"]
+
+_ROUNDING = 1e-3  # beyond -1 and 1, as resizing or half precision leave it
+_MIDDLE = 0.1  # of the range: how near to it the darkest value of a picture in [0, 1] is
+_LEVELS = (255, 65535)  # of files of 8 and 16 bits
+
+
+def as_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """Prompts as a list; a text by itself is one prompt.
+
+    Raises:
+        ValueError: If there is none, or one is no text.
+    """
+    listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not listed:
+        raise ValueError("there is no prompt: give one for each image, or one for all")
+    if others := [prompt for prompt in listed if not isinstance(prompt, str)]:
+        raise ValueError(f"a prompt must be a text, got {others[0]!r}, a {type(others[0]).__name__}")
+    return listed
+
+
+def check_images(images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> None:
+    """Refuse what is no batch of images in [-1, 1].
+
+    Values outside tell themselves. Images in [0, 1] do not, for they could be bright ones: in [-1, 1], where 0 is the
+    middle grey, they would hold nothing darker than it. An image without a value below 0 is taken for one in [0, 1] if
+
+    - all its values are among the 256 or 65536 levels of a file in [0, 1], but not all among those of one in [-1, 1]
+      (the two sets interlace), or
+    - its values are no levels of files, as after interpolation, and its darkest value is in [0, 0.1).
+
+    White sketches and bright photographs that were read from files and scaled to [-1, 1] are therefore never refused.
+
+    Args:
+        images: The images.
+        sample_ids: Their names.
+        bright: Whether images without a value below 0 are known to be bright ones in [-1, 1].
+
+    Raises:
+        ValueError: If they are not [B, C, H, W] in floating point, as many as names, finite and in [-1, 1]; the message
+            names the sample, what was found and what is wanted.
+    """
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"images must be [B, C, H, W], got {list(images.shape)}: one alone is image[None]")
+    if isinstance(sample_ids, str) or len(sample_ids) != len(images):
+        raise ValueError(f"{len(images)} images need a list of as many names, got {sample_ids!r}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point in [-1, 1], got {images.dtype}: 8-bit images are scaled by "
+            "images.float() / 127.5 - 1"
+        )
+    for name, image in zip(sample_ids, images, strict=True):
+        if not bool(image.isfinite().all()):
+            raise ValueError(f"the image {name} holds NaN or infinity")
+        low, high = float(image.min()), float(image.max())
+        if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
+            raise ValueError(f"images must lie in [-1, 1], and {name} reaches from {low:.4g} to {high:.4g}")
+        if not bright and low >= 0 and _in_unit_range(image, low, high):
+            raise ValueError(
+                f"images must lie in [-1, 1], and {name} reaches from {low:.4g} to {high:.4g}, which looks like "
+                "[0, 1]: scale it by 2 * image - 1, or, where it is a bright image in [-1, 1], pass bright=True"
+            )
+
+
+def _in_unit_range(image: Tensor, low: float, high: float) -> bool:
+    """Whether an image without a value below 0 is one in [0, 1]; one of a single value could be either."""
+    values = image.cpu().double()
+    if low == high or any(_all_whole((values + 1) / 2 * levels) for levels in _LEVELS):
+        return False
+    return low < _MIDDLE or any(_all_whole(values * levels) for levels in _LEVELS)
+
+
+def _all_whole(values: Tensor) -> bool:
+    return bool(((values - values.round()).abs() < 0.02).all())
