@@ -44,8 +44,7 @@ def check_space(frame: pd.DataFrame, printed: Printed) -> None:
     spaces = _texts(frame, "space")
     if spaces and not any(space.startswith(printed.space) for space in spaces):
         raise ValueError(
-            f"the run's densities are of {' / '.join(spaces)}, those of the paper of {printed.space} ({printed.words}): "
-            "numbers of one are no comparison for the other"
+            f"densities of {' / '.join(spaces)} are no comparison for the paper's of {printed.space} ({printed.words})"
         )
 
 
