@@ -60,7 +60,8 @@ def differences(frame: pd.DataFrame, settings: Mapping[str, Any], printed: Print
     data, _ = _class(settings.get("data"))
     if data and data not in printed.data:
         found.append(f"its data are {data}")
-    model, arguments = _class((settings.get("model") or {}).get("diffusion"))
+    module = settings.get("model")
+    model, arguments = _class(module.get("diffusion") if isinstance(module, Mapping) else None)
     path = str(arguments.get("path", ""))
     if model and model != printed.model:
         found.append(f"its model is {model}")

@@ -77,7 +77,7 @@ class Aside:
             "%s of %s is missing: %s%s",
             *(measure, one_line(self._names[place]), one_line(reason), " (further ones are counted)" if first else ""),
         )
-        self._reasons[place][measure] = reason
+        self._reasons[place].setdefault(measure, reason)
 
     def columns(self, place: int) -> dict[str, Any]:
         """What a record of an item says of its missing measures; nothing where it has all."""
