@@ -11,6 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.loggers import log_figure
+from dmlik_pl.results.files import draft_of, write_text
 from dmlik_pl.results.monitor_figures import monitor_figure
 
 __all__ = ["LikelihoodCurve"]
@@ -33,8 +34,7 @@ class LikelihoodCurve:
         when = {"step": trainer.global_step, "epoch": trainer.current_epoch}
         self.rows += [when | {"loader": name, **found, "monitor_nfe": self.nfe} for name, found in numbers.items()]
         if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            pd.DataFrame(self.rows).to_csv(folder / "likelihood.csv", index=False)
+            write_text(folder / "likelihood.csv", pd.DataFrame(self.rows).to_csv(index=False))
 
     def nothing(self, name: str) -> dict[str, float]:
         """The numbers of a loader of which no sample could be measured: none, but as many as the last time."""
@@ -55,7 +55,8 @@ class LikelihoodCurve:
         if not self.rows or not trainer.is_global_zero:
             return
         figure = monitor_figure(pd.DataFrame(self.rows), gain)
-        figure.savefig(folder / "likelihood.png", dpi=150)
+        with draft_of(folder / "likelihood.png") as draft:
+            figure.savefig(draft, dpi=150)
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # it has the file
                 log_figure(logger, "val/likelihood", figure, trainer.global_step)

@@ -1,5 +1,6 @@
 """Every rule of the caveats against records whose flaws are known."""
 
+import json
 import math
 
 import numpy as np
@@ -159,6 +160,36 @@ class TestMissing:
         frame.loc[:2, "log_f0_rmse"] = math.nan
         assert "50 waves, and left out: F0 error 3." in only(frame, "undefined").text
 
+    def test_what_could_not_be_measured_beside_the_likelihood(self) -> None:
+        frame = likelihoods(40, log_f0_rmse=0.1)
+        reasons = (
+            {"CLIP score": "90 tokens"},
+            {"CLIP score": "no text"},
+            {"CLIP score": "90 tokens", "F0 error": "short"},
+        )
+        frame["missing"] = pd.Series([json.dumps(each) for each in reasons])
+        frame.loc[[2, 5], "log_f0_rmse"] = math.nan
+        texts = {caveat.text: caveat.severity for caveat in found(frame, "missing")}
+        assert texts == {
+            "CLIP score missing for 3 of 40 samples, whose likelihoods stay: 90 tokens (2); no text (1).": "caution",
+            "F0 error missing for 1 of 40 samples, whose likelihoods stay: short (1).": "caution",
+        }
+        assert "left out: F0 error 1." in only(frame, "undefined").text, "what is missing is not undefined"
+        everywhere = likelihoods(40).assign(missing=json.dumps({"WER": "deaf"}))
+        assert only(everywhere, "missing").severity == "serious"
+
+    def test_of_all_samples_that_the_run_is_of(self) -> None:
+        every = pd.DataFrame({"sample_id": [f"s{i:03d}" for i in range(60)]})
+        frame = pd.concat([likelihoods(50, guidance=0.0), likelihoods(40, guidance=1.0)])
+        failures = pd.DataFrame({"study": ["study/guidance=1"], "sample_id": ["s045"], "error": ["NaN"]})
+        records = {"study": frame, "samples": every, "failures": failures}
+        [caveat] = [caveat for caveat in find_caveats(records) if caveat.topic == "unfinished"]
+        assert caveat.text == (
+            "19 of the run's 60 samples are missing: the run was not finished. "
+            "Means are of 40 to 50 samples, not all of the same ones; guidance 1: 40."
+        )
+        assert caveat.severity == "serious"
+
     def test_rows_left_out(self) -> None:
         rows = {"sample_id": list("aabb"), "excluded": ["", "same as row 1", "same as row 2", "empty"]}
         assert (
@@ -183,6 +214,44 @@ class TestMeaning:
         caveat = only(likelihoods(density="p(x|y)", space="VAE latents times 0.13"), "density")
         assert "p(x|y), densities of VAE latents times 0.13 with 100 dimensions" in caveat.text
         assert caveat.severity == "note"
+
+    def test_versions_of_packages_that_differ(self) -> None:
+        texts = ["diffusers 0.41.0, torch 2.12.1"] * 10 + ["diffusers 0.41.0, torch 2.13.0"] * 39 + [None]
+        caveat = only(likelihoods(50).assign(packages=texts), "packages")
+        assert caveat.severity == "caution"
+        assert caveat.text == (
+            "Measured with different versions of packages (samples): diffusers 0.41.0 (49) / not recorded (1); "
+            "torch 2.12.1 (10) / 2.13.0 (39) / not recorded (1)."
+        )
+        assert found(likelihoods(50).assign(packages=texts[0]), "packages") == []
+
+    def test_conversions_when_read(self) -> None:
+        texts = ["16 bits to 8"] * 3 + [None] * 46 + ["alpha | on white"]
+        caveat = only(likelihoods(50).assign(converted=texts), "converted")
+        assert (caveat.severity, caveat.text) == (
+            "note",
+            "Converted when read, of 50 samples: 16 bits to 8 (3); alpha | on white (1).",
+        )
+        assert found(likelihoods(50).assign(converted=""), "converted") == []
+
+    @pytest.mark.parametrize(("errors", "severity"), [(3, []), (4, ["serious"])])
+    def test_a_recogniser_that_does_not_understand_recordings(self, errors: int, severity: list[str]) -> None:
+        heard = {"word_errors": [errors, 10], "words": 10, "recogniser": "WordLoop", "stage": ["data", "sample"]}
+        frame = pd.DataFrame({"sample_id": ["a", "a"], **heard})
+        caveats = found(frame, "recogniser")
+        assert [caveat.severity for caveat in caveats] == severity
+        assert all(caveat.text.startswith("WordLoop makes 0.40 errors per word") for caveat in caveats)
+
+    def test_a_recogniser_s_own_choice_of_a_list(self) -> None:
+        rows = {
+            "sample_id": list("aabb"),
+            "errors": [0, 4, 3, 0],
+            "words": 5,
+            "score_acoustic": [-2.0, -1.0, -1.0, -2.0],
+        }
+        frame = pd.DataFrame(rows).assign(excluded="")
+        assert "makes 0.70 errors per word on the recordings" in only(frame, "recogniser").text
+        assert found(frame.assign(score_acoustic=[-1.0, -2.0, -2.0, -1.0]), "recogniser") == []
 
     def test_published_protocol(self) -> None:
         frame = likelihoods(**protocol_columns("published", ["one probe", "no grid"]))

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from fake_records import accuracy_units, prompt_units, sweep_units
 from nbest_lists import RATES, paper_lists
 
 from dmlik_pl.results.compare import compare, main, published
 from dmlik_pl.results.store import RecordStore
+from dmlik_pl.results.store import read as read_records
 from dmlik_pl.speech.nbest import read
 
 
@@ -75,6 +77,52 @@ def test_latents_are_compared_with_published_pixels_in_one_unit(tmp_path) -> Non
     assert fid.loc["0.00", "published"] == 229.08
     sweep = records["time_sweep"]
     assert bpd.loc["Data", "run"] == pytest.approx(sweep.loc[sweep["stage"] == "data", "bpd"].mean())
+
+
+def test_a_toy_stands_beside_the_paper_without_differences(tmp_path, capsys) -> None:
+    stored(tmp_path, sweep_units(), "time_sweep")
+    settings = "model: {diffusion: {class_path: m.StableDiffusionXL, init_args: {path: shapes-sdxl}}}\n"
+    (tmp_path / "config.yaml").write_text(settings + "data: {class_path: dmlik_pl.data.shapes.Shapes}\n")
+    assert main([str(tmp_path), "--paper", "4"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith("Not comparable; why is said below the table.")
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    (table,) = compare(read_records(tmp_path), 4, settings=settings)
+    assert table.caption.startswith(
+        "Not comparable: its data are Shapes; its model is the small shapes-sdxl that ships with this package; its "
+        "densities have 1024 dimensions, not 16384 / 65536; the paper's are of SDXL and PACS. Table 4"
+    )
+    assert table.raw["difference"].isna().all() and table.raw["units"].isna().all()
+    assert set(table.shown["in errors"]) == {"–"} and "–" not in set(table.shown.loc["FID 0.00", ["published", "run"]])
+
+
+def test_a_run_of_the_paper_s_own_data_has_differences(tmp_path) -> None:
+    units = {name: [row | {"dims": 65536} for row in rows] for name, rows in sweep_units().items()}
+    records = stored(tmp_path, units, "time_sweep")
+    settings = {"model": {"diffusion": {"class_path": "m.StableDiffusionXL", "init_args": {"path": "models/sdxl"}}}}
+    settings["data"] = {"class_path": "dmlik_pl.data.folders.PACS"}
+    (table,) = compare(records, 7, "CFG 0 1024", settings=settings)[:1]
+    assert not table.caption.startswith("Not") and table.raw["units"].notna().any()
+    assert "64 samples, 0 failed" in table.caption
+    settings["model"]["diffusion"]["class_path"] = "m.PixelDiffusion"
+    (table,) = compare(records, 7, "CFG 0 1024", settings=settings)[:1]
+    assert table.caption.startswith("Not comparable: its model is PixelDiffusion; ")
+
+
+def test_another_setting_than_the_paper_s_is_said(tmp_path) -> None:
+    units = {name: [row | {"dims": 65536} for row in rows] for name, rows in sweep_units().items()}
+    records = stored(tmp_path, units, "time_sweep")
+    (table,) = compare(records, 7, "CFG 7 1024-R")
+    assert table.caption.startswith("Not comparable: its setting is w = 1; ") and table.raw["units"].isna().all()
+
+
+def test_another_space_is_refused(tmp_path, capsys) -> None:
+    units = {name: [row | {"space": "pixels in [-1, 1]"} for row in rows] for name, rows in sweep_units(2).items()}
+    stored(tmp_path, units, "time_sweep")
+    assert main([str(tmp_path), "--paper", "4"]) == 1
+    assert capsys.readouterr().err == (
+        "error: densities of pixels in [-1, 1] are no comparison for the paper's of VAE latents (SDXL and PACS)\n"
+    )
 
 
 def test_accuracies_in_percent_beside_table_6(tmp_path) -> None:

@@ -289,9 +289,7 @@ class SpeechData(EvaluationData):
         readable, positions = Readable(data), data.usable()
         random.Random(self.seed).shuffle(positions)
         full = len(positions) >= self.train_batch_size  # a set smaller than one batch is still trained on
-        return self._padded(
-            Subset(readable, positions), shuffle=self.reshuffle, drop_last=self.drop_last and full
-        )
+        return self._padded(Subset(readable, positions), shuffle=self.reshuffle, drop_last=self.drop_last and full)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation split in padded batches, in order."""

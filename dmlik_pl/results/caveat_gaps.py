@@ -63,7 +63,8 @@ def _unmeasured(frame: pd.DataFrame) -> Iterator[Finding]:
     """What could not be measured beside the likelihood."""
     for found in missing_measures(frame):
         reasons = [f"{reason} ({count})" for reason, count in found.reasons.items()]
-        yield Finding("missing", f"{found.words}, whose likelihoods stay: {some(reasons, '; ')}.", "caution")
+        text = f"{found.words}, whose likelihoods stay: {some(reasons, '; ')}."
+        yield Finding("missing", text, "serious" if found.samples == found.of else "caution")
 
 
 def _undefined(frame: pd.DataFrame) -> Iterator[Finding]:

@@ -44,9 +44,7 @@ def check_space(frame: pd.DataFrame, printed: Printed) -> None:
     spaces = _texts(frame, "space")
     if spaces and not any(space.startswith(printed.space) for space in spaces):
         raise ValueError(
-            f"the run's densities are of {' / '.join(spaces)}, those of the paper of {printed.space} "
-            f"({printed.words}): "
-            "numbers of one are no comparison for the other"
+            f"densities of {' / '.join(spaces)} are no comparison for the paper's of {printed.space} ({printed.words})"
         )
 
 
@@ -62,7 +60,8 @@ def differences(frame: pd.DataFrame, settings: Mapping[str, Any], printed: Print
     data, _ = _class(settings.get("data"))
     if data and data not in printed.data:
         found.append(f"its data are {data}")
-    model, arguments = _class((settings.get("model") or {}).get("diffusion"))
+    module = settings.get("model")
+    model, arguments = _class(module.get("diffusion") if isinstance(module, Mapping) else None)
     path = str(arguments.get("path", ""))
     if model and model != printed.model:
         found.append(f"its model is {model}")

@@ -20,7 +20,7 @@ __all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability"
 
 MISSING = "–"
 _MOST_COLUMNS = 9
-_LONGEST_CAPTION = 6000
+_LONGEST_HEADING, _LONGEST_CAPTION = 100, 6000  # letters
 _ROUNDING = 1e-12
 
 
@@ -42,8 +42,8 @@ class Table:
 
     def __post_init__(self) -> None:
         shown = self.shown.map(one_line)
-        shown.index = pd.Index(map(one_line, self.shown.index), name=one_line(self.shown.index.name or ""))
-        shown.columns = pd.Index(map(one_line, self.shown.columns))
+        shown.index = pd.Index(map(_heading, self.shown.index), name=_heading(self.shown.index.name or ""))
+        shown.columns = pd.Index(map(_heading, self.shown.columns))
         object.__setattr__(self, "shown", shown)
         object.__setattr__(self, "name", file_stem(self.name))
         object.__setattr__(self, "caption", one_line(self.caption, _LONGEST_CAPTION))
@@ -115,6 +115,10 @@ class Table:
         for cells in shown.itertuples(name=None):
             table.add_row(*map(Text, cells))
         return table
+
+
+def _heading(text: object) -> str:
+    return one_line(text, _LONGEST_HEADING)
 
 
 def with_error(value: float, error: float) -> str:

@@ -7,10 +7,13 @@ from typing import Any, TypeVar
 import torch
 
 from dmlik_pl.results.missing import missing_columns
+from dmlik_pl.results.plain_text import one_line
 
 __all__ = ["Aside"]
 
 logger = logging.getLogger(__name__)
+
+_told: set[str] = set()  # measures of which a user knows that they may be missing
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -67,8 +70,14 @@ class Aside:
             place: The item.
             reason: Why it has none.
         """
-        logger.warning("%s of %s is missing: %s", measure, self._names[place], reason)
-        self._reasons[place][measure] = reason
+        first = measure not in _told
+        _told.add(measure)
+        logger.log(
+            logging.WARNING if first else logging.DEBUG,
+            "%s of %s is missing: %s%s",
+            *(measure, one_line(self._names[place]), one_line(reason), " (further ones are counted)" if first else ""),
+        )
+        self._reasons[place].setdefault(measure, reason)
 
     def columns(self, place: int) -> dict[str, Any]:
         """What a record of an item says of its missing measures; nothing where it has all."""
