@@ -53,7 +53,7 @@ def cli_main(args: list[str] | None = None) -> int:
     if not cli.trainer.is_global_zero:
         return 0
     console = Console()
-    for table in writer.tables:
+    for table in writer.tables or ():
         if len(table.shown) <= MOST_ROWS and min(table.shown.shape) <= MOST_COLUMNS:
             console.print(table.rich())
         elif table.name == "failures":

@@ -246,7 +246,7 @@ class LikelihoodMonitor(Callback):
                 told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
                 size = count + int(numbers[name]["bpd_samples"])
                 rank_zero_warn(
-                    f"{count} of {size} samples {of}have no likelihood{told}: bits per dimension are those of the others"
+                    f"{count} of {size} samples {of}have no likelihood{told}: numbers are those of the others"
                 )
         self._curve.add(trainer, self._folder, numbers)
 
