@@ -4,6 +4,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from jsonargparse import ArgumentParser
 from lightning import Trainer
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import Logger, WandbLogger
 from toy import ToyData, ToyModel
 
 import callbacks.records
 import evaluate
 import train
+from callbacks import RecordWriter, ReportLogger, Synthesis
 from dmlik_pl.cli import message
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import PATIENCE, CommandLine
@@ -185,6 +188,52 @@ def test_a_trainer_of_ones_own_that_casts_is_refused(tmp_path) -> None:
     trainer = Trainer(precision="bf16-mixed", default_root_dir=tmp_path, **options)
     with pytest.raises(ValueError, match=r"trainer.precision is bf16-mixed.*`dtype`"):
         trainer.test(module, datamodule=ToyData())
+
+
+class Unreachable(Logger):
+    """A logger whose server is gone."""
+
+    name = version = "unreachable"
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def log_metrics(self, *_: Any, **__: Any) -> None:
+        raise ConnectionError("no route to host")
+
+
+def test_a_logger_that_fails_takes_nothing_from_a_run(tmp_path, monkeypatch, capsys, caplog) -> None:
+    words = ["--config", TOY, "--runs", tmp_path, "--data.limit", "2"]
+    status, _ = outcome(evaluate, [*words, "--trainer.logger", "test_command_line.Unreachable"], monkeypatch, capsys)
+    (run,) = tmp_path.iterdir()
+    assert status == 0 and (run / "report.html").is_file()
+    assert f"Unreachable failed, and the report is in {run}: no route to host" in caplog.text
+
+
+def test_a_logger_that_cannot_start_is_told_before_anything_is_computed() -> None:
+    class Wandb(WandbLogger):
+        def __init__(self) -> None:
+            pass
+
+        @property
+        def experiment(self) -> Any:
+            raise ConnectionError("no route to host")
+
+    trainer: Any = SimpleNamespace(loggers=[Wandb()], is_global_zero=True)
+    with pytest.raises(ValueError, match="Wandb cannot be started: no route to host"):
+        ReportLogger(RecordWriter("runs")).on_test_start(trainer, Evaluation(ToyModel(), {"s": TimeSweep()}))
+
+
+def test_a_training_does_not_end_for_what_it_sounds_like(tmp_path) -> None:
+    def mute(batch: Any, limit: int, seed: int) -> list[Any]:
+        raise RuntimeError("fewer frames than tokens")
+
+    trainer: Any = SimpleNamespace(current_epoch=0, sanity_checking=False, is_global_zero=True, global_step=7)
+    module: Any = SimpleNamespace(speech_examples=mute)
+    callback = Synthesis(samples=2)
+    callback.on_validation_epoch_start(trainer, module)
+    with pytest.warns(UserWarning, match="cannot be heard after 7 steps: fewer frames than tokens"):
+        callback.on_validation_batch_end(trainer, module, None, None, 0)
 
 
 class Reference(EvaluationData):
