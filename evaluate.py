@@ -55,10 +55,11 @@ def cli_main(args: list[str] | None = None) -> int:
         return 0
     if writer.report is not None:
         show(writer.report, cli.folder)
-    complete = bool(writer.succeeded) and not writer.missing
-    if not complete:
-        print(kept(writer) or f"0 of {writer.expected} samples")
-    return 0 if complete else 1
+    if writer.missing:
+        print(kept(writer) or f"0 of {writer.expected} samples are measured.")
+    elif not writer.succeeded:
+        print("No sample could be measured; its failures say why.")
+    return 0 if writer.succeeded and not writer.missing else 1
 
 
 def show(report: Report, folder: Path) -> None:

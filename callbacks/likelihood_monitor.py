@@ -244,10 +244,9 @@ class LikelihoodMonitor(Callback):
             if count := int(numbers[name]["bpd_failed"]):
                 of = f"of {name} " if name else ""
                 told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
-                expected = count + int(numbers[name]["bpd_samples"])
+                size = count + int(numbers[name]["bpd_samples"])
                 rank_zero_warn(
-                    f"{count} of {expected} samples {of}have no likelihood{told}: bits per dimension are those of the "
-                    "others"
+                    f"{count} of {size} samples {of}have no likelihood{told}: numbers are those of the others"
                 )
         self._curve.add(trainer, self._folder, numbers)
 

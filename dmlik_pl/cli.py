@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 
 from dmlik_pl.interruption import Interruption, first_process
 
-__all__ = ["CONFIGS", "DEBUG", "configurations", "find_config", "keep_freed_memory", "naming", "run"]
+__all__ = ["CONFIGS", "DEBUG", "DEBUG_HELP", "configurations", "find_config", "keep_freed_memory", "naming", "run"]
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 DEBUG = "--debug"
+DEBUG_HELP = "show where an error came from"
 EXPECTED = (OSError, ImportError, ValueError, argparse.ArgumentError)  # of input; others are faults of a program
 NOISE = (
     r"Does not validate against any of|Subtypes: |Errors:$|Given value( type)?: "

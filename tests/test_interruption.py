@@ -24,8 +24,8 @@ def script(body: str) -> list[str]:
         "from types import SimpleNamespace\n"
         "from dmlik_pl import interruption\n"
         "from dmlik_pl.cli import run\n"
-        "def trainer(*procs):\n"
-        "    return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[*procs])))\n"
+        "def trainer(*others):\n"
+        "    return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[*others])))\n"
         "def wait():\n"
         "    print('ready', flush=True)\n"
         "    while True: time.sleep(0.01)\n"
@@ -56,6 +56,17 @@ def ready(process: subprocess.Popen) -> subprocess.Popen:
 def told(process: subprocess.Popen) -> tuple[int, str]:
     _, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, errors
+
+
+def is_gone(process: int, kill=os.kill) -> bool:
+    """Whether a process, or with `os.killpg` a group of them, ends."""
+    for _ in range(100 * PATIENCE):
+        try:
+            kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 PLAIN = "def command(): interruption.watch(trainer(), lambda: '3 of 7 samples are kept'); wait()"
@@ -148,21 +159,21 @@ def command():
     ready(process)
     expected = "error: another process of this run ended with status 3\n3 of 7 samples are kept\n"
     assert told(process) == (1, expected)
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100 * PATIENCE):
-            os.kill(alive, 0)
-            time.sleep(0.01)
+    assert is_gone(alive)
 
 
 def test_an_error_says_what_is_kept_and_ends_the_others(tmp_path: Path) -> None:
     fails = """
 def command():
     alive = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(10000)'])
+    print(alive.pid, flush=True)
     interruption.watch(trainer(alive), lambda: '3 of 7 samples are kept')
     raise ValueError('the disk is full')
 """
     process = start(script(fails), tmp_path)
+    alive = int(process.stdout.readline())
     assert told(process) == (1, "error: the disk is full\n3 of 7 samples are kept\n")
+    assert is_gone(alive)
 
 
 def test_the_command_is_told_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,10 +208,7 @@ def test_a_run_of_two_processes_that_is_stopped_tells_which_command_goes_on(tmp_
     first, kept, line = errors.splitlines()[-3:]
     assert first == "stopped by SIGTERM" and kept.endswith(f" of 7 samples are kept in {run}. To go on:")
     assert 1 <= int(kept.split()[0]) < 7 and line.split()[1:] == slow[1:]
-    with pytest.raises(ProcessLookupError):  # no process of the run is left
-        for _ in range(100 * PATIENCE):
-            os.killpg(process.pid, 0)
-            time.sleep(0.01)
+    assert is_gone(process.pid, os.killpg), "no process of the run is left"
 
 
 def test_a_training_that_is_stopped_tells_its_last_checkpoint(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from shifted import DIMS, Shifted, exact_bits, loader
+from shifted import DIMS, Shifted, exact_bits, loader, values
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from callbacks import LikelihoodMonitor
 from dmlik_pl.flow import Exact, LogLikelihood, Multistep, TorchDiffEq, elbo, log_likelihood
@@ -403,3 +404,81 @@ def test_a_training_without_likelihoods_is_refused():
         LikelihoodMonitor(samples=0)
     with pytest.raises(ValueError, match="elbo_draws=1"):
         LikelihoodMonitor(elbo_draws=1)
+
+
+class Listed(Shifted):
+    """Poses no problem of a sample that cannot be measured, as a text encoder does of a text that is too long."""
+
+    def __init__(self, *unfit: int, solver_fails: bool = False, **options) -> None:
+        super().__init__(**options)
+        self.unfit, self.solver_fails = set(unfit), solver_fails
+
+    def likelihood_problems(self, batch: "Rows", limit: int) -> list[LikelihoodProblem]:
+        numbers = [int(row[0]) for row in batch.rows[:limit]]
+        found = self.unfit.intersection(numbers)
+        if found and not self.solver_fails:
+            raise RuntimeError(f"the text of sample-{min(found)} is too long")
+        (problem,) = super().likelihood_problems(batch.rows, limit)
+        if not found:
+            return [problem]
+        return [replace(problem, flow=replace(problem.flow, network=refuse))]
+
+
+def refuse(x: Tensor, time: Tensor, inputs: object) -> Tensor:
+    raise KeyError("no such weight")
+
+
+class Rows:
+    """A batch that knows its samples' names, and of which some can be taken."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.sample_id = [f"sample-{int(row[0])}" for row in rows]
+
+    def select(self, index: list[int]) -> "Rows":
+        return Rows(self.rows[list(index)])
+
+
+def named(count: int, together: int) -> dict:
+    collate = {"collate_fn": lambda rows: Rows(torch.stack(rows))}
+    return {"val_dataloaders": DataLoader(values(count), together, **collate)}
+
+
+@pytest.mark.parametrize("solver_fails", [False, True])
+def test_one_sample_never_ends_a_training(solver_fails):
+    with pytest.warns(UserWarning, match="1 of 5 samples have no likelihood"):
+        _, curve = fit(Listed(1, solver_fails=solver_fails), watch(5), 2, data=named(8, 1))
+    assert curve["val/bpd_failed"] == [1, 1] and curve["val/bpd_samples"] == [4, 4]
+
+
+def test_a_sample_that_cannot_be_posed_fails_without_its_neighbours():
+    with pytest.warns(UserWarning, match=r"\(sample-2: the text of sample-2 is too long\)"):
+        _, curve = fit(Listed(2), watch(5), 1, data=named(8, 4))
+    others = DataLoader(values(8)[[0, 1, 3, 4]], 8)
+    _, alone = fit(Shifted(), watch(5), 1, data={"val_dataloaders": others})
+    assert curve["val/bpd"] == pytest.approx(alone["val/bpd"], rel=1e-9)
+
+
+def test_what_every_sample_meets_stops_the_training_at_its_start():
+    with pytest.raises(ValueError, match="loader '' was measured: the text of sample-0 is too long"):
+        fit(Listed(*range(8)), watch(3), 1, data=named(8, 4))
+
+
+def test_a_later_measurement_of_nothing_ends_no_training():
+    class Worse(Listed):
+        def on_train_epoch_start(self) -> None:
+            self.unfit = set(range(8))
+
+    _, curve = fit(Worse(), watch(3), 2, data=named(8, 4))
+    assert curve["val/bpd_failed"] == [3, 3] and curve["val/bpd_samples"] == [0, 0]
+    assert all(map(math.isnan, curve["val/bpd"]))
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_warning(monkeypatch):
+    def broken(*_: object) -> None:
+        raise ValueError("Expected end of text, found '$'")
+
+    monkeypatch.setattr("callbacks.likelihood_curve.monitor_figure", broken)
+    with pytest.warns(UserWarning, match="likelihoods cannot be drawn"):
+        fit(Shifted(), watch(2), 1)
+    assert len(pd.read_csv("likelihood.csv")) == 2

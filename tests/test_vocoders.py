@@ -153,7 +153,7 @@ def test_griffin_lim_is_deterministic_and_knows_no_batch(speech):
     together = vocoder(torch.cat([0 * speech - 5, speech]))
     torch.testing.assert_close(together[1], alone[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(GriffinLim(iterations=4, seed=1)(speech), alone, atol=1e-2)
-    with pytest.raises(ValueError, match="at least one iteration"):
+    with pytest.raises(ValueError, match="iterations must be at least 1"):
         GriffinLim(iterations=0)
 
 

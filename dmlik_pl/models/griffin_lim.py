@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dmlik_pl.models.vocoder import Vocoder
-from dmlik_pl.ranges import seeds, within
+from dmlik_pl.ranges import at_least, seeds, within
 from dmlik_pl.speech.mel import LogMel
 
 __all__ = ["GriffinLim"]
@@ -36,8 +36,7 @@ class GriffinLim(Vocoder):
 
     def __init__(self, iterations: int = 60, momentum: float = 0.99, seed: int = 0) -> None:
         super().__init__()
-        if iterations < 1:
-            raise ValueError(f"Griffin-Lim needs at least one iteration, got {iterations}")
+        at_least(1, iterations=iterations)
         within(0, 1, momentum=momentum)
         seeds(seed=seed)
         self.analysis = LogMel()

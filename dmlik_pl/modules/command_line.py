@@ -12,7 +12,7 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from dmlik_pl.cli import DEBUG, configurations
+from dmlik_pl.cli import DEBUG, DEBUG_HELP, configurations
 from dmlik_pl.modules.components import Components
 
 __all__ = ["CommandLine"]
@@ -63,7 +63,7 @@ class CommandLine(LightningCLI):
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         """A parser that raises its errors, and lets ``--debug`` pass."""
         parser = super().init_parser(**options)
-        parser.add_argument(DEBUG, action=_Debug, help="Show where an error came from.")
+        parser.add_argument(DEBUG, action=_Debug, help=DEBUG_HELP)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

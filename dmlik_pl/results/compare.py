@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
 from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
 from dmlik_pl.results.cells import cells_of, labels
 from dmlik_pl.results.comparable import Printed, check_space, differences
@@ -216,12 +217,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/rescoring-1a2b3c4d")
     parser.add_argument("--paper", type=int, required=True, metavar="N", help="number of the paper's table, 1 to 7")
     parser.add_argument("--system", default="", help='only published rows whose name contains this, e.g. "Whisper"')
+    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     try:
         store = RecordStore(options.folder)
         records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(options.folder)
         tables = compare(records, options.paper, options.system, _settings(options.folder / "config.yaml"))
     except (OSError, ValueError, yaml.YAMLError) as error:
+        if options.debug:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     console = terminal()
@@ -239,4 +243,4 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

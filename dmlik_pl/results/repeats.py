@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
 from dmlik_pl.results.decisions import METHODS, Decisions, decisions
 from dmlik_pl.results.frames import column, kind_of
 from dmlik_pl.results.plain_text import terminal
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="folder of a run with a prompt accuracy study")
     parser.add_argument("other", type=Path, help="folder of the same run with another --model.seed")
+    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     console = terminal()
     try:
@@ -125,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("the two runs have no prompt accuracy study in common")
         tables = [repeat_table(name, first[name], second[name]) for name in studies]
     except (FileNotFoundError, ValueError) as error:
+        if options.debug:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     for table in tables:
@@ -160,4 +164,4 @@ def _size(z: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

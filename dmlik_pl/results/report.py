@@ -21,6 +21,7 @@ import dmlik_pl.results.rescoring_tables
 import dmlik_pl.results.speech_tables
 import dmlik_pl.results.sweep_figures
 import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
+from dmlik_pl.cli import DEBUG, DEBUG_HELP
 from dmlik_pl.results.adaptation_figures import adaptation_sheet
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.caveats import Caveat, caveat_line, find_caveats, markdown_list
@@ -118,11 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
+    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
     try:
         report = write_report(folder)
     except (OSError, ValueError) as error:
+        if options.debug:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     console = terminal()
