@@ -1,9 +1,11 @@
 """Likelihoods against closed forms, with their terms, errors, masks and intermediate times."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 
 from dmlik_pl.flow import (
     Condition,
@@ -24,6 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.integral import TraceIntegral
 
 SDXL = DiscreteVP.scaled_linear()
 FINE = Multistep(129)

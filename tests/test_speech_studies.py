@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import norm
 from toy_speech import BANDS, Loudness, ToySpeech, make_utterances
 
 from dmlik_pl.flow import Exact, Hutchinson, LogLikelihood, Multistep, log_likelihood
