@@ -5,19 +5,24 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.integrate import quad
 
 from dmlik_pl.flow import (
+    VE,
+    Bound,
     Condition,
     Cosine,
     DiscreteVP,
     Exact,
     LinearVP,
     Multistep,
+    Noising,
     ProbabilityFlow,
     elbo,
     log_likelihood,
 )
+from dmlik_pl.flow.noising import Draws
 
 SDXL = DiscreteVP.scaled_linear()
 
@@ -141,3 +146,39 @@ def test_impossible_requests_are_refused():
         elbo(flow, torch.zeros(2, 3), draws=1)
     with pytest.raises(ValueError, match="1 sample ids for a batch of 2"):
         elbo(flow, torch.zeros(2, 3), Condition(), sample_ids=["a"])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_errors_of_the_network_the_ends_are_left_in_closed_form(generator, masked):
+    """Noise that ends at r = 2 still knows the data: KL(N(cos x, sin^2) | N(0, 1)) is far from zero."""
+    x = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+    mask = torch.arange(5)[None] < torch.tensor([5, 3, 1])[:, None] if masked else None
+    real = torch.ones_like(x) if mask is None else mask.double()
+    flow, condition = ProbabilityFlow(lambda x, t, y: x, VE(0.05, 2.0)), Condition(mask=mask)
+    noising = Noising.keyed(flow, x, mask, draws=4)
+    bound = Bound.of(flow, x, condition, noising, predicted=noising.noises)
+    cos2, sin2 = 1 / 5, 4 / 5
+    divergence = 0.5 * (real * (cos2 * x**2 + sin2 - 1 - math.log(sin2))).sum(1)
+    data = -real.sum(1) * (math.log(0.05) + 0.5 * math.log(2 * math.pi))
+    torch.testing.assert_close(bound.value, data - divergence, rtol=1e-10, atol=1e-10)
+    assert float(divergence[0]) > 0.1
+    torch.testing.assert_close(bound.standard_error, torch.zeros(3, dtype=torch.float64))
+
+
+def test_its_standard_error_by_hand():
+    """Successive differences 1 and 2; a mean square of two has 2 (n - 1)^2 / (3 n - 4) = 8 / 5 degrees of freedom."""
+    draws = Draws(torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64))
+    widened = stats.t.ppf(0.975, 8 / 5) / stats.norm.ppf(0.975)
+    assert float(draws.standard_error) == pytest.approx(math.sqrt((1 + 4) / (2 * 2) / 3) * widened, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_degrees_of_freedom_of_successive_differences(count):
+    """Those of a quadratic form of white noise, tr(A)^2 / tr(A^2) (Satterthwaite)."""
+    steps = np.diff(np.eye(count), axis=0)
+    form = steps.T @ steps
+    freedom = np.trace(form) ** 2 / np.trace(form @ form)
+    draws = torch.from_numpy(np.random.default_rng(0).normal(size=(count, 1)))
+    plain = math.sqrt(float((draws.diff(dim=0) ** 2).sum()) / np.trace(form) / count)
+    widened = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    assert float(Draws(draws).standard_error) == pytest.approx(plain * widened, rel=1e-6)

@@ -54,6 +54,21 @@ class TestTemperature:
         within = [abs(fit.value - 1) < 1.96 * fit.standard_error for fit in fits]
         assert 0.89 <= np.mean(within) <= 0.99
 
+    def test_its_error_is_that_of_misspecified_likelihoods(self) -> None:
+        """White's sandwich for b = 1 / T by finite differences, and the delta method for T."""
+        scores, truth = calibrated(60, k=5)
+        scores = 3 * scores  # T is about 3
+        fitted, step = fit_temperature(scores, truth), 1e-4
+        middle = 1 / fitted.value
+
+        def own(b: float) -> np.ndarray:
+            return log_softmax(b * scores, axis=1)[np.arange(60), truth]
+
+        slopes = (own(middle + step) - own(middle - step)) / (2 * step)
+        curvature = -(own(middle + step) - 2 * own(middle) + own(middle - step)).sum() / step**2
+        error = math.sqrt((slopes**2).sum()) / curvature
+        assert fitted.standard_error == pytest.approx(fitted.value**2 * error, rel=1e-4)
+
     def test_it_is_a_conditional_logit(self) -> None:
         scores, truth = calibrated(60, k=5)
         chosen = (np.arange(5) == truth[:, None]).astype(float)

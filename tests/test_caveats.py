@@ -69,6 +69,14 @@ class TestGridError:
         if severity:
             assert f"the second: {-shift:+.2g} against 0 estimated" in caveats[0].text
 
+    @pytest.mark.parametrize(("scatter", "said"), [(0.016, True), (0.017, False)])
+    def test_two_ways_may_differ_within_their_scatter(self, scatter: float, said: bool) -> None:
+        """Four shifts of 0.03 +- scatter: an interval of 3.182 standard errors, which are scatter / sqrt(3)."""
+        frame = likelihoods(4, stage="sample", time=0.0, sigma=0.03, r_min=0.03)
+        shift = -0.03 + scatter * (-1.0) ** np.arange(4)
+        frame = frame.assign(bpd_marginal=-frame["log_p"] / UNIT - shift)
+        assert bool(found(frame, "grid error")) == (3.182 * scatter / math.sqrt(3) < 0.03) == said
+
     def test_errors_of_either_sign_cancel_in_a_mean(self) -> None:
         frame = likelihoods(probe=0.02)
         frame["discretisation"] = 0.05 * UNIT * (-1.0) ** np.arange(50)

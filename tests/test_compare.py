@@ -1,5 +1,6 @@
 """A run beside the paper's numbers."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,10 @@ def test_every_setting_is_compared_with_its_row_of_table_6(tmp_path) -> None:
     right = rows[rows["attribute"] == "shape"]["correct"].mean()
     assert numbers.loc["CLEVR Shape", ["published", "run"]].tolist() == pytest.approx([0, 100 * right])
     assert "setting is guidance 3, reconstructed." in tables["CFG_3-R"].caption
+    # Wilson's interval is symmetric about its own centre, 1.96 of these errors to either side.
+    n, z2 = 6, 1.959964**2
+    wilson = 100 * math.sqrt(right * (1 - right) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    assert len(rows) == 2 * n and numbers.loc["CLEVR Shape", "standard_error"] == pytest.approx(wilson, rel=1e-4)
     chance = tables["Random"].raw.set_index("column").loc["CLEVR Colour"]
     assert (chance["run"], chance["standard_error"]) == (12.5, 0)
 

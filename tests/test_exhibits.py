@@ -69,10 +69,11 @@ def test_prompts_that_compete_show_the_likelihood_of_the_true_one(tmp_path: Path
                 "truth": "red",
                 "candidates": "red|blue",
                 "scores": '{"red": -6.931471805599453, "blue": -9.0}',
+                "scores_standard_error": '{"red": 1.3862943611198906, "blue": 9.0}',
                 "dims": 10,
             }
         ]
     )
     write(picture_path(tmp_path, "prompts", "one"))
     (shown,) = exhibits(tmp_path, "prompts", rows)
-    assert shown.bits_per_dim()["data"][0] == pytest.approx(1.0)
+    assert shown.bits_per_dim()["data"] == pytest.approx((1.0, 0.2))

@@ -10,6 +10,7 @@ import pytest
 from fake_records import accuracy_units, sweep_units
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.stats import t
 
 from dmlik_pl.results.figures import make_figures, register_figures
 from dmlik_pl.results.prompt_summaries import accuracy_summary
@@ -60,9 +61,15 @@ def test_time_sweep_curves(figures: dict[str, Figure], records: dict[str, pd.Dat
         left, right = axes.get_xlim()
         assert left > 1 > 0 > right, "noise is on the left"
         band = axes.collections[0].get_paths()[0].vertices[:, 1]
-        half = 1.96 * summary[f"{name}_standard_error"]
+        groups = 10 if name == "fid" else 32  # of the jackknife
+        half = t.ppf(0.975, groups - 1) * summary[f"{name}_standard_error"]
         assert band.max() == pytest.approx((summary[name] + half).max())
         assert band.min() == pytest.approx((summary[name] - half).min())
+    data = sweep_summary(records["time_sweep"]).iloc[0]
+    line, zone = bpd.lines[-1], bpd.patches[0].get_bbox()
+    assert set(line.get_ydata()) == {data["bpd"]}
+    half = t.ppf(0.975, 31) * data["bpd_standard_error"]
+    assert (zone.y0, zone.y1) == pytest.approx((data["bpd"] - half, data["bpd"] + half))
     assert [text.get_text() for text in bpd.get_legend().get_texts()] == [
         "xₜ read as data",
         "at its own time t",
@@ -87,6 +94,15 @@ def test_margins_and_confusion(figures: dict[str, Figure], records: dict[str, pd
     assert f"right: {(rows['correct'] & rows['decided']).sum()}" in legend
     assert f"undecided: {(~rows['decided']).sum()}" in legend
     assert f"wrong: {(~rows['correct'] & rows['decided']).sum()}" in legend
+    for axes, attribute in zip(figures["prompt_accuracy_margins"].axes, ("colour", "shape"), strict=True):
+        own = records["prompt_accuracy"].query("attribute == @attribute").sort_values("true_margin")
+        zone = axes.patches[0].get_bbox()
+        reach = 1.959964 * own["true_margin_standard_error"].median()
+        assert (zone.y0, zone.y1) == pytest.approx((-reach, reach), rel=1e-4)
+        ends = np.concatenate([lines.get_segments() for lines in axes.collections])
+        middle, error = own["true_margin"].to_numpy(), own["true_margin_standard_error"].to_numpy()
+        expected = np.c_[middle - error, middle + error]
+        np.testing.assert_allclose(ends[ends[:, 0, 0].argsort()][:, :, 1], expected)
     panels = figures["prompt_accuracy_confusion"].axes
     assert [axes.get_title() for axes in panels[:3]] == ["colour, exact likelihood", "colour, ELBO", "colour, CLIP"]
     red = panels[0].images[0].get_array()[0, 0]
@@ -100,6 +116,19 @@ def test_histogram_counts_every_sample(figures: dict[str, Figure], records: dict
     data = records["time_sweep"].query("stage == 'data' and shape == 'cube'")
     means = [container.lines[0].get_xdata()[0] for container in axes[3].containers]
     assert means[2] == pytest.approx(data["bpd"].mean())
+    (bar,) = axes[3].containers[2][2][0].get_segments()
+    half = t.ppf(0.975, len(data) - 1) * data["bpd"].std() / np.sqrt(len(data))
+    assert bar[:, 0] == pytest.approx([data["bpd"].mean() - half, data["bpd"].mean() + half])
+
+
+def test_classes_of_few_samples_have_wide_bars() -> None:
+    """Two samples 2 bits apart: a standard error of 1 and one degree of freedom, whose 97.5 % quantile is 12.706."""
+    bits = np.array([1.0, 3.0, 5.0])
+    rows = pd.DataFrame({"sample_id": list("abc"), "tone": ["dark", "dark", "light"], "dims": 10})
+    figure = make_figures({"run": rows.assign(log_p=-bits * 10 * np.log(2))})["run_bits_per_dim"]
+    light, dark = (container[2][0].get_segments()[0][:, 0] for container in figure.axes[1].containers)
+    assert dark == pytest.approx([2 - 12.7062, 2 + 12.7062], abs=1e-3)
+    assert light == pytest.approx([5, 5]), "one sample has no interval"
 
 
 def test_unusual_records_still_give_figures(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Likelihoods against closed forms, with their terms, errors, masks and intermediate times."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 
 from dmlik_pl.flow import (
     Condition,
@@ -24,6 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.integral import TraceIntegral
 
 SDXL = DiscreteVP.scaled_linear()
 FINE = Multistep(129)
@@ -386,3 +389,33 @@ def test_any_loop_may_call(mixture, generator, divergence):
 
 def test_bits_per_dim():
     assert float(bits_per_dim(torch.tensor(-16 * math.log(2)), 8)) == pytest.approx(2)
+
+
+def trace_integral(values: list[list[float]], weights: list[float]) -> TraceIntegral:
+    """Of one sample, from its draws at each node."""
+    nodes = torch.arange(len(weights), dtype=torch.float64)
+    return TraceIntegral(torch.tensor(values).double()[..., None], torch.tensor(weights).double(), nodes)
+
+
+def test_the_error_of_one_node_is_that_of_a_mean():
+    """Draws 1, 2 and 6 at a weight of 0.5: Student's t of two degrees of freedom."""
+    integral = trace_integral([[1.0, 2.0, 6.0]], [0.5])
+    assert float(integral.total) == 1.5
+    assert float(integral.variance) == pytest.approx(0.25 * 7 / 3)
+    widened = stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
+    assert float(integral.standard_error) == pytest.approx(widened * math.sqrt(0.25 * 7 / 3))
+
+
+def test_the_error_of_several_nodes_by_hand():
+    """Two draws at each of two nodes: variances w^2 s^2 / 2 of 4 and 1, degrees of freedom 25 / (17 / 3) - 2."""
+    integral = trace_integral([[3.0, -1.0], [5.0, 3.0]], [1.0, -1.0])
+    assert float(integral.total) == 1 - 4
+    assert float(integral.variance) == pytest.approx(4 + 1)
+    widened = stats.t.ppf(0.975, 25 / (17 / 3) - 2) / stats.norm.ppf(0.975)
+    assert float(integral.standard_error) == pytest.approx(widened * math.sqrt(5))
+
+
+def test_the_error_of_exact_traces_is_none_and_of_few_single_draws_unknown():
+    single = trace_integral([[1.0], [2.0], [3.0]], [1.0, 1.0, 1.0])
+    assert math.isnan(float(single.standard_error))
+    assert float(replace(single, exact=True).standard_error) == 0

@@ -205,6 +205,17 @@ def test_without_elimination_all_draws_are_plain_bounds() -> None:
 _ANY = elbo(ToyModel().flow(), torch.zeros(1, 1, 2, 2), ToyModel().condition(["dark small"]), draws=2)
 
 
+def test_the_confidence_is_what_decides() -> None:
+    batch = make_batch(ToyModel())
+    counts = []
+    for confidence, threshold in ((0.5, 0.674490), (0.95, 1.959964), (0.9999, 3.890592)):
+        rows = rows_of(PromptAccuracy(TEMPLATE, CANDIDATES, confidence=confidence), batch, NOISY)
+        for row in rows:
+            assert row["decided"] == (row["margin"] > threshold * row["margin_standard_error"])
+        counts.append(sum(row["decided"] for row in rows))
+    assert counts[0] > counts[2]
+
+
 def test_a_question_is_decided_alike_whatever_else_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The true prompt competes in both attributes and may get further in one."""
     for prompt, shift in (("dark huge", -1.2), ("light huge", 1.2)):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fake_records import CELLS, COLOURS, SHAPES, Row, prompt_units
 from matplotlib.figure import Figure
-from scipy.stats import binom
+from scipy.stats import binom, t
 
 import dmlik_pl.results.prompt_figures
 import dmlik_pl.results.prompt_tables  # noqa: F401  # names the makers of its tables
@@ -207,6 +207,8 @@ class TestEmptyPrompt:
         row = summary.loc[("w = 3", "all", "all")]
         assert row["gain"] == pytest.approx(gain.mean())
         assert row["standard_error"] == pytest.approx(gain.std() / math.sqrt(48))
+        reach = t.ppf(0.975, 47) * gain.std() / math.sqrt(48)
+        assert (row["gain_low"], row["gain_high"]) == pytest.approx((gain.mean() - reach, gain.mean() + reach))
         errors = rows["null_margin_standard_error"] / 1024 / math.log(2)
         assert row["probe_error"] == pytest.approx(math.sqrt((errors**2).sum()) / 48)
         assert row["better"] == pytest.approx((gain > 0).mean())
@@ -314,6 +316,18 @@ class TestFigures:
         # four parts side by side, the first one 1.5 steps of 5 per cent to the left
         expected = (round(128 * 1.05**-1.5, 6), round(100 * rows["elbo_correct"].mean(), 6))
         assert expected in points and axes.get_xscale() == "log"
+
+    def test_gains_over_the_empty_prompt(self, figures: dict[str, Figure], frame: pd.DataFrame) -> None:
+        """Bars are intervals over the samples of a value: 6 of each colour, 16 of each shape."""
+        figure = figures["prompt_accuracy_empty_prompt"]
+        for axes, attribute, values in zip(figure.axes, ("colour", "shape"), (COLOURS, SHAPES), strict=True):
+            shown = [label.get_text() for label in axes.get_yticklabels()][::-1]
+            gain = of(frame, attribute, 3.0).groupby("truth")["null_margin"]
+            assert set(shown) == set(values) == set(gain.groups)
+            reach = t.ppf(0.975, gain.size() - 1) * gain.sem()
+            bars = axes.containers[2][2][0].get_segments()  # the third part is w = 3
+            ends = pd.DataFrame({"low": gain.mean() - reach, "high": gain.mean() + reach}) / 1024 / math.log(2)
+            np.testing.assert_allclose([bar[:, 0] for bar in bars], ends.loc[shown])
 
     def test_levels_and_guidance(self, figures: dict[str, Figure], frame: pd.DataFrame) -> None:
         summary = level_summary(frame).query("part == 'w = 1' and attribute == 'shape'")

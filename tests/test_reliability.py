@@ -71,6 +71,25 @@ def test_intraclass_correlation_by_hand() -> None:
     assert (pairs.above.tolist(), pairs.below.tolist()) == ([2, 0], [3, 1])
 
 
+def test_repeated_texts_by_hand() -> None:
+    lists = NBestLists(
+        utterances=["u", "v", "w"],
+        words=np.array([5, 5, 5]),
+        member=np.array([0, 0, 0, 0, 1, 1, 1, 2]),
+        texts=list("aabc" + "ddd" + "e"),
+        errors=np.zeros(8, int),
+        scores={"likelihood": np.array([1.0, 3.0, 5.0, 7.0, 10.0, 11.0, 15.0, 4.0])},
+        standard_errors={},
+        repeats={},
+    )
+    terms = reliability_terms(lists, "likelihood")["repeated texts"]
+    # Sums of squares: 20 of 4 scores, among them 2 within the text a; 14 of 3, all within d; 0 of a single score.
+    # Repeats are 1 and 2 degrees of freedom, so the first list counts once and the second twice.
+    assert terms.below.tolist() == pytest.approx([20 / 3, 2 * 14 / 2, 0])
+    assert terms.above.tolist() == pytest.approx([20 / 3 - 2, 14 - 14, 0])
+    assert terms.hypotheses == 5
+
+
 @pytest.mark.parametrize("noise", [0.5, 1.0, 2.5])
 def test_both_routes_find_the_noise_that_was_added(noise: float) -> None:
     lists = simulated(noise=noise)

@@ -10,6 +10,7 @@ from dmlik_pl.results.significance import (
     bootstrap_mean_interval,
     corpus_rate,
     holm,
+    interval_reach,
     mcnemar,
     mean_with_error,
     wilson_interval,
@@ -115,3 +116,21 @@ def test_corpus_rate_without_errors_or_words() -> None:
     assert math.isnan(corpus_rate([1, 0], [0, 0]).value)
     one = corpus_rate([1], [4])
     assert one.value == 0.25 and math.isnan(one.standard_error) and math.isnan(one.interval.low)
+
+
+def test_the_interval_of_a_mean_is_students_t() -> None:
+    # Darwin's data (Fisher, The Design of Experiments, 1935, section 17): 15 pairs of plants, 2.145 for 14 degrees
+    pairs = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+    mean = mean_with_error(pairs)
+    assert (mean.value, mean.standard_error) == pytest.approx((20.933, 9.746), abs=1e-3)
+    assert mean.interval == pytest.approx((20.933 - 2.1448 * 9.746, 20.933 + 2.1448 * 9.746), abs=5e-3)
+    np.testing.assert_allclose(interval_reach([1.0, 1.0, 2.0], [2, 5, 10**9]), [12.7062, 2.77645, 3.91993], rtol=1e-5)
+    assert interval_reach(1.0, 5, confidence=0.9) == pytest.approx(2.1318, rel=1e-4)
+    assert np.isnan(interval_reach([1.0, 1.0], [1, 0])).all() and math.isnan(mean_with_error([3.0]).interval.low)
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_the_interval_of_a_mean_covers_however_few_the_samples(n: int) -> None:
+    samples = np.random.default_rng(n).normal(3.0, 2.0, (2000, n))
+    intervals = [mean_with_error(row).interval for row in samples]
+    assert 0.935 <= np.mean([low <= 3.0 <= high for low, high in intervals]) <= 0.965

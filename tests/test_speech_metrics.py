@@ -247,3 +247,24 @@ class TestLogF0RMSE:
     def test_unknown_rate_is_refused(self) -> None:
         with pytest.raises(ValueError, match="no mel-cepstrum settings for 11025 Hz"):
             LogF0RMSE(11025)
+
+
+class TestPitchTrack:
+    @pytest.mark.parametrize("hop", [120, 256])
+    def test_frames_are_a_hop_apart(self, hop: int) -> None:
+        """The pitch of a glide tells when each frame is."""
+        seconds, low, high = 0.8, 100.0, 200.0
+        time = np.arange(round(seconds * RATE)) / RATE
+        phase = low * time + (high - low) / (2 * seconds) * time**2
+        pulses = np.diff(np.floor(phase), prepend=0)
+        pitch, cepstrum = pitch_and_cepstrum(torch.from_numpy(0.9 * pulses).float(), RATE, hop=hop)
+        assert len(pitch) == len(cepstrum) == len(time) // hop + 1
+        middle = np.flatnonzero(pitch > 0)
+        middle = middle[(middle * hop > 0.2 * len(time)) & (middle * hop < 0.8 * len(time))]
+        expected = low + (high - low) * middle * hop / len(time)
+        np.testing.assert_allclose(pitch[middle], expected, rtol=0.01)
+
+    def test_highest_pitch_can_be_lowered(self) -> None:
+        pitch, _ = pitch_and_cepstrum(voice(300), RATE, f_max=250.0)
+        assert pitch.max() <= 250 * 1.01
+        assert log_f0_rmse(voice(300), voice(330), RATE, f_max=400.0) == pytest.approx(math.log(1.1), rel=0.02)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import norm
 from toy_speech import BANDS, Loudness, ToySpeech, make_utterances
 
 from dmlik_pl.flow import Exact, Hutchinson, LogLikelihood, Multistep, log_likelihood
@@ -125,6 +126,11 @@ def test_an_uncertain_gain_is_undecided(model: ToySpeech) -> None:
     )
     row = study._gain(result.select([0]), result.select([1]))
     assert row["gain_standard_error"] > abs(row["gain"]) / 1.96 and not row["decided"]
+    just = 2 * norm.cdf(abs(row["gain"]) / row["gain_standard_error"]) - 1  # the confidence at which it is decided
+    for confidence, decided in ((0.99 * just, True), (1.01 * just, False)):
+        study = TextGain(confidence=confidence)
+        assert study._gain(result.select([0]), result.select([1]))["decided"] == decided
+    assert TextGain().threshold == pytest.approx(1.959964)
     assert isinstance(result, LogLikelihood)
 
 

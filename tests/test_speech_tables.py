@@ -289,6 +289,11 @@ def test_gains_are_sorted_and_told_apart(figures: dict[str, Figure], records: di
         assert f"{label}: {count}" in points
     heights = np.concatenate([line.get_ydata() for name, line in points.items() if ":" in name])
     np.testing.assert_allclose(np.sort(heights), np.sort(part["gain"] / part["frames"]))
+    bars = np.concatenate([lines.get_segments() for lines in panels[1].collections if len(lines.get_segments())])
+    bars = bars[bars[:, 0, 0].argsort()][:, :, 1]  # from left to right
+    part = part.assign(height=part["gain"] / part["frames"]).sort_values("height")
+    reach = 1.959964 * 10 / part["frames"]
+    np.testing.assert_allclose(bars, np.c_[part["height"] - reach, part["height"] + reach], rtol=1e-4, atol=1e-5)
 
 
 def test_classes_are_voices_and_not_settings(figures: dict[str, Figure]) -> None:

@@ -303,7 +303,13 @@ class TestFigures:
     def test_bands_are_95_percent_intervals(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         band = figures["sweep"].axes[0].collections[0].get_paths()[0].vertices[:, 1]
         rows = of_cell(summary, CELLS[0]).query("stage == 'sample'")
-        assert band.max() == pytest.approx((rows["bpd"] + 1.96 * rows["bpd_standard_error"]).max())
+        student = stats.t.ppf(0.975, N - 1)
+        assert band.max() == pytest.approx((rows["bpd"] + student * rows["bpd_standard_error"]).max())
+        bars = [container[2][0].get_segments()[0][:, 1] for container in figures["sweep"].axes[0].containers]
+        for bar, cell in zip(bars, CELLS[:6], strict=True):
+            row = number(summary, cell, None)
+            reach = student * row["bpd_standard_error"]
+            assert bar == pytest.approx([row["bpd"] - reach, row["bpd"] + reach])
 
     def test_guidance_against_likelihood(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         panel = figures["sweep_guidance"].axes[1]  # 64 pixels
@@ -315,6 +321,9 @@ class TestFigures:
             expected = [number(summary, Cell(64, again, w), time)["bpd"] for w in (1.0, 3.0, 7.0)]
             np.testing.assert_allclose(np.asarray(line.get_xdata(), float), [1, 3, 7])
             np.testing.assert_allclose(np.asarray(line.get_ydata(), float), expected)
+            errors = [number(summary, Cell(64, again, w), time)["bpd_standard_error"] for w in (1.0, 3.0, 7.0)]
+            bars = np.diff([bar[:, 1] for bar in named[name][2][0].get_segments()])[:, 0]
+            np.testing.assert_allclose(bars, 2 * stats.t.ppf(0.975, N - 1) * np.array(errors))
 
     def test_quality_against_likelihood(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         clip, fid, kid = figures["sweep_quality"].axes
@@ -324,6 +333,10 @@ class TestFigures:
         points = [container.lines[0].get_xydata()[0] for container in clip.containers]
         expected = [number(summary, cell, 0.0)[["bpd", "clip"]] for cell in CELLS]
         np.testing.assert_allclose(points, np.array(expected, dtype=float))
+        across, up = (bars.get_segments()[0] for bars in fid.containers[0][2])
+        row = number(summary, CELLS[0], 0.0)
+        assert np.ptp(across[:, 0]) == pytest.approx(2 * stats.t.ppf(0.975, N - 1) * row["bpd_standard_error"])
+        assert np.ptp(up[:, 1]) == pytest.approx(2 * stats.t.ppf(0.975, 9) * row["fid_standard_error"])
 
     def test_one_guidance_has_no_figure_of_guidance(self) -> None:
         frame = frame_of(sweep_grid_units(4, (1.0,), (32,), (False, True)))

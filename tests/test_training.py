@@ -1,15 +1,18 @@
 """The trainings of the shapes models through their command line, and the models that ship with the package."""
 
+import itertools
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from diffusers.models.embeddings import Timesteps
 from scipy.stats import binom
 
 from dmlik_pl.cli import CONFIGS, find_config
@@ -17,6 +20,7 @@ from dmlik_pl.data.base import collate
 from dmlik_pl.data.shapes import COLOURS, PROMPTS, SHAPES, ShapeImages
 from dmlik_pl.metrics.clip import CLIPEncoder
 from dmlik_pl.modules.training.diffusion import SDXLTraining
+from dmlik_pl.modules.training.times import limit_time_frequency
 from dmlik_pl.modules.training.tokens import small_tokenizer
 from dmlik_pl.modules.training.vae import object_weight, reconstruction_error
 from dmlik_pl.shipped import ASSETS
@@ -91,6 +95,37 @@ def test_the_loss_weighs_objects_and_sees_what_brightness_hides():
     cost = [reconstruction_error(decoded, flat, even, 2.0, 0.0).item() for decoded in (brightness, hue)]
     assert cost[0] == pytest.approx(0.1, rel=1e-4)
     assert cost[1] > 1.5 * cost[0]
+
+
+def test_edges_are_weighed_differences_of_neighbours(generator):
+    """Against plain loops over a picture that is not square, with weights that differ."""
+    decoded, image = torch.rand(2, 2, 3, 3, 4, generator=generator)
+    weight = torch.rand(2, 1, 3, 4, generator=generator)
+    across, down = [], []
+    for b, c, i, j in itertools.product(range(2), range(3), range(3), range(4)):
+        error, own = (decoded - image)[b, c], weight[b, 0, i, j] / weight.mean()
+        if j > 0:
+            across.append(own * abs(error[i, j] - error[i, j - 1]))
+        if i > 0:
+            down.append(own * abs(error[i, j] - error[i - 1, j]))
+    edges = sum(across) / len(across) + sum(down) / len(down)
+    without, with_edges = (reconstruction_error(decoded, image, weight, 2.0, share) for share in (0.0, 0.5))
+    assert with_edges - without == pytest.approx(0.5 * float(edges), rel=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_fast_frequencies_of_the_time_are_cut_off(shift):
+    """What a step changes in diffusers' own embedding tells the frequency of each of its components."""
+    embedding = Timesteps(8, flip_sin_to_cos=True, downscale_freq_shift=shift)
+    sines = embedding(torch.tensor([1e-3]))[0, 4:] / 1e-3
+    linear = torch.nn.Linear(8, 3)
+    part = SimpleNamespace(time_embedding=SimpleNamespace(linear_1=linear), config=SimpleNamespace(freq_shift=shift))
+    limit_time_frequency(part, highest=0.05)
+    kept = (sines < 0.05).repeat(2)
+    assert kept.tolist() == [False] * (1 if shift else 2) + [True] * (3 if shift else 2) + kept[:4].tolist()
+    assert torch.equal(linear.weight != 0, kept.expand(3, 8))
+    linear(torch.ones(1, 8)).sum().backward()
+    assert torch.equal(linear.weight.grad, kept.float().expand(3, 8))
 
 
 def test_the_diffusion_model_learns_and_its_export_is_what_was_trained(trained_sdxl):

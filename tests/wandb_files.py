@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-BLOCK = 32 * 1024
+START, BLOCK = 7, 32 * 1024
 HEADER = struct.Struct("<IHB")  # checksum, length, kind of piece
 WHOLE, LAST = 1, 4
+PATIENCE = 300.0  # seconds
 
 
 @dataclass
@@ -39,10 +41,14 @@ class OfflineRun:
 
 
 def read_offline(folder: Path) -> OfflineRun:
-    """Read the folder `offline-run-*` of a run."""
+    """Read the folder `offline-run-*` of a run that has ended.
+
+    Raises:
+        TimeoutError: If W&B does not complete its file.
+    """
     (file,) = folder.glob("run-*.wandb")
     run = OfflineRun(folder, file.stem.removeprefix("run-"))
-    for record in _records(file.read_bytes()):
+    for record in _complete(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.run_id = record.run.run_id
@@ -71,17 +77,33 @@ def _update(values: dict[str, Any], items: Any) -> None:
         place[path[-1]] = json.loads(item.value_json)
 
 
+def _complete(file: Path) -> list[Record]:
+    """All records: a process of W&B's own writes the file and may outlive the run's; its last record is the exit."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        records = list(_records(file.read_bytes()))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        if time.monotonic() > end:
+            raise TimeoutError(f"{file} has {len(records)} records and no exit after {PATIENCE:g} s")
+        time.sleep(0.05)
+
+
 def _records(content: bytes) -> Iterator[Record]:
-    """The records in blocks of 32 KiB, in which a long record goes on from block to block."""
+    """The whole records in blocks of 32 KiB, in which a long record goes on from block to block."""
+    if len(content) < START:
+        return
     assert content[:4] == b":W&B"
-    position, pieces = 7, b""
-    while position < len(content):
+    position, pieces = START, b""
+    while position + HEADER.size <= len(content):
         left = BLOCK - position % BLOCK
         if left < HEADER.size:
             position += left
             continue
         _, length, kind = HEADER.unpack_from(content, position)
         position += HEADER.size
+        if position + length > len(content):
+            return
         pieces += content[position : position + length]
         position += length
         if kind in (WHOLE, LAST):

@@ -120,6 +120,6 @@ def _kl(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Conditio
     # A Gaussian's log-density at its centre +- sin averages to its expectation over that spread.
     above, below = (flow.prior.log_prob(centre + shift, level, mask, condition.mean) for shift in (sin, -sin))
     spread = 0.5 * (above + below)
-    dims = centre[0].numel() if mask is None else mask.expand_as(centre).flatten(1).sum(1)
+    dims = centre[0].numel() if mask is None else mask.expand_as(centre).flatten(1).double().sum(1)
     entropy = dims * (0.5 * math.log(2 * math.pi * math.e) + math.log(sin))
     return -entropy - spread

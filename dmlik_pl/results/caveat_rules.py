@@ -15,6 +15,7 @@ from dmlik_pl.results.caveat_gaps import GAPS
 from dmlik_pl.results.caveat_origins import ORIGINS
 from dmlik_pl.results.caveat_rows import Finding, Rule, by_cell, likelihoods, some
 from dmlik_pl.results.frames import column, too_dense
+from dmlik_pl.results.significance import mean_with_error
 
 __all__ = ["RULES"]
 
@@ -71,9 +72,10 @@ def _two_ways(frame: pd.DataFrame) -> Iterator[Finding]:
         if len(shift) < 2:
             continue
         spread = cell["bpd"].std() / np.sqrt(len(cell))
-        if abs(shift.mean()) > max(MOST_SHIFT, 2 * shift.std() / np.sqrt(len(shift))):
-            worst = max(worst, abs(shift.mean()) / spread)
-            found.append(f"{place}{shift.mean():+.2g} against {cell['grid'].abs().mean():.1g} estimated")
+        mean = mean_with_error(shift)
+        if abs(mean.value) > max(MOST_SHIFT, mean.interval.high - mean.value):
+            worst = max(worst, abs(mean.value) / spread)
+            found.append(f"{place}{mean.value:+.2g} against {cell['grid'].abs().mean():.1g} estimated")
     if found:
         text = (
             "At t = 0 a sample read as data and at the end of its own path from noise are one point with one density. "

@@ -78,14 +78,11 @@ def curve(
 ) -> None:
     """Draw a column against time with the 95 % interval of its mean.
 
-    The interval is that of the columns `name`_low and `name`_high, or 1.96 times `name`_standard_error to either side.
-    `shade` is the opacity of its band; further arguments are the line's style.
+    The interval is that of the columns `name`_low and `name`_high; where it is not known there is no band. `shade` is
+    the opacity of its band; further arguments are the line's style.
     """
     known = samples[samples[name].notna()]
-    band = 1.96 * known[f"{name}_standard_error"].fillna(0)
-    low, high = known[name] - band, known[name] + band
-    if f"{name}_low" in known:
-        low, high = known[f"{name}_low"], known[f"{name}_high"]
+    low, high = (known[f"{name}_{end}"].fillna(known[name]) for end in ("low", "high"))
     axes.fill_between(known["time"], low, high, color=colour, alpha=shade, linewidth=0)
     look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4}
     axes.plot(known["time"], known[name], label=meaning, **look | style)

@@ -17,6 +17,7 @@ from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.drawing import BLUE, SKY, Canvas, named, open_axes
 from dmlik_pl.results.frames import attribute_columns, column, data_likelihoods, kind_of
 from dmlik_pl.results.plain_text import file_stem
+from dmlik_pl.results.significance import mean_with_error
 from dmlik_pl.results.store import studies
 
 __all__ = ["FigureMaker", "make_figures", "register_figures"]
@@ -110,8 +111,9 @@ def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
     for i, name in enumerate(names):
         values = data.loc[data[attribute] == name, "bpd_"]
         axes.plot(values, np.full(len(values), i), "|", color=SKY, markersize=6)
-        error = 1.96 * values.std() / np.sqrt(len(values)) if len(values) > 1 else 0
-        axes.errorbar(values.mean(), i, xerr=error, fmt="o", color=BLUE, markersize=4, capsize=2)
+        mean = mean_with_error(values)
+        reach = np.nan_to_num(mean.interval.high - mean.value)
+        axes.errorbar(mean.value, i, xerr=reach, fmt="o", color=BLUE, markersize=4, capsize=2)
     axes.set_yticks(range(len(names)), [named(name) for name in names], fontsize=8)
     axes.set_ylim(-0.6, len(names) - 0.4)
     open_axes(axes)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import t
 
 from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Canvas, named, open_axes
+from dmlik_pl.results.significance import interval_reach
 
 __all__ = ["monitor_figure"]
 
@@ -66,8 +66,7 @@ def _draw(axes: Axes, part: pd.DataFrame, name: str, loader: str, colour: str) -
     known = part[part[name].notna()]
     if name == "bpd_change":  # the first measurement is where changes count from
         known = part.assign(**{column: part[column].fillna(0) for column in (name, f"{name}_sampling_error")})
-    # Few samples leave their scatter uncertain: Student's t.
-    reach = t.ppf(0.975, np.maximum(known["bpd_samples"] - 1, 1)) * known[f"{name}_sampling_error"]
+    reach = np.nan_to_num(interval_reach(known[f"{name}_sampling_error"], known["bpd_samples"]))
     axes.fill_between(known["step"], known[name] - reach, known[name] + reach, color=colour, alpha=0.2, linewidth=0)
     axes.plot(known["step"], known[name], color=colour, marker="o", markersize=3, label=loader)
     if name == "bpd" and "bpd_unconditional" in part:

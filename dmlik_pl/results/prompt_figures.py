@@ -110,7 +110,7 @@ def _gain_figure(gains: pd.DataFrame) -> Figure:
             shift = ((len(styles) - 1) / 2 - k) * 0.7 / len(styles)
             y = np.array([values.index(value) for value in rows["value"]]) + shift
             look = {"color": colour, "markerfacecolor": face, "markersize": 4, "capsize": 2, "linewidth": 1}
-            reach = 1.96 * rows["standard_error"].fillna(0)
+            reach = (rows["gain_high"] - rows["gain"]).fillna(0)
             axes.errorbar(rows["gain"], y, xerr=reach, fmt="o", label=part or "samples of a value", **look)
             [mean] = gains.loc[(gains["part"] == part) & (gains["attribute"] == OVERALL), "gain"]
             axes.axvline(mean, color=colour, linestyle=":" if moved and len(styles) > 1 else "--", linewidth=1)

@@ -154,9 +154,10 @@ def empty_prompt_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a part with attribute "all", then one for each true value of each attribute: n, gain (mean, bits per
-        dimension) with its standard_error over samples and probe_error, the probes' part of it, better (share of
-        samples on which the true prompt beats the empty one) with its Wilson interval, and undecided_share, of the
-        samples whose difference is within 1.96 of its own standard errors. Empty if no empty prompt was scored.
+        dimension) with its standard_error over samples, probe_error, the probes' part of it, and 95 % interval
+        (gain_low, gain_high), better (share of samples on which the true prompt beats the empty one) with its Wilson
+        interval, and undecided_share, of the samples whose difference is within 1.96 of its own standard errors. Empty
+        if no empty prompt was scored.
     """
     if not np.isfinite(column(frame, "null_margin")).any():
         return pd.DataFrame()
@@ -233,6 +234,7 @@ def _gain_row(decision: Decisions, rows: pd.DataFrame, attribute: str, value: st
     mean = mean_with_error(gain / unit, error / unit)
     row = place(decision) | {"attribute": attribute, "value": value, "n": len(rows), "gain": mean.value}
     row |= {"standard_error": mean.standard_error, "probe_error": mean.probe_error}
+    row |= {"gain_low": mean.interval.low, "gain_high": mean.interval.high}
     row |= share("better", gain > 0)
     undecided = np.abs(gain) <= _DECIDED * error
     return [row | {"undecided_share": float("nan") if np.isnan(error).all() else float(undecided.mean())}]

@@ -24,6 +24,7 @@ __all__ = [
     "bootstrap_mean_interval",
     "corpus_rate",
     "holm",
+    "interval_reach",
     "mcnemar",
     "mean_with_error",
     "wilson_interval",
@@ -52,6 +53,12 @@ class Mean(NamedTuple):
     probe_error: float
     n: int
 
+    @property
+    def interval(self) -> Interval:
+        """Its 95 % confidence interval by Student's t; NaN for fewer than 2 samples."""
+        reach = float(interval_reach(self.standard_error, self.n))
+        return Interval(self.value - reach, self.value + reach)
+
 
 class Rate(NamedTuple):
     """A rate over a corpus, such as word errors per word, with its errors over the units that were drawn.
@@ -79,6 +86,21 @@ class PairedComparison(NamedTuple):
     only_a: int
     only_b: int
     p_value: float
+
+
+def interval_reach(standard_error: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> np.ndarray:
+    """How far the confidence interval of a mean reaches to either side: Student's t, as n may be small.
+
+    Args:
+        standard_error: Standard error of each mean, estimated from its own samples.
+        n: Number of samples of each; of a jackknife, the number of its groups.
+        confidence: Coverage wanted.
+
+    Returns:
+        In the unit of the standard errors; NaN for fewer than 2 samples.
+    """
+    freedom = np.asarray(n, dtype=np.float64) - 1
+    return stats.t.ppf((1 + confidence) / 2, np.where(freedom > 0, freedom, np.nan)) * np.asarray(standard_error)
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:

@@ -80,9 +80,9 @@ def _one_cell(summary: pd.DataFrame) -> Figure | None:
             curve(axes, samples, name, meaning, colour)
         name = curves[0][0]
         if name not in ("fid", "kid") and len(data) and np.isfinite(data[name].iloc[0]):
-            value, error = data[name].iloc[0], 1.96 * np.nan_to_num(data[f"{name}_standard_error"].iloc[0])
+            value, reach = data[name].iloc[0], _reach(data, name).iloc[0]
             axes.axhline(value, color=GREY, linestyle="--", linewidth=1.2, label="data")
-            axes.axhspan(value - error, value + error, color=GREY, alpha=0.2, linewidth=0)
+            axes.axhspan(value - reach, value + reach, color=GREY, alpha=0.2, linewidth=0)
         time_axis(axes, samples)
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=8)
@@ -132,10 +132,13 @@ def _draw_cell(axes: Axes, summary: pd.DataFrame, name: str, style: dict[str, An
     curve(axes, samples, name, "", style["color"], shade=0.13, **style)
     # The distance of the data to themselves is no news.
     if len(data) and np.isfinite(data[name].iloc[0]) and (name not in ("fid", "kid") or data["reconstructed"].iloc[0]):
-        error = 1.96 * np.nan_to_num(data[f"{name}_standard_error"].iloc[0])
-        axes.errorbar(
-            samples["time"].min() - behind, data[name].iloc[0], error, capsize=2, **style | {"linestyle": "none"}
-        )
+        place, reach = samples["time"].min() - behind, _reach(data, name).iloc[0]
+        axes.errorbar(place, data[name].iloc[0], reach, capsize=2, **style | {"linestyle": "none"})
+
+
+def _reach(summary: pd.DataFrame, name: str) -> pd.Series:
+    """Half the width of each 95 % interval of a mean; 0 where a single sample leaves it unknown."""
+    return (summary[f"{name}_high"] - summary[name]).fillna(0)
 
 
 def _make_room_for_data(axes: Axes) -> None:
@@ -162,11 +165,10 @@ def _guidance(summary: pd.DataFrame, cells: Sequence[Cell]) -> Figure | None:
                 chosen = rows[(rows["reconstructed"] == again) & rows["bpd"].notna()]
                 if size is not None:
                     chosen = chosen[chosen["size"] == size]
-                error = 1.96 * chosen["bpd_standard_error"].fillna(0)
                 axes.errorbar(
                     chosen["guidance"],
                     chosen["bpd"],
-                    error,
+                    _reach(chosen, "bpd"),
                     color=colour,
                     label=f"{meaning}, reconstructed" if again else meaning,
                     capsize=3,
@@ -201,7 +203,7 @@ def _quality(summary: pd.DataFrame, cells: Sequence[Cell]) -> Figure | None:
         for cell in cells:
             row = of_cell(finished, cell)
             if row[name].notna().any():
-                errors = [1.96 * row[f"{m}_standard_error"].fillna(0) for m in (name, "bpd")]
+                errors = [_reach(row, measure) for measure in (name, "bpd")]
                 style = _style(cell, cells) | {"linestyle": "none", "marker": _MARKERS[sizes.index(cell.size) % 5]}
                 axes.errorbar(row["bpd"], row[name], *errors, **style | {"markersize": 6}, elinewidth=0.8)
         axes.set_xlabel("bits per dimension of the samples")

@@ -14,7 +14,7 @@ from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
 from dmlik_pl.results.cells import Cell, cells_of, labels
 from dmlik_pl.results.frames import column, features_of, too_dense
-from dmlik_pl.results.significance import holm, mean_with_error
+from dmlik_pl.results.significance import holm, interval_reach, mean_with_error
 
 __all__ = ["difference_summary", "stages_of", "sweep_summary"]
 
@@ -26,12 +26,16 @@ _ROUNDING = 1e-5
 
 
 class _Distances(NamedTuple):
-    """Distances of a set of images to the data with their jackknife standard errors, from n features of each."""
+    """Distances of a set of images to the data with jackknife standard errors and intervals, from n features of each."""
 
     fid: float = float("nan")
     fid_standard_error: float = float("nan")
+    fid_low: float = float("nan")
+    fid_high: float = float("nan")
     kid: float = float("nan")
     kid_standard_error: float = float("nan")
+    kid_low: float = float("nan")
+    kid_high: float = float("nan")
     fid_n: int = 0
     fid_features: int = 0
 
@@ -49,8 +53,9 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         Columns cell (in words), size, reconstructed, guidance, stage, time, sigma, n, non_finite, too_dense (more
         likely than data smoothed by noise of size r_min can be), grid_error (the solver's estimate of its error of the
         mean log-density, bits per dimension of the density's space), and of bpd, bpd_pixels, bpd_marginal, clip,
-        round_trip, round_trip_pixels, fid and kid the value and its standard error, of likelihoods also the probes'
-        part of it; the number of samples behind each (_n), fid_n with fid_features features being that of kid too.
+        round_trip, round_trip_pixels, fid and kid the value, its standard error and 95 % interval (_low, _high), of
+        likelihoods also the probes' part of the error; the number of samples behind each (_n), fid_n with fid_features
+        features being that of kid too.
     """
     cells = cells_of(frame)
     words = labels(cells)
@@ -69,6 +74,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
                 usable = np.isfinite(values)
                 mean = mean_with_error(values[usable], errors[usable])
                 row |= {name: mean.value, f"{name}_standard_error": mean.standard_error, f"{name}_n": mean.n}
+                row |= {f"{name}_low": mean.interval.low, f"{name}_high": mean.interval.high}
                 if name in _LIKELIHOODS:
                     row[f"{name}_probe_error"] = mean.probe_error
             row |= _distances(reference, level)._asdict()
@@ -174,16 +180,21 @@ def _distances(data: pd.DataFrame, level: pd.DataFrame) -> _Distances:
     reference, other = (np.stack([own[name] for name in names]) for own in features)
     behind = {"fid_n": len(names), "fid_features": reference.shape[1]}
     if np.abs(reference - other).max() <= _ROUNDING * np.abs(reference).max():
-        return _Distances(0.0, 0.0, 0.0, 0.0, **behind)
+        return _Distances(*[0.0] * 8, **behind)
     both = torch.from_numpy(reference), torch.from_numpy(other)
+    fid, fid_error = max(0.0, float(frechet_distance(*both))), _frechet_error(*both)
+    kid = float(kernel_distance(*both, paired=True))
     kid_error = float(kernel_distance_standard_error(*both)) if len(names) > 2 else float("nan")
     return _Distances(
-        max(0.0, float(frechet_distance(*both))),
-        _frechet_error(*both),
-        float(kernel_distance(*both, paired=True)),
-        kid_error,
+        *_with_interval(fid, fid_error, min(_JACKKNIFE_GROUPS, len(names))),
+        *_with_interval(kid, kid_error, len(names)),
         **behind,
     )
+
+
+def _with_interval(value: float, error: float, n: int) -> tuple[float, float, float, float]:
+    reach = float(interval_reach(error, n))
+    return value, error, value - reach, value + reach
 
 
 def _frechet_error(reference: torch.Tensor, other: torch.Tensor) -> float:
