@@ -20,7 +20,16 @@ from dmlik_pl.flow.prior import GaussianPrior, Prior
 from dmlik_pl.flow.probability_flow import Condition, Network, Prediction, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, noise
 from dmlik_pl.flow.reference import Clock, TorchDiffEq
-from dmlik_pl.flow.schedule import VE, Cosine, DiscreteVP, LinearVP, NoiseLevel, RectifiedFlow, Schedule
+from dmlik_pl.flow.schedule import (
+    VE,
+    Cosine,
+    DiscreteVP,
+    Interpolation,
+    LinearVP,
+    NoiseLevel,
+    RectifiedFlow,
+    Schedule,
+)
 from dmlik_pl.flow.solvers import Multistep, Solution, Solver
 
 __all__ = [
@@ -37,6 +46,7 @@ __all__ = [
     "GaussianPrior",
     "Hutchinson",
     "Information",
+    "Interpolation",
     "LinearVP",
     "LogLikelihood",
     "Multistep",

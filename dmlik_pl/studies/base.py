@@ -202,6 +202,7 @@ def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: Probab
         "space": flow.space,
         "r_min": result.r,
         "r_max": result.r_max,
+        "interpolation": flow.schedule.interpolation,
         "solver": estimator.solver.describe(),
         "probes": estimator.describe_probes(),
         "dequantisation_bits": estimator.dequantisation_bits,
