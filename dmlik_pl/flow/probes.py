@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     BOUND = 2
     LEVEL = 3
     ENCODER = 4
+    ROUNDING = 5
 
 
 @lru_cache(maxsize=4096)

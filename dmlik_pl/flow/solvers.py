@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.ripple import Ripple
 from dmlik_pl.flow.schedule import NoiseLevel
 
 __all__ = ["Multistep", "Solution", "Solver"]
@@ -32,7 +33,8 @@ class Solution:
     Attributes:
         states: Unit-scale state at each requested level, [B, ...] each; the first is the start, the last the end.
         integrals: For each requested level the integral of the trace from there to the noise end; None without traces.
-        discretisation: Estimated error of the log-density that the grid makes, nats, [B]; NaN if not estimated.
+        discretisation: Estimated error that the grid makes in the log-density at each level, nats, [levels, B]; NaN if
+            not estimated.
     """
 
     states: list[Tensor]
@@ -149,16 +151,17 @@ class Multistep:
             u = u - beyond[0] * field
 
         path, main, order = nodes, list(range(len(nodes))), self.order
+        guidance = dynamics.flow.guidance
         if backward:
             step = abs(nodes[-1] - nodes[0]) / (self.nodes - 3)
-            pieces, order = _stable(step, self.order, dynamics.flow.guidance)
+            pieces, order = _stable(step, self.order, guidance)
             path, main = _divided(nodes, step / pieces)
         place = {i: n for n, i in enumerate(main)}
 
         states: list[Tensor] = []
         history: list[tuple[float, Tensor]] = []
         traces: list[Tensor] = []
-        drift = torch.zeros(len(u), dtype=torch.float64, device=u.device)
+        ripple = Ripple(_closest(nodes), dynamics.dims(u), to_data=backward, guidance=guidance)
         predicted: Tensor | None = None
         for i, node in enumerate(path):
             level = dynamics.flow.schedule.at_log_snr(-2 * node)
@@ -171,11 +174,9 @@ class Multistep:
             history = [past for past in history if abs(past[0] - node) > _closest(path)] + [(float(node), field)]
             history = history[-order:]
             if predicted is not None:
-                correction = self._increment(history, path[i - 1], node) - predicted
-                if trace:
-                    drift += self._log_density_error(u, level, field, correction)
-                u = u + correction
+                u = u + (self._increment(history, path[i - 1], node) - predicted)
             if i in place:
+                ripple.add(node, field)
                 states.append(u)
             if i == len(path) - 1:
                 far |= {j: u + past * field for j, past in enumerate(beyond) if past > 0 and not backward}
@@ -184,9 +185,9 @@ class Multistep:
             u = u + predicted
         result = [far.get(j, states[i]) for j, i in enumerate(index)]
         if not trace:
-            return Solution(result, None, torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device))
-        integrals, quadrature_error = self._integrals(traces, nodes, index, beyond, dynamics.divergence.probes == 0)
-        return Solution(result, integrals, drift.abs() + quadrature_error)
+            return Solution(result, None, torch.full((len(index), len(u)), math.nan, dtype=torch.float64).to(u.device))
+        integrals = self._integrals(traces, nodes, index, beyond, dynamics.divergence.probes == 0)
+        return Solution(result, integrals, torch.stack([ripple.error(nodes[i]) for i in index]))
 
     def _increment(self, history: Sequence[tuple[float, Tensor]], start: float, end: float) -> Tensor:
         weights = _lagrange_weights([node for node, _ in history], start, end)
@@ -195,16 +196,10 @@ class Multistep:
             start=torch.zeros(()).to(history[0][1]),
         )
 
-    def _log_density_error(self, u: Tensor, level: NoiseLevel, field: Tensor, local: Tensor) -> Tensor:
-        """What the last step's local error does to the log-density: its product with the score at the new node."""
-        angle = float(level.angle)
-        score = -(math.sin(angle) * u + math.cos(angle) * field) / math.sin(angle)
-        return -(local.double() * score.double()).flatten(1).sum(1)
-
     def _integrals(
         self, traces: list[Tensor], nodes: np.ndarray, index: Sequence[int], beyond: Sequence[float], exact: bool
-    ) -> tuple[list[TraceIntegral], Tensor]:
-        """The integral from each level to the noise end, and the estimated error of the whole, nats, [B]."""
+    ) -> list[TraceIntegral]:
+        """The integral from each level to the noise end."""
         backward = nodes[0] > nodes[-1]
         log_r = nodes[::-1].copy() if backward else nodes
         values = torch.stack(traces[::-1] if backward else traces)
@@ -215,17 +210,16 @@ class Multistep:
             if log_r[i] - log_r[apart[-1]] > _closest(log_r):
                 apart.append(i)
 
-        def weights(start: float, past: float, every: int = 1) -> Tensor:
-            chosen = [*apart[::every], len(log_r) - 1]
+        chosen = [*apart, len(log_r) - 1]
+
+        def weights(start: float, past: float) -> Tensor:
             density = np.diag(0.5 / np.cosh(log_r[chosen]))
             out = np.zeros(len(log_r))
             out[chosen] = CubicSpline(log_r[chosen], density).integrate(start, log_r[-1])
             out[-1] += max(beyond) - past
             return torch.from_numpy(out).to(values)
 
-        each = [weights(nodes[i], past) for i, past in zip(index, beyond, strict=True)]
-        whole = TraceIntegral(values, weights(log_r[0], 0.0), torch.from_numpy(log_r).to(values), exact)
-        # Halving the step divides a cubic spline's error by 16; probe noise in the difference is not grid error.
-        coarse = whole.reweighted(whole.weights - weights(log_r[0], 0.0, every=2))
-        seen = (coarse.total**2 - coarse.variance.nan_to_num()).clamp(min=0).sqrt()
-        return [whole.reweighted(value) for value in each], seen / 15
+        places = torch.from_numpy(log_r).to(values)
+        return [
+            TraceIntegral(values, weights(nodes[i], past), places, exact) for i, past in zip(index, beyond, strict=True)
+        ]
