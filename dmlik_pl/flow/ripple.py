@@ -17,7 +17,7 @@ _WINDOW = 5
 # What an error of the field does to the log-density, over its length times that of the score: they meet at a random
 # angle. Where the end of the path is given and not its start, the trace of an error and its push against the score
 # nearly cancel. Measured on the shipped models (``python -m benchmarks.errors``).
-_TO_DATA, _TO_NOISE = 1.0, 1 / 3
+_TO_DATA, _TO_NOISE = 1.0, 0.3
 
 
 class Ripple:
