@@ -130,8 +130,8 @@ def test_the_inverse_of_a_guided_flow_amplifies_rounding():
 @pytest.mark.parametrize(
     ("step", "order", "guidance", "expected"),
     [
-        (0.2, 4, 1.0, (1, 4)),  # as without guidance
-        (0.2, 4, 0.0, (1, 4)),
+        (1.0, 4, 1.0, (1, 4)),  # without guidance as it was
+        (1.0, 4, 0.0, (1, 4)),
         (0.2, 4, 3.0, (1, 3)),
         (0.2, 4, 5.0, (1, 2)),
         (0.2, 2, 3.0, (1, 2)),

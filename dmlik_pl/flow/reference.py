@@ -159,17 +159,18 @@ class TorchDiffEq:
 
         Returns:
             A size that the error hardly ever exceeds twice. Tolerances promise no rate of convergence, so an adaptive
-            method is given no credit for one. Fixed steps are if the changes shrink at half the rate of their order or
-            better; where they do not, that order is not reached yet.
+            method is given no credit for one. Fixed steps converge at the rate of their order, or at that of the two
+            changes where this is slower: their order is not reached yet.
         """
         if self.adaptive:
             return torch.maximum(change.abs(), before.abs() / 10)
         if self.steps < 4:
             return torch.full_like(change, math.nan)
         rate = 2.0**self.order
-        reached = change.abs() < before.abs() * 2 / rate
-        asymptotic = torch.maximum(change.abs(), before.abs() / rate) / (rate - 1)
-        return 1.5 * torch.where(reached, asymptotic, change.abs())
+        promised = torch.maximum(change.abs(), before.abs() / rate) / (rate - 1)
+        shrunk = (change / before).abs().nan_to_num(nan=0.0, posinf=1.0)
+        tail = torch.where(shrunk < 0.5, shrunk / (1 - shrunk), 1.0)  # of the geometric series of changes to come
+        return 1.5 * torch.maximum(promised, change.abs() * tail)
 
     def describe(self) -> str:  # noqa: D102
         setting = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"{self.steps} steps"

@@ -82,7 +82,9 @@ _CONTRACTION = 2 / 3  # largest rate per unit of log r and guidance weight, meas
 
 def _stable(step: float, order: int, guidance: float) -> tuple[int, int]:
     """Steps to make of one, and their order, so that a guided flow from noise to data is stable."""
-    reach = step * _CONTRACTION * max(1.0, abs(guidance), abs(1 - guidance))
+    if 0 <= guidance <= 1:
+        return 1, order
+    reach = step * _CONTRACTION * max(abs(guidance), abs(1 - guidance))
     pieces = math.ceil(reach / _STABLE[2])
     return pieces, max(k for k in range(2, order + 1) if k == 2 or reach / pieces <= _STABLE[k])
 
@@ -104,15 +106,18 @@ class Multistep:
     while the history is short. The trace is integrated by the cubic spline through the same nodes. Beyond r = 1000,
     where hardly any signal is left, one step in the angle takes the rest of the way, be it to infinity.
 
-    The error of the grid is estimated without further evaluations, on the safe side: the correction is the local error
-    of the step as predicted, and moves the log-density by its product with the score; the quadrature is compared with
-    that on every other node, as far as the probes allow to see a difference.
-    Under strong guidance the field is not the score of the flow's own density, and the estimate can be far too small:
-    compare with a finer grid.
+    From noise to data guidance contracts, and a step that is too long for a method's stability throws a sample far off.
+    There the order is lowered as the step and the guidance weight ask for, down to 2; where that is not enough, steps
+    without derivatives are put between the nodes.
+
+    The error of the grid is estimated without further evaluations and without probe noise, see
+    :class:`~dmlik_pl.flow.ripple.Ripple`. It sees what the field does between the nodes, not how far a guided flow
+    amplifies it on the way from data to noise: that is what ``LogLikelihood.rounding`` is for.
 
     Attributes:
-        nodes: Network evaluations on the way from data to noise.
-        order: Convergence order: evaluations that a corrected step uses, the one at its end among them.
+        nodes: Places between data and noise where the trace is taken.
+        order: Convergence order: evaluations that a corrected step uses, the one at its end among them. From noise to
+            data under guidance it is the highest that is taken.
     """
 
     nodes: int = 33
