@@ -14,10 +14,11 @@ from torch import Tensor
 __all__ = ["Ripple"]
 
 _WINDOW = 5
-# What an error of the field does to the log-density, over its length times that of the score: they meet at a random
-# angle. Where the end of the path is given and not its start, the trace of an error and its push against the score
-# nearly cancel. Measured on the shipped models (``python -m benchmarks.errors``).
+# What an error of the field does to the log-density, over its length times that of the score. Where data are given, the
+# trace of an error and its push against the score nearly cancel; where noise is given they do not. In many dimensions an
+# error is less aligned with the score. Measured on the shipped models (``python -m benchmarks.errors``).
 _TO_DATA, _TO_NOISE = 1.0, 0.3
+_MANY = 128
 
 
 class Ripple:
@@ -32,7 +33,8 @@ class Ripple:
 
     def __init__(self, closest: float, dims: Tensor, *, to_data: bool, guidance: float) -> None:
         self._closest = closest
-        self._share = (_TO_DATA / math.sqrt(max(1.0, abs(guidance))) if to_data else _TO_NOISE) * dims.sqrt()
+        share = _TO_DATA / math.sqrt(max(1.0, abs(guidance))) if to_data else _TO_NOISE
+        self._share = share * dims.sqrt() * (_MANY / dims).clamp(max=1) ** 0.25
         self._recent: list[tuple[float, Tensor]] = []
         self._nodes: list[float] = []
         self._variances: list[Tensor] = []
