@@ -15,8 +15,8 @@ __all__ = ["Ripple"]
 
 _WINDOW = 5
 # What an error of the field does to the log-density, over its length times that of the score. Where data are given, the
-# trace of an error and its push against the score nearly cancel; where noise is given they do not. In many dimensions an
-# error is less aligned with the score. Measured on the shipped models (``python -m benchmarks.errors``).
+# trace of an error and its push against the score nearly cancel; where noise is given they do not. In many dimensions
+# an error is less aligned with the score. Measured on the shipped models (``python -m benchmarks.errors``).
 _TO_DATA, _TO_NOISE = 1.0, 0.3
 _MANY = 128
 

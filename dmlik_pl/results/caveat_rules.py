@@ -129,8 +129,8 @@ def _two_ways(frame: pd.DataFrame) -> Iterator[Finding]:
     if found:
         text = (
             "At t = 0 a sample read as data and at the end of its own path from noise are one point with one density. "
-            f"Bits per dimension of the first less the second: {some(found, '; ')}. The second is the one to trust: from data to "
-            "noise a guided flow expands what it contracts on the way back. More nodes help only where rounding does not rule."
+            f"Bits per dimension of the first less the second: {some(found, '; ')}. Trust the second: from data to "
+            "noise a guided flow expands what it contracts on the way back, rounding errors too."
         )
         yield Finding("grid error", text, "serious" if worst > 1 else "caution")
 

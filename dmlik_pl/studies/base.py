@@ -1,5 +1,6 @@
 """What every study shares: what it needs of a model and of a batch, and how its likelihoods are taken."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -225,7 +226,6 @@ def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: Probab
         "log_p": result.log_p,
         "standard_error": result.standard_error,
         "probe_variance": result.variance,
-        "rounding": result.rounding,
         "discretisation": result.discretisation,
         "bpd": result.bpd,
         "bpd_standard_error": result.bpd_standard_error,
@@ -233,6 +233,7 @@ def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: Probab
         "divergence_term": result.divergence,
     }
     values = {name: column.tolist() for name, column in columns.items()}
+    values["rounding"] = [None if math.isnan(value) else value for value in result.rounding.tolist()]
     dims = result.dims.tolist()
     return [
         {name: column[b] for name, column in values.items()} | {"dims": int(dims[b])} | shared for b in range(len(dims))
