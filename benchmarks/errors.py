@@ -103,9 +103,9 @@ def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             columns={
                 "largest": "largest error",
                 "median": "median ratio",
-                "fits": "ratio in [0.1, 1]",
-                "above": "ratio > 1",
-                "twice": "ratio > 2",
+                "fits": "in [0.1, 1]",
+                "above": "> 1",
+                "twice": "> 2",
             }
         )
     )
@@ -117,7 +117,7 @@ FORMATS = {
     "error": ".4f",
     "estimate": ".4f",
     "median ratio": ".2f",
-    **dict.fromkeys(("ratio in [0.1, 1]", "ratio > 1", "ratio > 2"), ".0%"),
+    **dict.fromkeys(("in [0.1, 1]", "> 1", "> 2"), ".0%"),
 }
 
 
@@ -130,8 +130,8 @@ def notes(frame: pd.DataFrame, reference_nodes: int) -> list[str]:
         f"error: distance from {reference_nodes} nodes in float64 with the same probe, bits/dim; estimate: "
         "`discretisation`; ratio: the one over the other, sample by sample.",
         "data: test samples read at weight w. sample: the flow's own, along the path that made them.",
-        f"All: ratio in [0.1, 1] for {whole['ratio in [0.1, 1]']:.0%}, above 1 for {whole['ratio > 1']:.0%}, above 2 "
-        f"for {whole['ratio > 2']:.1%} of {len(frame)}. An estimate that knows the size of a normal error but not its "
+        f"All: ratio in [0.1, 1] for {whole['in [0.1, 1]']:.0%}, above 1 for {whole['> 1']:.0%}, above 2 "
+        f"for {whole['> 2']:.1%} of {len(frame)}. An estimate that knows the size of a normal error but not its "
         f"sign has {best:.0%} in [0.1, 1] at the most; what lies below 0.1 are errors that happen to vanish.",
     ]
 

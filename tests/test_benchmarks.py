@@ -84,7 +84,7 @@ def test_errors_are_kept_and_summed_up(problem, tmp_path):
     again = errors.measure(problem, [1.0], [17, 25], 129, tmp_path)
     assert (again["error"] == frame["error"]).all()
     rows = errors.summary(frame.assign(error=[0.05, 0.5, 1.5, 3.0] * 3, estimate=1.0), ["problem"]).iloc[0]
-    assert (rows["ratio in [0.1, 1]"], rows["ratio > 1"], rows["ratio > 2"]) == (0.25, 0.5, 0.25)
+    assert (rows["in [0.1, 1]"], rows["> 1"], rows["> 2"]) == (0.25, 0.5, 0.25)
     assert rows["largest error"] == 3.0 and rows["median ratio"] == 1.0
     assert "80% in [0.1, 1] at the most" in errors.notes(frame, 129)[-1]
 
