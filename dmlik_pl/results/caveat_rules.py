@@ -130,7 +130,7 @@ def _two_ways(frame: pd.DataFrame) -> Iterator[Finding]:
         text = (
             "At t = 0 a sample read as data and at the end of its own path from noise are one point with one density. "
             f"Bits per dimension of the first less the second: {some(found, '; ')}. Trust the second: from data to "
-            "noise a guided flow expands what it contracts on the way back, rounding errors too."
+            "noise a guided flow expands what it contracts on the way back, and so the grid's error in the sample."
         )
         yield Finding("grid error", text, "serious" if worst > 1 else "caution")
 
