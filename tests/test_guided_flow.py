@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dmlik_pl.flow import (
+    NFE,
     Condition,
     DiscreteVP,
     Exact,
@@ -150,6 +151,9 @@ def test_steps_between_nodes_cost_passes_but_no_derivatives():
     flow, condition = MODEL.flow(10.0), MODEL.condition(3)
     path = trajectory(flow, latent, condition, times=[0.0], solver=Multistep(33), densities=True)
     assert (path.marginals[-1].nfe.forward, path.marginals[-1].nfe.vjp) == (2 * 62, 2 * 33)  # both branches
+    assert trajectory(
+        MODEL.flow(7.0), latent, condition, times=[0.6, 0.3, 0.0], solver=Multistep(33), densities=True
+    ).marginals[-1].nfe == NFE(66, 66)
     assert torch.equal(trajectory(flow, latent, condition, times=[0.0]).states[-1], path.states[-1])
     path = trajectory(flow, latent, condition, times=[0.5, 0.0], densities=True)
     assert bool((path.marginals[0].discretisation < path.marginals[1].discretisation).all())

@@ -89,9 +89,9 @@ def _stable(step: float, order: int, guidance: float) -> tuple[int, int]:
     return pieces, max(k for k in range(2, order + 1) if k == 2 or reach / pieces <= _STABLE[k])
 
 
-def _divided(nodes: np.ndarray, longest: float) -> tuple[np.ndarray, list[int]]:
-    """Intervals cut into equal pieces that are not longer than this, and where the nodes are among them."""
-    pieces = np.ceil(np.abs(np.diff(nodes)) / longest - 1e-9).astype(int)
+def _divided(nodes: np.ndarray, length: float) -> tuple[np.ndarray, list[int]]:
+    """Intervals cut into equal pieces of about this length, and where the nodes are among them."""
+    pieces = np.rint(np.abs(np.diff(nodes)) / length).astype(int).clip(min=1)
     cut = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(nodes[:-1], nodes[1:], pieces, strict=True)]
     return np.concatenate([*cut, nodes[-1:]]), [0, *np.cumsum(pieces).tolist()]
 
@@ -160,7 +160,8 @@ class Multistep:
         if backward:
             step = abs(nodes[-1] - nodes[0]) / (self.nodes - 3)
             pieces, order = _stable(step, self.order, guidance)
-            path, main = _divided(nodes, step / pieces)
+            if pieces > 1:
+                path, main = _divided(nodes, step / pieces)
         place = {i: n for n, i in enumerate(main)}
 
         states: list[Tensor] = []
@@ -181,8 +182,9 @@ class Multistep:
             if predicted is not None:
                 u = u + (self._increment(history, path[i - 1], node) - predicted)
             if i in place:
-                ripple.add(node, field)
                 states.append(u)
+                if trace:
+                    ripple.add(node, field)
             if i == len(path) - 1:
                 far |= {j: u + past * field for j, past in enumerate(beyond) if past > 0 and not backward}
                 break
