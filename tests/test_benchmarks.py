@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import alignment, precision, probes, solvers
+from benchmarks import alignment, errors, precision, probes, solvers
 from benchmarks.methods import METHODS, default, dopri5, flow_matching
-from benchmarks.problems import mixture
+from benchmarks.problems import digits, mixture
 from dmlik_pl.flow import Exact, log_likelihood
 
 
@@ -66,6 +66,27 @@ def test_probe_orderings(problem):
     assert gain["4 Rademacher, fresh"] > 2 * gain["1 Rademacher, fresh (default)"]
     assert "4 colour-Hadamard, fresh" not in frame.index  # a vector has no neighbours
     assert (frame["difference, shared probes"] < frame["difference, own probes"]).all()
+
+
+def test_the_grids_estimate_is_honest_on_a_shipped_model():
+    """Digits read at w = 5, and made at w = 5 along their own path: the whole table is in benchmarks/results."""
+    frame = errors.measure(digits(count=4), [5.0], [33], 97)
+    for path, rows in frame.groupby("path"):
+        assert len(rows) == 4
+        assert (rows["error"] < 2 * rows["estimate"]).all(), path
+        assert (rows["error"] > 0.05 * rows["estimate"]).sum() >= 2, path
+    assert (frame["error"] < 0.06).all() and (frame.loc[frame["path"] == "sample", "error"] < 0.02).all()
+
+
+def test_errors_are_kept_and_summed_up(problem, tmp_path):
+    frame = errors.measure(problem, [1.0], [17, 25], 129, tmp_path)
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+    again = errors.measure(problem, [1.0], [17, 25], 129, tmp_path)
+    assert (again["error"] == frame["error"]).all()
+    rows = errors.summary(frame.assign(error=[0.05, 0.5, 1.5, 3.0] * 3, estimate=1.0), ["problem"]).iloc[0]
+    assert (rows["in [0.1, 1]"], rows["> 1"], rows["> 2"]) == (0.25, 0.5, 0.25)
+    assert rows["largest error"] == 3.0 and rows["median ratio"] == 1.0
+    assert "80% in [0.1, 1] at the most" in errors.notes(frame, 129)[-1]
 
 
 def test_the_command_writes_its_tables(tmp_path, capsys):

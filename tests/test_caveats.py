@@ -301,3 +301,13 @@ def test_one_line() -> None:
         caveat_line(caveats) == "Caveats: 1 serious, 2 cautions, 1 note (sweep: FID, grid error; prompts: undecided)."
     )
     assert caveat_line([]) == "Caveats: none."
+
+
+class TestIllConditioned:
+    def test_rounding_beyond_the_stated_error(self) -> None:
+        frame = likelihoods(grid=0.003, probe=0.004).assign(rounding=np.nan)
+        frame.loc[:9, "rounding"] = [0.0049 * UNIT] * 7 + [0.0051 * UNIT] * 2 + [0.3 * UNIT]
+        caveat = only(frame, "ill-conditioned")
+        assert caveat.severity == "serious"
+        assert "moves 3 of the 10 likelihoods" in caveat.text and "by up to 0.3 bits" in caveat.text
+        assert found(frame.assign(rounding=0.0049 * UNIT), "ill-conditioned") == []

@@ -30,6 +30,7 @@ from dmlik_pl.flow.integral import TraceIntegral
 
 SDXL = DiscreteVP.scaled_linear()
 FINE = Multistep(129)
+FOUR = Hutchinson(4)
 
 
 def worst(result, exact):
@@ -231,12 +232,28 @@ def test_differences_need_one_grid(mixture, generator):
     assert error.tolist() == [0, 0]
 
 
+def test_the_variance_of_a_difference_is_recorded_beside_its_interval(mixture):
+    """Four probes a node: unbiased, where the square of the standard error is too large on average."""
+    x = mixture.sample(1, torch.Generator().manual_seed(5)).expand(200, 8)
+    flow = mixture.flow(SDXL)
+    first, second = (
+        log_likelihood(flow, x, mixture.condition(torch.full_like(x, c)), solver=Multistep(17), divergence=FOUR)
+        for c in (0.0, 0.3)
+    )
+    difference, error = first.minus(second)
+    variance = first.variance_of_difference(second)
+    assert float(variance.mean()) == pytest.approx(float(difference.var()), rel=0.25)
+    assert bool((error.square() > variance).all())
+    assert torch.equal(first.variance, first.integral.variance)
+
+
 def test_results_can_be_chosen_and_joined(mixture, generator):
     x = mixture.sample(4, generator)
     flow, condition = mixture.flow(SDXL), mixture.condition(torch.zeros_like(x))
-    whole = log_likelihood(flow, x, condition)
+    whole = log_likelihood(flow, x, condition, rounding=[0, 1, 2, 3])
+    assert torch.equal(whole.select([1]).rounding, whole.rounding[[1]])
     again = LogLikelihood.cat([whole.select([2, 3]), whole.select([0, 1])]).select([2, 3, 0, 1])
-    for name in ("log_p", "prior", "dims", "latent", "standard_error", "discretisation"):
+    for name in ("log_p", "prior", "dims", "latent", "standard_error", "variance", "discretisation"):
         assert torch.equal(getattr(again, name), getattr(whole, name))
 
 

@@ -79,9 +79,9 @@ def test_the_bound_is_as_high_as_the_likelihood_of_an_exact_model():
         (Gauge(Multistep(9), Hutchinson(2, method="fd")), 5 * 9),
         (Gauge(Multistep(9), Exact()), (1 + DIMS) * 9),
         (Gauge(TorchDiffEq("rk4", steps=2)), 2 * 4 * 2),
-        (Gauge(TorchDiffEq("rk4", steps=2, estimate_error=True)), 2 * 4 * (2 + 1)),
+        (Gauge(TorchDiffEq("rk4", steps=4, estimate_error=True)), 2 * 4 * (4 + 2 + 1)),
     ],
-    ids=["multistep", "three-probes", "differences", "exact", "rk4", "rk4-twice"],
+    ids=["multistep", "three-probes", "differences", "exact", "rk4", "rk4-thrice"],
 )
 def test_the_cost_of_a_sample_is_known_before_it_is_measured(gauge, one, guidance):
     branches = 1 if guidance == 1 else 2

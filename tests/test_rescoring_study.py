@@ -245,6 +245,7 @@ def test_standard_errors_are_those_of_what_is_not_shared(model: ToySpeech) -> No
         integral=TraceIntegral(values, weights, torch.linspace(-3, 3, nodes).double()),
         scale=zeros,
         discretisation=zeros,
+        rounding=zeros,
         dims=zeros,
         latent=zeros,
         nfe=NFE(),

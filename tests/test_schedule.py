@@ -7,11 +7,13 @@ import torch
 
 from dmlik_pl.flow import VE, Cosine, DiscreteVP, LinearVP, RectifiedFlow
 
+DDPM = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 SCHEDULES = {
     "vp": LinearVP(),
     "grad_tts": LinearVP(0.05, 20.0),
     "sdxl": DiscreteVP.scaled_linear(),
-    "ddpm": DiscreteVP(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)),
+    "ddpm": DiscreteVP(DDPM),
+    "linear": DiscreteVP(DDPM, interpolation="linear"),
     "ve": VE(),
     "cosine": Cosine(),
     "rectified": RectifiedFlow(),
@@ -46,9 +48,24 @@ def test_a_level_found_by_log_snr_or_angle_is_the_same(schedule):
         torch.testing.assert_close(found.alpha**2 + found.sigma**2, level.scale**2, rtol=1e-9, atol=0)
 
 
+def test_interpolation_between_steps_is_by_name():
+    """Linear is linear in log sigma, as diffusers' samplers interpolate; the spline is smooth, and 3 % away from it."""
+    schedules = {name: DiscreteVP(DDPM, interpolation=name) for name in ("spline", "linear")}
+    assert SCHEDULES["ddpm"].interpolation == "spline" and SCHEDULES["vp"].interpolation is None
+    steps, middle = (torch.arange(3.0, dtype=torch.float64) / 999, torch.tensor([0.5, 1.5], dtype=torch.float64) / 999)
+    log_r = {name: -0.5 * schedule.log_snr(torch.cat([steps, middle])) for name, schedule in schedules.items()}
+    torch.testing.assert_close(log_r["linear"][:3], log_r["spline"][:3], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        log_r["linear"][3:], (log_r["linear"][:2] + log_r["linear"][1:3]) / 2, rtol=0, atol=1e-12
+    )
+    assert 0.02 < float((log_r["spline"] - log_r["linear"])[3]) < 0.1
+    with pytest.raises(ValueError, match=r"interpolation='cubic' is unknown: take one of \['spline', 'linear'\]"):
+        DiscreteVP([0.1, 0.2], interpolation="cubic")
+
+
 @EVERY
 def test_rates_are_derivatives(schedule):
-    t, step = times(schedule, 97)[1:], 1e-6
+    t, step = times(schedule, 98)[1:], 1e-6  # between the steps of discrete ones
     for rate, scale in zip(schedule.rates(t), (schedule.alpha, schedule.sigma), strict=True):
         difference = (scale(t + step) - scale(t - step)) / (2 * step)
         torch.testing.assert_close(rate, difference, rtol=2e-5, atol=2e-6)

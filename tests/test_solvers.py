@@ -1,6 +1,7 @@
 """Solvers: convergence, clocks, tolerances, limits and estimates of their own error."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -284,19 +285,26 @@ def test_the_estimate_of_the_grid_error_is_of_its_size(mixture, gaussian, diagon
                 assert 0.4 < ratio < 10, (type(schedule).__name__, nodes, ratio)
 
 
-def test_the_estimate_of_the_grid_error_survives_probe_noise(mixture, generator):
-    x = mixture.sample(48, generator)
+def test_the_estimate_of_the_grid_error_is_hardly_ever_half_the_error(mixture, gaussian, diagonal, generator):
+    for model in (mixture, gaussian, diagonal):
+        x = model.sample(24, generator)
+        shift = torch.zeros_like(x)
+        flow, condition = model.flow(LinearVP(), shift=shift), model.condition(shift)
+        for nodes in (17, 33):
+            result = log_likelihood(flow, x, condition, solver=Multistep(nodes), divergence=Exact())
+            ratio = (result.log_p - model.log_prob(x, r=result.r)).abs() / result.discretisation
+            assert float((ratio > 1).double().mean()) < 0.05 and float(ratio.max()) < 2
+
+
+def test_the_estimate_of_the_grid_error_has_no_probe_noise(mixture, generator):
+    x = mixture.sample(8, generator)
     shift = torch.zeros_like(x)
     flow, condition = mixture.flow(LinearVP(), shift=shift), mixture.condition(shift)
-    for nodes in (17, 25):
-        exact, noisy = (
-            log_likelihood(flow, x, condition, solver=Multistep(nodes), divergence=divergence)
-            for divergence in (Exact(), Hutchinson())
-        )
-        error = (exact.log_p - mixture.log_prob(x, r=exact.r)).square().mean().sqrt()
-        estimate = noisy.discretisation.square().mean().sqrt()
-        assert 0.2 < float(estimate / error) < 5
-        assert float(estimate) < 0.5 * float(noisy.standard_error.square().mean().sqrt())
+    exact, noisy = (
+        log_likelihood(flow, x, condition, solver=Multistep(17), divergence=divergence)
+        for divergence in (Exact(), Hutchinson())
+    )
+    torch.testing.assert_close(noisy.discretisation, exact.discretisation, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -313,8 +321,31 @@ def test_the_reference_estimates_its_error_when_asked(mixture, generator, solver
     result = log_likelihood(
         mixture.flow(SDXL, shift=shift), x, mixture.condition(shift), solver=solver, divergence=Exact()
     )
-    error = (result.log_p - mixture.log_prob(x, r=result.r)).square().mean().sqrt()
-    assert 0.2 < float(result.discretisation.square().mean().sqrt() / error) < 8
+    error = (result.log_p - mixture.log_prob(x, r=result.r)).abs()
+    assert 0.5 < float(result.discretisation.square().mean().sqrt() / error.square().mean().sqrt()) < 25
+    assert float((error / result.discretisation).max()) < 2
+    solves = [replace(solver, estimate_error=False), solver.coarser(), solver.coarser().coarser()]
+    each = [
+        log_likelihood(
+            mixture.flow(SDXL, shift=shift),
+            x,
+            mixture.condition(shift),
+            solver=replace(s, estimate_error=False),
+            divergence=Exact(),
+        )
+        for s in solves
+    ]
+    assert result.nfe == each[0].nfe + each[1].nfe + each[2].nfe
+
+
+def test_a_reference_claims_no_order_that_it_has_not_reached():
+    """Changes as two coarser solves make them, and what may be said of the third."""
+    fixed, adaptive = TorchDiffEq("rk4", steps=40), TorchDiffEq("dopri5")
+    change, before = torch.tensor([1.0, -1.0, 0.0, 1.0]), torch.tensor([-16.0, 2.0, 32.0, 0.5])
+    assert fixed.error(change, before).tolist() == pytest.approx([1.0, 1.0, 2.0, 1.0])
+    assert adaptive.error(change, before).tolist() == pytest.approx([1.6, 1.0, 3.2, 1.0])
+    assert bool(TorchDiffEq("rk4", steps=3).error(change, before).isnan().all())
+    assert (fixed.coarser().steps, adaptive.coarser().rtol) == (20, pytest.approx(1e-4))
 
 
 def test_the_default_needs_few_evaluations(generator):

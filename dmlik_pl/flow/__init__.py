@@ -6,9 +6,7 @@ from dmlik_pl.flow.dynamics import SolverError
 from dmlik_pl.flow.information import Information, pointwise_information
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.likelihood import (
-    LogLikelihood,
     Trajectory,
-    bits_per_dim,
     decode,
     encode,
     log_likelihood,
@@ -20,7 +18,17 @@ from dmlik_pl.flow.prior import GaussianPrior, Prior
 from dmlik_pl.flow.probability_flow import Condition, Network, NetworkTime, Prediction, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, noise
 from dmlik_pl.flow.reference import Clock, TorchDiffEq
-from dmlik_pl.flow.schedule import VE, Cosine, DiscreteVP, LinearVP, NoiseLevel, RectifiedFlow, Schedule
+from dmlik_pl.flow.result import LogLikelihood, bits_per_dim
+from dmlik_pl.flow.schedule import (
+    VE,
+    Cosine,
+    DiscreteVP,
+    Interpolation,
+    LinearVP,
+    NoiseLevel,
+    RectifiedFlow,
+    Schedule,
+)
 from dmlik_pl.flow.solvers import Multistep, Solution, Solver
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "GaussianPrior",
     "Hutchinson",
     "Information",
+    "Interpolation",
     "LinearVP",
     "LogLikelihood",
     "Multistep",

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE
-from dmlik_pl.flow.likelihood import NOTHING, bits_per_dim
+from dmlik_pl.flow.likelihood import NOTHING
 from dmlik_pl.flow.noising import Draws, Noising, squared_norm
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
+from dmlik_pl.flow.result import bits_per_dim
 from dmlik_pl.flow.schedule import NoiseLevel
 
 __all__ = ["Bound", "elbo"]

@@ -34,6 +34,10 @@ class NFE:
     vjp: int = 0
     jvp: int = 0
 
+    def __add__(self, other: "NFE") -> "NFE":
+        """Of both together."""
+        return NFE(self.forward + other.forward, self.vjp + other.vjp, self.jvp + other.jvp)
+
 
 class Divergence(Protocol):
     """A way to get F and its trace at a state."""

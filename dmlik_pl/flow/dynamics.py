@@ -51,6 +51,12 @@ class Dynamics:
             self, condition=self.condition.select(slice(b, b + 1)), sample_ids=ids, nfe=NFE(), failures=[None]
         )
 
+    def dims(self, u: Tensor) -> Tensor:
+        """Number of real dimensions of each sample of u [B, ...], float64, [B]."""
+        mask = self.condition.mask
+        real = torch.ones_like(u, dtype=torch.float64) if mask is None else mask.expand_as(u).double()
+        return real.flatten(1).sum(1)
+
     def velocity(self, u: Tensor, level: NoiseLevel) -> Tensor:
         """F at u, without derivatives."""
         with torch.no_grad():

@@ -18,24 +18,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
 from dmlik_pl.flow.dynamics import Dynamics, SolverError
-from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
-from dmlik_pl.flow.probes import sample_names
+from dmlik_pl.flow.probes import Purpose, draw, sample_names
 from dmlik_pl.flow.reference import TorchDiffEq
-from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.flow.result import LogLikelihood
+from dmlik_pl.flow.schedule import NoiseLevel, fit
 from dmlik_pl.flow.solvers import Multistep, Solver
 
 __all__ = [
-    "LogLikelihood",
     "Trajectory",
-    "bits_per_dim",
     "decode",
     "encode",
     "log_likelihood",
@@ -45,94 +43,6 @@ __all__ = [
 
 NOTHING = Condition()
 _NOT_FINITE = "the sample itself holds NaN or infinity"
-_PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "dims", "latent")
-
-
-def bits_per_dim(log_p: Tensor, dims: Tensor | int) -> Tensor:
-    """-log p / (D ln 2) for log p in nats. No hidden offset: dequantisation of 8-bit data is the caller's to add."""
-    return -log_p / (dims * math.log(2))
-
-
-@dataclass(frozen=True)
-class LogLikelihood:
-    """Log-likelihoods of B samples. Tensors are float64 of shape [B] unless said otherwise.
-
-    Attributes:
-        log_p: Log-density of x, nats.
-        prior: Its prior term, log p_T(u_T), nats.
-        integral: Its divergence term with the traces it was made from.
-        scale: Its closed-form change of scale, nats.
-        discretisation: Estimated error of the time grid, nats; NaN if the solver gives none.
-        dims: D, the number of unmasked dimensions.
-        latent: x_T at the noise end, [B, ...].
-        nfe: Network evaluations per sample, forward passes and derivatives apart; guidance counts both its branches.
-        density: Which density this is: p(x|y), p(x), or a guided flow's.
-        r: Noise-to-signal ratio at which x was read: r_min for data.
-        r_max: Noise-to-signal ratio of the prior.
-        failures: Why a sample has NaN instead of a result; None for those that have one.
-    """
-
-    log_p: Tensor
-    prior: Tensor
-    integral: TraceIntegral
-    scale: Tensor
-    discretisation: Tensor
-    dims: Tensor
-    latent: Tensor
-    nfe: NFE
-    density: str
-    r: float
-    r_max: float
-    failures: list[str | None]
-
-    @property
-    def divergence(self) -> Tensor:
-        """The divergence term, nats."""
-        return self.integral.total
-
-    @property
-    def standard_error(self) -> Tensor:
-        """Standard error of log_p over probes, nats; zero for exact traces, NaN for a single probe a trajectory."""
-        return self.integral.standard_error
-
-    @property
-    def bpd(self) -> Tensor:
-        """Bits per dimension."""
-        return bits_per_dim(self.log_p, self.dims)
-
-    @property
-    def bpd_standard_error(self) -> Tensor:
-        """Standard error of bpd over probes."""
-        return self.standard_error / (self.dims * math.log(2))
-
-    def minus(self, other: "LogLikelihood") -> tuple[Tensor, Tensor]:
-        """Difference of log p to that of another condition or model for the same samples, and its standard error, nats.
-
-        Both must come from the same probes and grid; what their noise has in common cancels.
-        """
-        return self.log_p - other.log_p, (self.integral - other.integral).standard_error
-
-    def select(self, index: Sequence[int]) -> "LogLikelihood":
-        """The results of some samples, in the order of ``index``; one may be taken more than once."""
-        chosen = torch.as_tensor(index, device=self.log_p.device)
-        per_sample: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _PER_SAMPLE}
-        return replace(
-            self,
-            **per_sample,
-            integral=replace(self.integral, values=self.integral.values[..., chosen]),
-            failures=[self.failures[i] for i in index],
-        )
-
-    @staticmethod
-    def cat(parts: "Sequence[LogLikelihood]") -> "LogLikelihood":
-        """Results of several batches, made with the same settings, as those of one."""
-        per_sample: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _PER_SAMPLE}
-        return replace(
-            parts[0],
-            **per_sample,
-            integral=replace(parts[0].integral, values=torch.cat([part.integral.values for part in parts], -1)),
-            failures=[failure for part in parts for failure in part.failures],
-        )
 
 
 @torch.inference_mode(False)  # derivatives are needed, whatever loop this is called from
@@ -146,6 +56,7 @@ def log_likelihood(
     divergence: Divergence | None = None,
     sample_ids: Sequence[str | int] | None = None,
     seed: int = 0,
+    rounding: Sequence[int] = (),
     on_failure: Literal["raise", "record"] = "raise",
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
@@ -160,6 +71,8 @@ def log_likelihood(
         divergence: One fresh Rademacher probe a node by default.
         sample_ids: Stable names, which key the probes; positions in the batch by default.
         seed: Seed of the probes.
+        rounding: Positions in the batch of samples that are solved once more from where the precision of their floating
+            point type might have put them, to fill in ``rounding``. ``nfe`` is that of a sample without it.
         on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
 
     Raises:
@@ -176,6 +89,8 @@ def log_likelihood(
     (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
     if isinstance(solver, TorchDiffEq) and solver.estimate_error:
         result = _compare_coarser(result, solver, dynamics, u, levels, as_data=t is None)
+    if rounding:
+        result = _shaken(result, solver, dynamics, x, levels[0], as_data=t is None, chosen=list(rounding))
     _raise_failures(result.failures, dynamics.sample_ids, on_failure)
     return result
 
@@ -340,14 +255,13 @@ def _densities(
     end = max(range(len(levels)), key=lambda i: float(levels[i].t))
     noise, mask = levels[end], condition.mask
     prior = flow.prior.log_prob(solution.states[end], noise, mask, condition.mean)
-    size = u[0].numel()
-    dims = torch.full_like(prior, size) if mask is None else mask.expand_as(u).flatten(1).sum(1).to(prior)
+    dims = dynamics.dims(u)
     calls = flow.evaluations_per_call
     nfe = NFE(*(calls * count for count in (dynamics.nfe.forward, dynamics.nfe.vjp, dynamics.nfe.jvp)))
     lost = torch.tensor([failure is not None for failure in dynamics.failures], device=u.device)
     latent = flow.state(solution.states[end], noise, condition)
     results = []
-    for level, integral in zip(levels, solution.integrals, strict=True):
+    for level, integral, discretisation in zip(levels, solution.integrals, solution.discretisation, strict=True):
         growth = math.log(math.cos(float(level.angle))) if as_data else -math.log(float(level.scale))
         scale = dims * growth
         log_p = (prior + integral.total + scale).masked_fill(lost, math.nan)
@@ -357,7 +271,8 @@ def _densities(
                 prior=prior,
                 integral=integral,
                 scale=scale,
-                discretisation=solution.discretisation,
+                discretisation=discretisation,
+                rounding=torch.full_like(prior, math.nan),
                 dims=dims,
                 latent=latent,
                 nfe=nfe,
@@ -379,15 +294,45 @@ def _compare_coarser(
     *,
     as_data: bool,
 ) -> LogLikelihood:
-    """Fill in the discretisation estimate by a second, coarser solve with the same probes; its cost is counted."""
-    if solver.adaptive:  # the error is proportional to the tolerance
-        coarser, divisor = replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol), 9.0
-    else:
-        coarser, divisor = replace(solver, steps=max(1, solver.steps // 2)), 2.0**solver.order - 1
-    again = replace(dynamics, nfe=NFE(), failures=[])
-    (other, _), _ = _densities(coarser, again, u, levels, as_data=as_data)
-    nfe = NFE(*(getattr(result.nfe, n) + getattr(other.nfe, n) for n in ("forward", "vjp", "jvp")))
-    return replace(result, discretisation=(result.log_p - other.log_p).abs() / divisor, nfe=nfe)
+    """Fill in the discretisation estimate by two coarser solves with the same probes; their cost is counted."""
+    nfe, found, coarser = result.nfe, [result.log_p], solver
+    for _ in range(2):
+        coarser = coarser.coarser()
+        again = replace(dynamics, nfe=NFE(), failures=[])
+        (other, _), _ = _densities(coarser, again, u, levels, as_data=as_data)
+        found.append(other.log_p)
+        nfe = nfe + other.nfe
+    change, before = (finer - rougher for finer, rougher in pairwise(found))
+    return replace(result, discretisation=solver.error(change, before), nfe=nfe)
+
+
+def _shaken(
+    result: LogLikelihood,
+    solver: Solver,
+    dynamics: Dynamics,
+    x: Tensor,
+    level: NoiseLevel,
+    *,
+    as_data: bool,
+    chosen: list[int],
+) -> LogLikelihood:
+    """Fill in what rounding does to some samples, by a solve with the same probes from x moved by its precision."""
+    again = replace(
+        dynamics,
+        condition=dynamics.condition.select(chosen),
+        sample_ids=[dynamics.sample_ids[i] for i in chosen],
+        nfe=NFE(),
+        failures=[],
+    )
+    few, mask = x[chosen], again.condition.mask
+    signs = draw("rademacher", few, again.sample_ids, seed=again.seed, probes=1, purpose=Purpose.ROUNDING, mask=mask)
+    size = few.square().flatten(1).mean(1).sqrt() * torch.finfo(x.dtype).eps
+    u = _read(again.flow, few + fit(size, few) * signs[0], level, again.condition, as_data=as_data)
+    schedule = again.flow.schedule
+    (other, _), _ = _densities(solver, again, u, [level, schedule.at(schedule.t_max)], as_data=as_data)
+    rounding = result.rounding.clone()
+    rounding[chosen] = (other.log_p - result.log_p[chosen]).abs()
+    return replace(result, rounding=rounding)
 
 
 def _raise_failures(failures: Sequence[str | None], sample_ids: Sequence[str | int], on_failure: str) -> None:

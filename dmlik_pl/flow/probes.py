@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     BOUND = 2
     LEVEL = 3
     ENCODER = 4
+    ROUNDING = 5
 
 
 def sample_names(x: Tensor, sample_ids: Sequence[str | int] | None) -> list[str | int]:

@@ -14,8 +14,8 @@ References:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -115,8 +115,8 @@ class TorchDiffEq:
         max_nfe: Calls of the network after which a sample is given up.
         scale: ``exact`` takes the analytic part of the log-density in closed form; ``solver`` integrates it with
             everything else, as the literature's code does.
-        estimate_error: Whether to solve once more with half the steps, or ten times the tolerance, to estimate the
-            error.
+        estimate_error: Whether to solve twice more, each time with half the steps or ten times the tolerance, to
+            estimate the error. Less than four steps have no estimate.
     """
 
     method: str = "dopri5"
@@ -147,6 +147,29 @@ class TorchDiffEq:
     def order(self) -> int:
         """Convergence order of a fixed-step method."""
         return _ORDERS[self.method]
+
+    def coarser(self) -> Self:
+        """The same with ten times the tolerance, or half the steps."""
+        if self.adaptive:
+            return replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
+        return replace(self, steps=max(1, self.steps // 2))
+
+    def error(self, change: Tensor, before: Tensor) -> Tensor:
+        """Estimated error of a result, elementwise.
+
+        Args:
+            change: How far it is from that of :meth:`coarser`.
+            before: How far that one is from that of its own coarser solver.
+
+        Returns:
+            The larger of the last change and of what should be left of the one before, since either may be small by
+            chance. It is not divided by what the next change should gain: a tolerance promises no rate, and between the
+            steps a network is too rough for the order of fixed ones, even where two changes look as if they had it.
+        """
+        if not self.adaptive and self.steps < 4:
+            return torch.full_like(change, math.nan)
+        rate = 10.0 if self.adaptive else 2.0**self.order
+        return torch.maximum(change.abs(), before.abs() / rate)
 
     def describe(self) -> str:  # noqa: D102
         setting = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"{self.steps} steps"
@@ -261,7 +284,7 @@ class TorchDiffEq:
         )
         parts = [lost if part is None else part for part in solved]
         states = [torch.cat([part[0][i] for part in parts]) for i in range(len(levels))]
-        unknown = torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device)
+        unknown = torch.full((len(levels), len(u)), math.nan, dtype=torch.float64, device=u.device)
         if not trace:
             return Solution(states, None, unknown)
         running = torch.stack([part[1] for part in parts], -1)  # [levels, draws, B], from the first level on

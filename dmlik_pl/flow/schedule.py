@@ -17,14 +17,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-__all__ = ["VE", "Cosine", "DiscreteVP", "LinearVP", "NoiseLevel", "RectifiedFlow", "Schedule"]
+__all__ = ["VE", "Cosine", "DiscreteVP", "Interpolation", "LinearVP", "NoiseLevel", "RectifiedFlow", "Schedule"]
+
+Interpolation = Literal["spline", "linear"]
+"""How log-SNR runs between the steps of a discrete schedule."""
 
 
 def fit(value: Tensor, x: Tensor) -> Tensor:
@@ -80,10 +83,12 @@ class Schedule(ABC):
     Attributes:
         t_min: Time at which data are read; recorded with every likelihood as r_min.
         t_max: Time at which the prior is evaluated.
+        interpolation: How a schedule that is known at steps only runs between them; None where it is known everywhere.
     """
 
     t_min: float
     t_max: float
+    interpolation: Interpolation | None = None
 
     @abstractmethod
     def alpha(self, t: float | Tensor) -> Tensor:
@@ -167,33 +172,48 @@ class LinearVP(Schedule):
 
 
 class DiscreteVP(Schedule):
-    """A variance preserving schedule known at N steps, made continuous by a cubic spline of log-SNR through its grid.
+    """A variance preserving schedule known at N steps, made continuous between them.
 
     Data at t = 0, noise at t = 1. Time t is step t (N - 1), and the network is told the fractional step, never
-    truncated: an integer step would
-    make the right-hand side of the ODE discontinuous. Linear interpolation would still break its slope at each of the
-    N steps, which costs an adaptive solver in t thousands of evaluations.
+    truncated: an integer step would make the right-hand side of the ODE discontinuous.
 
     Args:
         betas: The N noise rates of a DDPM-type schedule.
         t_min: Time at which data are read; 0 is the first step.
         t_max: Time at which the prior is evaluated; 1 is the last step.
+        interpolation: What log-SNR is between the steps. ``spline`` is the cubic spline through all of them.
+            ``linear``, in log-SNR and so in log sigma, is what the samplers of diffusers and k-diffusion do; its slope
+            breaks at every step, which costs an adaptive solver in t thousands of evaluations.
 
     Raises:
-        ValueError: If log-SNR does not fall from step to step.
+        ValueError: If log-SNR does not fall from step to step, or the interpolation is unknown.
 
     References:
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
+        | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), for log sigma
     """
 
-    def __init__(self, betas: Sequence[float] | Tensor, t_min: float = 0.0, t_max: float = 1.0) -> None:
+    def __init__(
+        self,
+        betas: Sequence[float] | Tensor,
+        t_min: float = 0.0,
+        t_max: float = 1.0,
+        interpolation: Interpolation = "spline",
+    ) -> None:
+        if interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation={interpolation!r} is unknown: take one of {list(get_args(Interpolation))}")
         alpha_bar = torch.cumprod(1 - _float64(torch.as_tensor(betas)), 0)
         # A schedule rescaled to zero terminal SNR has no finite log-SNR at its last step; the one before is the end.
         self._grid = (alpha_bar.log() - torch.log1p(-alpha_bar))[alpha_bar > 0]
         if len(self._grid) < 2 or bool((self._grid.diff() >= 0).any()):
             raise ValueError("the log-SNR of a noise schedule must fall at every step: check its betas")
-        spline = CubicSpline(np.arange(len(self._grid)), self._grid.numpy())
-        self._coefficients = torch.from_numpy(spline.c)  # [4, N - 1], highest power first
+        if interpolation == "spline":
+            self._coefficients = torch.from_numpy(CubicSpline(np.arange(len(self._grid)), self._grid.numpy()).c)
+        else:
+            flat = torch.zeros(len(self._grid) - 1, dtype=torch.float64)
+            self._coefficients = torch.stack([flat, flat, self._grid.diff(), self._grid[:-1]])
+        # [4, N - 1], highest power first
+        self.interpolation = interpolation
         self.steps = len(alpha_bar)
         self.t_min, self.t_max = t_min, min(t_max, (len(self._grid) - 1) / (self.steps - 1))
 

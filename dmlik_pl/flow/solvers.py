@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.ripple import Ripple
 from dmlik_pl.flow.schedule import NoiseLevel
 
 __all__ = ["Multistep", "Solution", "Solver"]
@@ -32,7 +33,8 @@ class Solution:
     Attributes:
         states: Unit-scale state at each requested level, [B, ...] each; the first is the start, the last the end.
         integrals: For each requested level the integral of the trace from there to the noise end; None without traces.
-        discretisation: Estimated error of the log-density that the grid makes, nats, [B]; NaN if not estimated.
+        discretisation: Estimated error that the grid makes in the log-density at each level, nats, [levels, B]; NaN if
+            not estimated.
     """
 
     states: list[Tensor]
@@ -72,6 +74,28 @@ def _closest(nodes: np.ndarray) -> float:
     return float(abs(nodes[-1] - nodes[0])) / (8 * len(nodes))
 
 
+# Step times rate of contraction up to which Adams-Bashforth of an order is stable; a state that is predicted, evaluated
+# and corrected without being evaluated again is no more stable than the next order's prediction.
+_STABLE = {2: 1.0, 3: 0.545, 4: 0.3, 5: 0.163}
+_CONTRACTION = 2 / 3  # largest rate per unit of log r and guidance weight, measured on the shipped models
+
+
+def _stable(step: float, order: int, guidance: float) -> tuple[int, int]:
+    """Steps to make of one, and their order, so that a guided flow from noise to data is stable."""
+    if 0 <= guidance <= 1:
+        return 1, order
+    reach = step * _CONTRACTION * max(abs(guidance), abs(1 - guidance))
+    pieces = math.ceil(reach / _STABLE[2])
+    return pieces, max(k for k in range(2, order + 1) if k == 2 or reach / pieces <= _STABLE[k])
+
+
+def _divided(nodes: np.ndarray, length: float) -> tuple[np.ndarray, list[int]]:
+    """Intervals cut into equal pieces of about this length, and where the nodes are among them."""
+    pieces = np.rint(np.abs(np.diff(nodes)) / length).astype(int).clip(min=1)
+    cut = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(nodes[:-1], nodes[1:], pieces, strict=True)]
+    return np.concatenate([*cut, nodes[-1:]]), [0, *np.cumsum(pieces).tolist()]
+
+
 @dataclass(frozen=True)
 class Multistep:
     r"""Adams-Bashforth and Adams-Moulton on :math:`du/d\theta = F` with polynomials in log-SNR.
@@ -82,15 +106,18 @@ class Multistep:
     while the history is short. The trace is integrated by the cubic spline through the same nodes. Beyond r = 1000,
     where hardly any signal is left, one step in the angle takes the rest of the way, be it to infinity.
 
-    The error of the grid is estimated without further evaluations, on the safe side: the correction is the local error
-    of the step as predicted, and moves the log-density by its product with the score; the quadrature is compared with
-    that on every other node, as far as the probes allow to see a difference.
-    Under strong guidance the field is not the score of the flow's own density, and the estimate can be far too small:
-    compare with a finer grid.
+    From noise to data guidance contracts, and a step that is too long for a method's stability throws a sample far off.
+    There the order is lowered as the step and the guidance weight ask for, down to 2; where that is not enough, steps
+    without derivatives are put between the nodes.
+
+    The error of the grid is estimated without further evaluations and without probe noise, see
+    :class:`~dmlik_pl.flow.ripple.Ripple`. It sees what the field does between the nodes, not how far a guided flow
+    amplifies it on the way from data to noise: that is what ``LogLikelihood.rounding`` is for.
 
     Attributes:
-        nodes: Network evaluations on the way from data to noise.
-        order: Convergence order: evaluations that a corrected step uses, the one at its end among them.
+        nodes: Places between data and noise where the trace is taken.
+        order: Convergence order: evaluations that a corrected step uses, the one at its end among them. From noise to
+            data under guidance it is the highest that is taken.
     """
 
     nodes: int = 33
@@ -128,36 +155,46 @@ class Multistep:
             far = {j: u - (beyond[0] - past) * field for j, past in enumerate(beyond) if past > 0}
             u = u - beyond[0] * field
 
+        path, main, order = nodes, list(range(len(nodes))), self.order
+        guidance = dynamics.flow.guidance
+        if backward:
+            step = abs(nodes[-1] - nodes[0]) / (self.nodes - 3)
+            pieces, order = _stable(step, self.order, guidance)
+            if pieces > 1:
+                path, main = _divided(nodes, step / pieces)
+        place = {i: n for n, i in enumerate(main)}
+
         states: list[Tensor] = []
         history: list[tuple[float, Tensor]] = []
         traces: list[Tensor] = []
-        drift = torch.zeros(len(u), dtype=torch.float64, device=u.device)
+        ripple = Ripple(_closest(nodes), dynamics.dims(u), to_data=backward, guidance=guidance)
         predicted: Tensor | None = None
-        for i, node in enumerate(nodes):
+        for i, node in enumerate(path):
             level = dynamics.flow.schedule.at_log_snr(-2 * node)
-            if trace:
-                field, value = dynamics.velocity_and_trace(u, level, len(nodes) - 1 - i if backward else i)
+            if trace and i in place:
+                key = len(nodes) - 1 - place[i] if backward else place[i]
+                field, value = dynamics.velocity_and_trace(u, level, key)
                 traces.append(value)
             else:
                 field = dynamics.velocity(u, level)
-            history = [past for past in history if abs(past[0] - node) > _closest(nodes)] + [(float(node), field)]
-            history = history[-self.order :]
+            history = [past for past in history if abs(past[0] - node) > _closest(path)] + [(float(node), field)]
+            history = history[-order:]
             if predicted is not None:
-                correction = self._increment(history, nodes[i - 1], node) - predicted
+                u = u + (self._increment(history, path[i - 1], node) - predicted)
+            if i in place:
+                states.append(u)
                 if trace:
-                    drift += self._log_density_error(u, level, field, correction)
-                u = u + correction
-            states.append(u)
-            if i == len(nodes) - 1:
+                    ripple.add(node, field)
+            if i == len(path) - 1:
                 far |= {j: u + past * field for j, past in enumerate(beyond) if past > 0 and not backward}
                 break
-            predicted = self._increment(history[-(self.order - 1) :], node, nodes[i + 1])
+            predicted = self._increment(history[-(order - 1) :], node, path[i + 1])
             u = u + predicted
         result = [far.get(j, states[i]) for j, i in enumerate(index)]
         if not trace:
-            return Solution(result, None, torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device))
-        integrals, quadrature_error = self._integrals(traces, nodes, index, beyond, dynamics.divergence.probes == 0)
-        return Solution(result, integrals, drift.abs() + quadrature_error)
+            return Solution(result, None, torch.full((len(index), len(u)), math.nan, dtype=torch.float64).to(u.device))
+        integrals = self._integrals(traces, nodes, index, beyond, dynamics.divergence.probes == 0)
+        return Solution(result, integrals, torch.stack([ripple.error(nodes[i]) for i in index]))
 
     def _increment(self, history: Sequence[tuple[float, Tensor]], start: float, end: float) -> Tensor:
         weights = _lagrange_weights([node for node, _ in history], start, end)
@@ -166,16 +203,10 @@ class Multistep:
             start=torch.zeros(()).to(history[0][1]),
         )
 
-    def _log_density_error(self, u: Tensor, level: NoiseLevel, field: Tensor, local: Tensor) -> Tensor:
-        """What the last step's local error does to the log-density: its product with the score at the new node."""
-        angle = float(level.angle)
-        score = -(math.sin(angle) * u + math.cos(angle) * field) / math.sin(angle)
-        return -(local.double() * score.double()).flatten(1).sum(1)
-
     def _integrals(
         self, traces: list[Tensor], nodes: np.ndarray, index: Sequence[int], beyond: Sequence[float], exact: bool
-    ) -> tuple[list[TraceIntegral], Tensor]:
-        """The integral from each level to the noise end, and the estimated error of the whole, nats, [B]."""
+    ) -> list[TraceIntegral]:
+        """The integral from each level to the noise end."""
         backward = nodes[0] > nodes[-1]
         log_r = nodes[::-1].copy() if backward else nodes
         values = torch.stack(traces[::-1] if backward else traces)
@@ -186,17 +217,16 @@ class Multistep:
             if log_r[i] - log_r[apart[-1]] > _closest(log_r):
                 apart.append(i)
 
-        def weights(start: float, past: float, every: int = 1) -> Tensor:
-            chosen = [*apart[::every], len(log_r) - 1]
+        chosen = [*apart, len(log_r) - 1]
+
+        def weights(start: float, past: float) -> Tensor:
             density = np.diag(0.5 / np.cosh(log_r[chosen]))
             out = np.zeros(len(log_r))
             out[chosen] = CubicSpline(log_r[chosen], density).integrate(start, log_r[-1])
             out[-1] += max(beyond) - past
             return torch.from_numpy(out).to(values)
 
-        each = [weights(nodes[i], past) for i, past in zip(index, beyond, strict=True)]
-        whole = TraceIntegral(values, weights(log_r[0], 0.0), torch.from_numpy(log_r).to(values), exact)
-        # Halving the step divides a cubic spline's error by 16; probe noise in the difference is not grid error.
-        coarse = whole.reweighted(whole.weights - weights(log_r[0], 0.0, every=2))
-        seen = (coarse.total**2 - coarse.variance.nan_to_num()).clamp(min=0).sqrt()
-        return [whole.reweighted(value) for value in each], seen / 15
+        places = torch.from_numpy(log_r).to(values)
+        return [
+            TraceIntegral(values, weights(nodes[i], past), places, exact) for i, past in zip(index, beyond, strict=True)
+        ]

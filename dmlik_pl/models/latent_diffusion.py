@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dmlik_pl.flow import Condition, GaussianPrior, Purpose, noise
+from dmlik_pl.flow import Condition, GaussianPrior, Interpolation, Purpose, noise
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_pipeline
 from dmlik_pl.models.inputs import as_prompts, check_images
@@ -39,6 +39,8 @@ class LatentDiffusion(ImageModel):
         prior: Density at the noise end: ``total`` is N(0, 1 + r_max^2), ``noise`` N(0, r_max^2).
         t_min: Time in [0, 1] at which data are read; the schedule's first step by default.
         t_max: Time in [0, 1] at which the prior is evaluated; the schedule's last step by default.
+        interpolation: Log-SNR between the schedule's steps: a cubic ``spline``, or ``linear`` as samplers of
+            diffusers have it.
         negative_prompt: Prompt of the unconditional branch of guidance; the model's own null condition by default.
         truncate: Cut prompts that are longer than the text window instead of refusing them.
         vae_sample: Draw latents from the VAE's posterior, keyed by sample, instead of taking its mode.
@@ -61,6 +63,7 @@ class LatentDiffusion(ImageModel):
         prior: Literal["total", "noise"] = "total",
         t_min: float | None = None,
         t_max: float | None = None,
+        interpolation: Interpolation = "spline",
         negative_prompt: str | None = None,
         truncate: bool = False,
         vae_sample: bool = False,
@@ -82,7 +85,7 @@ class LatentDiffusion(ImageModel):
 
         refuse_other_inputs(folder.config("unet"), folder.path / "unet", self.fed)
         self.scheduler = folder.config("scheduler")
-        self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max)
+        self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max, interpolation)
         self.unet = folder.model(UNet2DConditionModel, "unet", dtype)
         if lora is not None:
             fuse_lora(self.unet, self.lora_files, lora)

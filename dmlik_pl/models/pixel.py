@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import Condition, GaussianPrior
+from dmlik_pl.flow import Condition, GaussianPrior, Interpolation
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.inputs import as_prompts, check_images
@@ -36,6 +36,8 @@ class PixelDiffusion(ImageModel):
         prior: Density at the noise end: ``total`` is N(0, 1 + r_max^2), ``noise`` N(0, r_max^2).
         t_min: Time in [0, 1] at which data are read; the schedule's first step by default.
         t_max: Time in [0, 1] at which the prior is evaluated; the schedule's last step by default.
+        interpolation: Log-SNR between the schedule's steps: a cubic ``spline``, or ``linear`` as samplers of
+            diffusers have it.
 
     References:
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
@@ -54,6 +56,7 @@ class PixelDiffusion(ImageModel):
         prior: Literal["total", "noise"] = "total",
         t_min: float | None = None,
         t_max: float | None = None,
+        interpolation: Interpolation = "spline",
     ) -> None:
         super().__init__()
         within(0, 1, t_min=t_min, t_max=t_max)
@@ -73,7 +76,7 @@ class PixelDiffusion(ImageModel):
         from diffusers import UNet2DModel
 
         refuse_other_inputs(folder.config("unet"), folder.path / "unet", ("num_class_embeds",))
-        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max)
+        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max, interpolation)
         self.unet = folder.model(UNet2DModel, "unet", dtype)
         self.freeze()
         given, taken = self.unet.config.out_channels, self.unet.config.in_channels

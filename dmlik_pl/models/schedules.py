@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import DiscreteVP, Prediction, RectifiedFlow, Schedule
+from dmlik_pl.flow import DiscreteVP, Interpolation, Prediction, RectifiedFlow, Schedule
 
 __all__ = ["StepCountingFlow", "read_schedule"]
 
@@ -50,7 +50,10 @@ class StepCountingFlow(RectifiedFlow):
 
 
 def read_schedule(
-    config: Mapping[str, Any], t_min: float | None = None, t_max: float | None = None
+    config: Mapping[str, Any],
+    t_min: float | None = None,
+    t_max: float | None = None,
+    interpolation: Interpolation = "spline",
 ) -> tuple[Schedule, Prediction]:
     """The noise schedule of a scheduler's configuration, and what its network predicts.
 
@@ -58,6 +61,7 @@ def read_schedule(
         config: Content of scheduler_config.json.
         t_min: Time in [0, 1] at which data are read; the schedule's first step by default.
         t_max: Time in [0, 1] at which the prior is evaluated; the schedule's last step by default.
+        interpolation: How log-SNR runs between steps; a flow-matching process is known everywhere and needs none.
 
     Raises:
         ValueError: If the configuration states another kind of process.
@@ -79,7 +83,7 @@ def read_schedule(
         raise ValueError(f"{name} has prediction_type {predicted!r}; known are {[*_PREDICTIONS, 'flow_prediction']}")
     if config.get("timestep_type", "discrete") != "discrete":
         raise ValueError(f"{name} has timestep_type {config['timestep_type']!r}; only 'discrete' is known")
-    schedule = DiscreteVP(_betas(config, steps))
+    schedule = DiscreteVP(_betas(config, steps), interpolation=interpolation)
     if t_min is not None:
         schedule.t_min = t_min
     if t_max is not None:

@@ -79,9 +79,28 @@ def _two_ways(frame: pd.DataFrame) -> Iterator[Finding]:
     if found:
         text = (
             "At t = 0 a sample read as data and at the end of its own path from noise are one point with one density. "
-            f"Bits per dimension of the first less the second: {some(found, '; ')}. The solver needs more nodes there."
+            f"Bits per dimension of the first less the second: {some(found, '; ')}. Trust the second: from data to "
+            "noise a guided flow expands what it contracts on the way back, and so the grid's error in the sample."
         )
         yield Finding("grid error", text, "serious" if worst > 1 else "caution")
+
+
+def _ill_conditioned(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Likelihoods that the last digit of x moves by more than the error that is stated."""
+    rows = likelihoods(frame)
+    if "rounding" not in rows:
+        return
+    rows = rows.assign(moved=column(rows, "rounding") / (column(rows, "dims") * np.log(2)))
+    rows = rows[np.isfinite(rows["moved"])]
+    beyond = rows[rows["moved"] > np.hypot(rows["grid"].fillna(0), rows["probe"].fillna(0))]
+    if len(beyond):
+        yield Finding(
+            "ill-conditioned",
+            f"Rounding moves {len(beyond)} of the {len(rows)} likelihoods that were solved twice by more than their "
+            f"stated error, by up to {beyond['moved'].max():.2g} bits per dimension. Hold the state in float64 "
+            "(--model.double true), or read samples along the path that made them.",
+            "serious",
+        )
 
 
 def _unsure_of_grid(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -196,7 +215,16 @@ def _few_samples(frame: pd.DataFrame) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     *GAPS,
-    *(_too_dense, _unconverged, _two_ways, _unsure_of_grid, _no_probe_error, _undecided, _close_lists),
+    *(
+        _too_dense,
+        _unconverged,
+        _two_ways,
+        _ill_conditioned,
+        _unsure_of_grid,
+        _no_probe_error,
+        _undecided,
+        _close_lists,
+    ),
     *(_screened, _few_images, _few_samples),
     *ORIGINS,
 )

@@ -35,7 +35,8 @@ __all__ = ["Adaptation"]
 
 # Of a likelihood, of a way and of a voice: empty where there is none.
 _LIKELIHOOD = (
-    *("log_p", "standard_error", "discretisation", "bpd", "bpd_standard_error", "prior_term", "divergence_term"),
+    *("log_p", "standard_error", "probe_variance", "discretisation", "rounding", "bpd", "bpd_standard_error"),
+    *("prior_term", "divergence_term"),
     *("bpd_own_mean", "bpd_own_mean_standard_error", "bpd_change", "bpd_change_standard_error"),
 )
 _WAY = ("latent_rms", "change_rms", "change_max")

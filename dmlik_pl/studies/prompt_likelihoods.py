@@ -15,7 +15,7 @@ __all__ = ["Likelihoods", "Screening", "take_likelihoods"]
 
 _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
-    *("solver", "probes", "discretisation", "dequantisation_bits"),
+    *("interpolation", "solver", "probes", "discretisation", "rounding", "dequantisation_bits"),
 )
 _NULL = ("null_log_p", "null_log_p_standard_error", "null_margin", "null_margin_standard_error")
 

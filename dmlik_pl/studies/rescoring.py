@@ -37,7 +37,7 @@ PUBLISHED_START = 1e-8
 # Of a likelihood; the values themselves are scores.
 _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
-    *("solver", "probes", "discretisation"),
+    *("interpolation", "solver", "probes", "discretisation", "rounding"),
 )
 
 

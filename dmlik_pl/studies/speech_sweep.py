@@ -28,7 +28,7 @@ PAPER_TIMES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
 
 # Of a likelihood: empty where a wave was only listened to.
 _LIKELIHOOD = (
-    *("log_p", "standard_error", "discretisation", "bpd", "bpd_standard_error"),
+    *("log_p", "standard_error", "probe_variance", "discretisation", "rounding", "bpd", "bpd_standard_error"),
     *("prior_term", "divergence_term"),
 )
 

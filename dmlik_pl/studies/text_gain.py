@@ -125,6 +125,7 @@ class TextGain(Study):
             "bpd_alternative": float(other.bpd),
             "gain": gain,
             "gain_standard_error": error,
+            "gain_probe_variance": float(text.variance_of_difference(other)),
             "decided": abs(gain) > self.threshold * error,  # False if the error is not known
         }
 

@@ -12,6 +12,7 @@ References:
     What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), section 4
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -256,8 +257,10 @@ _NOT_REPRODUCED = (
     "not reproduced: CLIP scores of images whose 8-bit values overflowed, the mean of FIDs over a growing set, network "
     "times cut to whole steps"
 )
+_ERRORS = ("standard_error", "probe_variance", "discretisation")
 _NOT_ALWAYS = (
-    *("bpd_marginal", "bpd_marginal_standard_error", "bpd_pixels", "bpd_pixels_standard_error"),
+    *("bpd_marginal", *(f"bpd_marginal_{error}" for error in _ERRORS)),
+    *("bpd_pixels", *(f"bpd_pixels_{error}" for error in _ERRORS)),
     *("round_trip", "round_trip_pixels"),
 )
 
@@ -280,11 +283,15 @@ def _each(values: Sequence[Any], count: int) -> list[Any]:
 
 
 def _likelihoods(name: str, results: Sequence[LogLikelihood]) -> dict[str, list[float]]:
-    """Bits per dimension and their standard errors."""
-    return {
-        name: [value for result in results for value in result.bpd.tolist()],
-        f"{name}_standard_error": [value for result in results for value in result.bpd_standard_error.tolist()],
-    }
+    """Bits per dimension with the standard error, its variance over probes, and the grid's error."""
+    columns: dict[str, list[float]] = {name: [], **{f"{name}_{error}": [] for error in _ERRORS}}
+    for result in results:
+        unit = result.dims * math.log(2)
+        columns[name] += result.bpd.tolist()
+        columns[f"{name}_standard_error"] += result.bpd_standard_error.tolist()
+        columns[f"{name}_probe_variance"] += (result.variance / unit**2).tolist()
+        columns[f"{name}_discretisation"] += (result.discretisation / unit).tolist()
+    return columns
 
 
 def _round_trip(source: Stages, reconstruction: Stages) -> dict[str, list[float]]:
