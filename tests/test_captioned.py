@@ -46,6 +46,13 @@ def test_images_have_as_many_prompts_as_the_list_gives_them(images: Path) -> Non
     assert len(listed(images, "image,prompt,confounder\ncat.png,a,b\ndog.jpg,a,b\n", limit=1).sample_ids()) == 1
 
 
+def test_a_prompt_may_hold_any_sign(images: Path) -> None:
+    prompts = ["a|b", "was $20 (50% off), now $10", "[red]x[/red]", '["a"]', "<b>"]
+    row = ",".join('"' + prompt.replace('"', '""') + '"' for prompt in prompts)
+    data = listed(images, f"image,prompt,confounder 1,confounder 2,confounder 3,confounder 4\ncat.png,{row}\n")
+    assert next(iter(data.test_dataloader())).candidates == [prompts]
+
+
 def test_data_without_lists_have_empty_ones(images: Path) -> None:
     image = first_batch(listed(images, "image,prompt,confounder\ncat.png,a,b\n")).image[0]
     assert collate([Sample("one", image, "a")]).candidates == [[]]

@@ -16,7 +16,7 @@ import dmlik_pl.results.prompt_tables  # noqa: F401  # names the makers of its t
 from dmlik_pl.results.bound_summaries import elimination_summary, level_summary, screening_summary
 from dmlik_pl.results.decisions import decisions
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.frames import data_likelihoods
+from dmlik_pl.results.frames import data_likelihoods, listed, listing
 from dmlik_pl.results.headlines import headlines
 from dmlik_pl.results.prompt_summaries import (
     accuracy_summary,
@@ -65,6 +65,20 @@ def question(truth: str, scores: dict[str, float | None], **more: object) -> Row
     best = max(scores, key=lambda name: -math.inf if scores[name] is None else scores[name])
     row: Row = {"attribute": "letter", "truth": truth, "candidates": "|".join(scores), "predicted": best}
     return row | {"correct": best == truth, "decided": True, "scores": json.dumps(scores), "dims": 10} | more
+
+
+def test_candidates_may_hold_what_once_separated_them() -> None:
+    scores = {"a|b": 3.0, "true": 2.0, '["x"]': 1.0}
+    rows = [question(truth, scores) | {"sample_id": truth, "candidates": listing(list(scores))} for truth in scores]
+    frame = pd.DataFrame(rows)
+    assert [listed(text) for text in frame["candidates"]] == [list(scores)] * 3
+    assert listed("red|blue") == ["red", "blue"] and listed('["x"]|2') == ['["x"]', "2"] and listed("5") == ["5"]
+    [decision] = decisions(frame)
+    assert decision.candidates == list(scores) and decision.ranks().tolist() == [1, 2, 3]
+    tables = {table.name: table for table in make_tables({"prompts": frame.assign(kind="prompt_accuracy")})}
+    confusion = tables["prompts_confusion_letter"]
+    assert confusion.shown.index.tolist() == confusion.shown.columns.tolist() == list(scores)
+    assert "| a\\|b" in confusion.markdown() and r"a\textbar{}b" in confusion.latex()
 
 
 class TestParts:

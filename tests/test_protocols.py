@@ -141,7 +141,8 @@ class TestPromptAccuracy:
 
     def test_decisions_on_averages_by_hand(self) -> None:
         # True a: one image right, one wrong, right on average. True b: ties with a. True c: right on the whole, though
-        # two of three images are wrong. CLIP misses all of them on average, and the bound has no score of one image.
+        # two of three images are wrong. CLIP misses all of them on average, and so does the bound but for a; it has no
+        # score of one image.
         scores = [
             *(("a", (9.0, 0.0, 0.0)), ("a", (1.0, 2.0, 0.0))),
             *(("b", (3.0, 4.0, 0.0)), ("b", (5.0, 4.0, 1.0))),
@@ -171,11 +172,11 @@ class TestPromptAccuracy:
         assert (row["accuracy_low"], row["accuracy_high"]) == wilson_interval(2, 3)
         # P(2 or more of 3 right by chance 1/3) = 3 (1/3)^2 (2/3) + (1/3)^3 = 7/27, and 0 right has a larger probability
         assert (row["chance"], row["chance_p"]) == (pytest.approx(1 / 3), pytest.approx(7 / 27))
-        assert row["clip"] == 0 and np.isnan(row["elbo"])
+        assert row["clip"] == 0 and row["elbo"] == pytest.approx(1 / 3)
         tables = {table.name: table for table in make_tables({"prompt_accuracy": pd.DataFrame(rows)})}
         table = tables["prompt_accuracy_class_averages"]
         assert table.shown.loc["letter", "n"] == "3" and table.shown.loc["letter", "log p %"].startswith("66.7")
-        assert table.shown.loc["letter", "log p %"].endswith("]") and "ELBO %" not in table.shown
+        assert table.shown.loc["letter", "log p %"].endswith("]") and "PMI %" not in table.shown
         assert "7 images" in table.caption and "Published protocol: averages decide." in table.caption
         repaired = pd.DataFrame(rows).assign(protocol="repaired")
         assert "prompt_accuracy_class_averages" not in {t.name for t in make_tables({"prompt_accuracy": repaired})}
@@ -189,7 +190,7 @@ class TestPromptAccuracy:
         study = PromptAccuracy("{class} {domain}", candidates, protocol="published")
         frame = frame_of(study.measure(model, batch, exact_estimator(17)), tmp_path, "prompt_accuracy")
         frame = frame.assign(kind="prompt_accuracy")
-        (table,) = compare({"prompt_accuracy": frame}, 6, "CFG 0-R")
+        (table,) = compare({"prompt_accuracy": frame.assign(space="VAE latents")}, 6, "CFG 0-R")
         run = table.raw.set_index("column")["run"]
         expected = class_average_summary(frame).set_index("attribute")["accuracy"]
         assert run["PACS Class"] == 100 * expected["class"] and run["PACS Domain"] == 100 * expected["domain"]
@@ -295,7 +296,7 @@ class TestTimeSweep:
         bits = tables["bits_per_dim"].raw.iloc[0]
         assert (bits["bpd"], bits["dims"]) == (pytest.approx(4 * data["bpd"].mean()), 4)
         # The comparison is in bits per latent dimension, of which the real model has one for 48 pixel values.
-        (compared,) = compare({"time_sweep": frame}, 4)
+        (compared,) = compare({"time_sweep": frame.assign(space="VAE latents")}, 4)
         raw = compared.raw.set_index(["measure", "column"])
         assert raw.loc[("BPD", "Data"), "run"] == pytest.approx(48 * data["bpd"].mean())
         assert raw.loc[("BPD", "Data"), "published"] == pytest.approx(48 * -0.17)

@@ -101,6 +101,14 @@ class Decisions:
             return None
         return replace(self, rows=rows, scores=scores, method=method).select(known)
 
+    def scored_by(self, method: str) -> Decisions | None:
+        """The samples that another method has scores of, with these scores; None if it has none."""
+        known = (
+            self.rows[f"{method}_scores"].notna().to_numpy() if f"{method}_scores" in self.rows else np.zeros(0, bool)
+        )
+        scores = self._scores_of(method, known) if known.any() else None
+        return None if scores is None else replace(self, scores=scores, method=method).select(known)
+
     def select(self, chosen: np.ndarray) -> Decisions:
         """The decisions on some of the samples, given as booleans [N]."""
         rows = self.rows[chosen].reset_index(drop=True)

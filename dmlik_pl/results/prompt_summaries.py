@@ -139,7 +139,7 @@ def class_average_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row["chance_p"] = binomial_p_value(int(right.sum()), len(right), row["chance"])
         for method in METHODS:
             if method != LIKELIHOOD:
-                own = decision.by(method)
+                own = decision.scored_by(method)
                 known = own is not None and np.isfinite(own.scores).all()
                 row |= share(method, own.correct_on_average(own.scores) if own and known else np.zeros(0, bool))
         rows.append(row)
