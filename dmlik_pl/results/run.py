@@ -41,7 +41,7 @@ _IRRELEVANT: frozenset[Place] = frozenset(
         ),
     }
 )
-_NUMBERS = ("flow", "speech", "models", "studies", "metrics")
+_NUMBERS = ("flow", "speech", "pretrained", "models", "studies", "metrics")
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "torchdiffeq", "torchmetrics", "numpy", "scipy")
 
 
