@@ -66,7 +66,7 @@ class MidTimeEuler:
             if end in stops:
                 states[end] = flow.unit_state(x, flow.schedule.at(end), condition)
         found = [states[stop] for stop in stops]
-        unknown = torch.full((len(u),), math.nan, dtype=torch.float64, device=u.device)
+        unknown = torch.full((len(levels), len(u)), math.nan, dtype=torch.float64, device=u.device)
         return Solution(found, self._integrals(dynamics, traces, levels) if trace else None, unknown)
 
     def _integrals(
