@@ -26,7 +26,7 @@ _ROUNDING = 1e-5
 
 
 class _Distances(NamedTuple):
-    """Distances of a set of images to the data with jackknife standard errors and intervals, from n features of each."""
+    """Distances of a set of images to the data with jackknife errors and intervals, from n features of each."""
 
     fid: float = float("nan")
     fid_standard_error: float = float("nan")
@@ -182,7 +182,7 @@ def _distances(data: pd.DataFrame, level: pd.DataFrame) -> _Distances:
         return _Distances()
     behind = {"fid_n": len(names), "fid_features": reference.shape[1]}
     if np.abs(reference - other).max() <= _ROUNDING * np.abs(reference).max():
-        return _Distances(*[0.0] * 8, **behind)
+        return _Distances(*_with_interval(0.0, 0.0, 2), *_with_interval(0.0, 0.0, 2), **behind)
     both = torch.from_numpy(reference), torch.from_numpy(other)
     fid, fid_error = max(0.0, float(frechet_distance(*both))), _frechet_error(*both)
     kid = float(kernel_distance(*both, paired=True))
