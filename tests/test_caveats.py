@@ -75,7 +75,7 @@ class TestGridError:
         frame = likelihoods(4, stage="sample", time=0.0, sigma=0.03, r_min=0.03)
         shift = -0.03 + scatter * (-1.0) ** np.arange(4)
         frame = frame.assign(bpd_marginal=-frame["log_p"] / UNIT - shift)
-        assert bool(found(frame, "grid error")) == (3.182 * scatter / math.sqrt(3) < 0.03) == said
+        assert bool(found(frame, "grid error")) == said == (3.182 * scatter / math.sqrt(3) < 0.03)
 
     def test_errors_of_either_sign_cancel_in_a_mean(self) -> None:
         frame = likelihoods(probe=0.02)

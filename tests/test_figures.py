@@ -95,7 +95,8 @@ def test_margins_and_confusion(figures: dict[str, Figure], records: dict[str, pd
     assert f"undecided: {(~rows['decided']).sum()}" in legend
     assert f"wrong: {(~rows['correct'] & rows['decided']).sum()}" in legend
     for axes, attribute in zip(figures["prompt_accuracy_margins"].axes, ("colour", "shape"), strict=True):
-        own = records["prompt_accuracy"].query(f"attribute == '{attribute}'").sort_values("true_margin")
+        own = records["prompt_accuracy"]
+        own = own[own["attribute"] == attribute].sort_values("true_margin")
         zone = axes.patches[0].get_bbox()
         reach = 1.959964 * own["true_margin_standard_error"].median()
         assert (zone.y0, zone.y1) == pytest.approx((-reach, reach), rel=1e-4)

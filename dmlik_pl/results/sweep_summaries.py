@@ -180,7 +180,7 @@ def _distances(data: pd.DataFrame, level: pd.DataFrame) -> _Distances:
     reference, other = (np.stack([own[name] for name in names]) for own in features)
     behind = {"fid_n": len(names), "fid_features": reference.shape[1]}
     if np.abs(reference - other).max() <= _ROUNDING * np.abs(reference).max():
-        return _Distances(*_with_interval(0.0, 0.0, len(names)), *_with_interval(0.0, 0.0, len(names)), **behind)
+        return _Distances(*_with_interval(0.0, 0.0, 2), *_with_interval(0.0, 0.0, 2), **behind)
     both = torch.from_numpy(reference), torch.from_numpy(other)
     fid, fid_error = max(0.0, float(frechet_distance(*both))), _frechet_error(*both)
     kid = float(kernel_distance(*both, paired=True))
