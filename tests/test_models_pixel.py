@@ -113,7 +113,8 @@ def test_shipped_digits_prefer_their_own_class_in_any_batch():
     whole = bpd(order, 16)
     assert (bpd(order, 16, shift=1) - whole).min() > 0.05
     for other, size in ((order, 1), (order[::-1], 7)):
-        torch.testing.assert_close(bpd(other, size), whole, rtol=0, atol=1e-6)
+        # What float32 leaves open, see the test below: kernels for other batch sizes add up in another order.
+        torch.testing.assert_close(bpd(other, size), whole, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 2e-6), ("float16", 5e-3), ("bfloat16", 5e-2)])

@@ -121,7 +121,7 @@ def test_prompts_of_a_list_run_whole(folders: Path, tmp_path: Path) -> None:
 
 
 def test_the_list_of_prompts_says_what_it_should_be(
-    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, absent = with_clip("image_prompts.yaml", folders / "clip", tmp_path), str(tmp_path / "absent.csv")
     arguments = ["--config", config, "--model.diffusion.path", str(folders / "sdxl"), "--data.prompts", absent]
@@ -129,8 +129,8 @@ def test_the_list_of_prompts_says_what_it_should_be(
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, *more])
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
-    message = str(stop.value.code)
-    assert message.startswith("error:") and absent in message and "image,prompt,confounder 1" in message
+    message = capsys.readouterr().err
+    assert stop.value.code == 1 and "error:" in message and absent in message and "image,prompt,confounder 1" in message
 
 
 def test_pacs_runs_whole(folders: Path, tmp_path: Path) -> None:
@@ -171,7 +171,13 @@ def test_the_sweep_of_pacs_shares_work_with_the_main_job(folders: Path, tmp_path
     [("sdxl_pacs.yaml", "pacs", ["PACS", "flwrlabs/pacs"]), ("sdxl_clevr.yaml", "clevr", ["CLEVR_new_large"])],
 )
 def test_missing_data_say_where_they_go_and_how_to_get_them(
-    config: str, data: str, told: list[str], folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: str,
+    data: str,
+    told: list[str],
+    folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     changed = with_clip(config, folders / "clip", tmp_path)
     absent = str(tmp_path / "absent" / data)
@@ -179,8 +185,8 @@ def test_missing_data_say_where_they_go_and_how_to_get_them(
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, "--runs", str(tmp_path / "runs")])
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
-    message = str(stop.value.code)
-    assert message.startswith("error:") and absent in message
+    message = capsys.readouterr().err
+    assert stop.value.code == 1 and "error:" in message and absent in message
     assert all(word in message for word in told)
 
 

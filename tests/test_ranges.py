@@ -69,7 +69,7 @@ def test_ranges_hold_what_they_say(check: Callable[..., None], low, inside, outs
         (Shapes, {}, {"train_size": 0, "val_size": 0, "test_size": -1, "seed": -1}),
         (Drawings, {}, {"train_size": 0, "val_size": 0, "test_size": -1, "seed": -1}),
         (HeldOut, {"images": ToyData()}, {"held_out": 1.0, "seed": -1}),
-        (LJSpeech, {"root": "x"}, {"validation_size": 0, "test_size": 0, "max_seconds": 0.0, "train_batch_size": 0}),
+        (LJSpeech, {"root": "x"}, {"validation_size": -1, "test_size": -1, "max_seconds": 0.0, "train_batch_size": 0}),
         (TEDLIUM, {"root": "x"}, {"max_seconds": NAN, "seed": -1}),
         (Spoken, {}, {"train_size": 0, "words_per_minute": 20, "seed": -1}),
         (Channel, {"name": "x"}, {"low": NAN, "high": math.inf, "snr": NAN}),

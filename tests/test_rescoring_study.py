@@ -270,7 +270,7 @@ def test_the_toy_is_asked_for_what_a_speech_model_has(model: ToySpeech) -> None:
     assert Evaluation(None, {"r": StoredRescoring()}).diffusion is None
     with pytest.raises(ValueError, match="bring no n-best lists: give the study a recogniser"):
         Rescoring().measure(model, utterances(model, 0), GAUSSIAN)
-    with pytest.raises(ValueError, match="are no n-best lists: take"):
+    with pytest.raises(ValueError, match="StoredRescoring measures a batch of n-best lists"):
         StoredRescoring().measure(None, utterances(model, 0), GAUSSIAN)
 
 

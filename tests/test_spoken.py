@@ -130,7 +130,7 @@ def test_a_channel_limits_the_band_and_adds_noise():
     [
         ({"voices": []}, "voices must be distinct"),
         ({"voices": ["en-us", "en-us"]}, "voices must be distinct"),
-        ({"test_size": 0}, "test_size must be 1 to 4000, got 0"),
+        ({"test_size": 0}, "test_size must be from 1 to 4000, got 0"),
         ({"train_batch_size": 0}, "train_batch_size must be at least 1"),
     ],
     ids=["none", "twice", "size", "batch"],

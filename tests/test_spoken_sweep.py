@@ -149,4 +149,4 @@ def test_an_image_study_is_refused_with_a_reason(
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
     told = f"{stop.value.code} {capsys.readouterr().err}"
-    assert "TimeSweep cannot measure TextToSpeech" in told and "Traceback" not in told
+    assert "TimeSweep measures a batch of images" in told and "Traceback" not in told

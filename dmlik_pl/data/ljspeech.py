@@ -81,7 +81,7 @@ class LJSpeech(SpeechData):
             raise ValueError(f"give the filelists of all three splits or none, got {', '.join(given)} only")
         self.root = Path(root)
         self.lists = given
-        at_least(1, validation_size=validation_size, test_size=test_size)
+        at_least(0, validation_size=validation_size, test_size=test_size)
         self.sizes: dict[Split, int] = {"validation": validation_size, "test": test_size}
         self.audio = AudioFiles(resample)
 

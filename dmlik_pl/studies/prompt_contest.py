@@ -90,8 +90,6 @@ def attribute_questions(batch: Images, template: str, candidates: Mapping[str, S
     named = check_template(template, candidates)
     for b in range(len(batch.sample_id)):
         truth = {name: values[b] for name, values in batch.attributes.items()}
-        if unknown := [name for name in named if name not in truth]:
-            raise ValueError(f"template {template!r} names {unknown[0]!r}, and the data have only {', '.join(truth)}")
         for attribute, values in candidates.items():
             if attribute not in truth:
                 raise ValueError(
@@ -99,6 +97,10 @@ def attribute_questions(batch: Images, template: str, candidates: Mapping[str, S
                 )
             if truth[attribute] not in values:
                 raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")
+            if unknown := [name for name in named if name not in truth]:
+                raise ValueError(
+                    f"template {template!r} names {unknown[0]!r}, and the data have only {', '.join(truth)}"
+                )
             prompts = {value: template.format(**{**truth, attribute: value}) for value in values}
             questions.append(Question(b, attribute, truth[attribute], prompts))
     return questions
