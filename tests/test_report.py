@@ -190,7 +190,7 @@ def test_a_page_that_fails_leaves_the_rest_in_its_place(folder: Path, monkeypatc
     assert "could not be made: KeyError" in (folder / "report.md").read_text()
 
 
-def test_a_full_disk_is_no_caveat(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_full_disk_is_no_caveat(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -198,6 +198,7 @@ def test_a_full_disk_is_no_caveat(folder: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_report(folder)
+    assert not caplog.records, "it stops at the first file"
     assert main([str(folder)]) == 1
     assert "No space left on device" in capsys.readouterr().err
 
