@@ -96,6 +96,11 @@ class TestReliability:
         assert bins["accuracy"].tolist() == pytest.approx([0.5, 2 / 3])
         assert (bins["accuracy_low"][1], bins["accuracy_high"][1]) == wilson_interval(2, 3)
 
+    def test_the_two_bins_of_the_surest_are_apart(self) -> None:
+        """In one bin errors of either sign would cancel: one decision is right, and 0.04 surer than it says; one is wrong."""
+        found = calibration_error(np.array([0.96, 0.85]), np.array([True, False]))
+        assert found["ece"] == pytest.approx((0.04 + 0.85) / 2)
+
     def test_error_by_hand(self) -> None:
         confidence = np.array([0.55, 0.58, 0.92, 0.98, 1.0])
         found = calibration_error(confidence, np.array([True, False, True, True, False]))

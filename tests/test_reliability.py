@@ -212,6 +212,7 @@ def test_expected_agreement() -> None:
     assert expected_agreement(0.0) == 0.5
     assert expected_agreement(1.0) == 1.0
     assert expected_agreement(0.5) == pytest.approx(2 / 3)
+    assert (expected_agreement(1.3), expected_agreement(-1.3)) == (1.0, 0.0)  # estimates may lie outside
     assert math.isnan(expected_agreement(float("nan")))
 
 
@@ -223,5 +224,44 @@ def test_rows_without_a_second_score_are_left_out_of_it() -> None:
     assert terms["repeat"].hypotheses == 400
     assert terms["repeat"].ratio == pytest.approx(0.5, abs=0.12)
     assert (terms["standard error"].hypotheses, terms["standard error"].below[0]) == (588, 0)
+    assert terms["standard error"].above[0] == 0
     pairs = pairs_ordered_alike(lists, lists.scores["likelihood"], lists.repeats["likelihood"])
     assert pairs.below[0] == 8 * 7 / 2
+
+
+def pair_and_singleton(scale: float) -> NBestLists:
+    return NBestLists(
+        utterances=["u", "v"],
+        words=np.array([5, 5]),
+        member=np.array([0, 0, 1]),
+        texts=list("abc"),
+        errors=np.array([0, 1, 0]),
+        scores={"likelihood": scale * np.array([1.0, 3.0, 50.0])},
+        standard_errors={"likelihood": scale * np.array([0.5, 0.5, 0.5])},
+        repeats={"likelihood": scale * np.array([2.0, 6.0, 70.0])},
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_a_single_hypothesis_and_the_unit_of_scores_change_nothing(scale: float) -> None:
+    terms = reliability_terms(pair_and_singleton(scale), "likelihood")
+    assert terms["repeat"].above.tolist() == pytest.approx([scale**2 * 4, 0])
+    assert terms["repeat"].ratio == pytest.approx(4 / 5)
+    assert terms["standard error"].above.tolist() == pytest.approx([scale**2 * (2 - 0.25), 0])
+    assert terms["standard error"].ratio == pytest.approx(1.75 / 2)
+
+
+def test_equal_scores_have_no_reliability_at_all() -> None:
+    assert reliability_terms(pair_and_singleton(0.0), "likelihood") == {}
+
+
+def test_a_list_without_a_correlation_counts_for_the_reliability_alone() -> None:
+    lists = simulated(lists=40, size=6)
+    lists.errors[:6] = 3
+    values = rank_correlations(lists, lists.scores["likelihood"])
+    assert np.isnan(values[0]) and np.isfinite(values[1:]).all()
+    ranks = rank_summary(lists, resamples=99).iloc[0]
+    assert (ranks["correlation"], ranks["undefined"]) == (pytest.approx(values[1:].mean()), 1)
+    assert ranks["p"] == pytest.approx(stats.ttest_1samp(values[1:], 0).pvalue)
+    row = reliability_summary(lists, resamples=99).iloc[0]
+    assert row["correlation"] == pytest.approx(values[1:].mean())

@@ -10,6 +10,7 @@ from fake_records import accuracy_units
 from scipy import stats
 
 from dmlik_pl.results.repeats import main, repeat_summary, repeat_table
+from dmlik_pl.results.significance import wilson_interval
 from dmlik_pl.results.store import RecordStore
 
 
@@ -49,6 +50,17 @@ def test_errors_that_are_honest_and_those_that_are_not(claimed: float, size: flo
     assert row["rms_z_low"] < size < row["rms_z_high"]
     assert row["beyond"] == pytest.approx(2 * stats.norm.sf(1.96 / size), abs=0.03)
     assert (row["p"] < 0.001) == (size > 1)
+
+
+def test_decisions_that_turn_are_not_alike() -> None:
+    """Three decided samples, of which the second run turns one over and changes the runner-up of another."""
+    first = decided_twice(4, 1.0, 1).assign(decided=[True, True, True, False])
+    first["scores"] = json.dumps({"a": 3.0, "b": 0.0, "c": -100.0})
+    again = [{"a": 3.0, "b": 0.0}, {"a": 0.0, "b": 3.0}, {"a": 3.0, "c": 1.0}, {"a": 0.0, "b": 3.0}]
+    second = first.assign(scores=[json.dumps({"a": -100.0, "b": -100.0, "c": -100.0} | one) for one in again])
+    row = repeat_summary(first, second).iloc[0]
+    assert row["alike"] == pytest.approx(2 / 3)
+    assert (row["alike_low"], row["alike_high"]) == wilson_interval(2, 3)
 
 
 def test_other_rivals_are_left_out() -> None:

@@ -86,6 +86,8 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
     assert bootstrap_mean_interval(values, seed=3) == (low, high)
     assert bootstrap_mean_interval(values, seed=4) != (low, high)
     assert bootstrap_mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    low, high = bootstrap_mean_interval([2.0, 2.001, 2.002])
+    assert 2.0 <= low < 2.001 < high <= 2.002
     with pytest.raises(ValueError, match="at least 2"):
         bootstrap_mean_interval([1.0])
 
