@@ -97,7 +97,7 @@ class TestReliability:
         assert (bins["accuracy_low"][1], bins["accuracy_high"][1]) == wilson_interval(2, 3)
 
     def test_the_two_bins_of_the_surest_are_apart(self) -> None:
-        """In one bin errors of either sign would cancel: one decision is right, and 0.04 surer than it says; one is wrong."""
+        """In one bin the errors, 0.04 too low and 0.85 too high, would cancel in part."""
         found = calibration_error(np.array([0.96, 0.85]), np.array([True, False]))
         assert found["ece"] == pytest.approx((0.04 + 0.85) / 2)
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,11 @@ class TestBitsPerDim:
             assert together[key].dtype == torch.float64
             assert float(together[key]) == pytest.approx(float(whole[key]), rel=1e-10), key
 
+    def test_two_samples_have_an_error(self) -> None:
+        """1 and 3 bits per dimension: sd / sqrt(2) is 1."""
+        two = bits_per_dim(-math.log(2) * torch.tensor([4.0, 12.0]), 4)
+        assert (float(two["bpd"]), float(two["standard_error"])) == pytest.approx((2, 1))
+
     def test_what_is_not_known_is_nan(self) -> None:
         alone = bits_per_dim(torch.tensor([-10.0]), 4)
         assert math.isnan(alone["standard_error"]) and math.isnan(alone["probe_standard_error"])
@@ -95,6 +101,17 @@ class TestBitsPerDim:
 
 
 class TestPromptAccuracy:
+    def test_the_interval_has_the_confidence_that_is_asked_for(self) -> None:
+        metric = PromptAccuracy(confidence=0.5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torchmetrics: nothing was added yet
+            nothing = metric.compute()
+        assert (float(nothing["low"]), float(nothing["high"])) == (0, 1)
+        metric.reset()
+        metric.update(torch.tensor([True, True, False]), torch.tensor([True, True, True]))
+        result = metric.compute()
+        assert (float(result["low"]), float(result["high"])) == pytest.approx(wilson_interval(2, 3, confidence=0.5))
+
     def test_counts_and_interval(self) -> None:
         correct = torch.tensor([1, 1, 1, 0, 0, 1, 1, 0], dtype=torch.bool)
         decided = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.bool)
@@ -147,6 +164,13 @@ class TestFrechetDistance:
         result = merged(*reversed(metrics)).compute()
         assert result.dtype == torch.float64
         assert float(result) == pytest.approx(float(frechet_distance(a, b)), rel=1e-9)
+
+    def test_two_samples_a_side_are_enough(self) -> None:
+        """Standard deviations sqrt(2) and 3 sqrt(2), means 1 and 5."""
+        distance = frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[2.0], [8.0]]))
+        assert float(distance) == pytest.approx(16 + 8)
+        with pytest.raises(ValueError, match="two samples a side, got 1 and 2"):
+            frechet_distance(torch.zeros(1, 1), torch.zeros(2, 1))
 
     def test_fewer_samples_than_features(self) -> None:
         generator = torch.Generator().manual_seed(2)
