@@ -80,7 +80,9 @@ def message(error: BaseException) -> str:
     text = _plain(str(error))
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)
-    if isinstance(error, EXPECTED) or type(error).__name__ == "MisconfigurationException":
+    # A RuntimeError that is raised from another error was put into words on purpose: no memory, no space.
+    in_words = isinstance(error, RuntimeError) and error.__cause__ is not None
+    if isinstance(error, EXPECTED) or in_words or type(error).__name__ == "MisconfigurationException":
         return text
     return f"{type(error).__name__}{text and ': '}{text}\nAdd {DEBUG} to the command to see where it came from."
 

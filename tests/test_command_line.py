@@ -180,6 +180,18 @@ def test_what_nobody_expects_is_named_with_where_to_learn_more() -> None:
     assert message(ZeroDivisionError()).startswith("ZeroDivisionError\nAdd --debug")
     assert message(FileNotFoundError(2, "No such file or directory", "x.csv")) == "No such file or directory: x.csv"
     assert message(ValueError("as it was said")) == "as it was said"
+    assert message(RuntimeError("no space")) != "no space"
+    try:
+        raise RuntimeError("no space") from OSError(28, "No space left on device")
+    except RuntimeError as error:
+        assert message(error) == "no space"
+
+
+def test_a_setting_that_is_passed_on_and_unknown_is_one_message(monkeypatch, capsys) -> None:
+    words = ["fit", "--config", "digits_train.yaml", "--model.unet", "{wings: 2}"]
+    status, errors = outcome(train, words, monkeypatch, capsys)
+    assert status == 1 and "--debug" not in errors
+    assert "a setting of PixelDiffusionTraining is unknown" in errors and "'wings'" in errors
 
 
 def test_a_trainer_of_ones_own_that_casts_is_refused(tmp_path) -> None:

@@ -91,7 +91,8 @@ class Components:
             raise (faults or self._errors)[0]
         if self._faults:
             listed = "".join(f"\n- {', '.join(places)}: {text}" for text, places in self._faults.items())
-            raise ValueError(f"{len(self._faults)} things are missing or wrong:{listed}")
+            later = "" if constants.HF_HUB_OFFLINE else "; models of the hub are fetched once the rest is in place"
+            raise ValueError(f"{len(self._faults)} things are missing or wrong{later}:{listed}")
 
     def _instantiate(self, key: str, kind: type, *arguments: Any, **options: Any) -> Any:
         """A component, or a hollow one of its class if it cannot be made."""
@@ -99,7 +100,7 @@ class Components:
         incomplete = any(part is hollow for part in _within([arguments, options]) for hollow in self._hollow)
         if not (incomplete or self._errors):
             with self.noting(place):
-                component = kind(*arguments, **options)
+                component = _made(kind, *arguments, **options)
                 self._inspect(component)
                 return component
         elif not _names_something_there(options.values()):
@@ -112,6 +113,16 @@ class Components:
                         raise
         self._hollow.append(object.__new__(kind))
         return self._hollow[-1]
+
+
+def _made(kind: type, *arguments: Any, **options: Any) -> Any:
+    """A component; of its settings one that is passed on unseen, as to a network's architecture, may be unknown."""
+    try:
+        return kind(*arguments, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise ValueError(f"a setting of {kind.__name__} is unknown: {error}") from error
+        raise
 
 
 def _within(value: Any) -> Iterator[Any]:
