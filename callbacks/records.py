@@ -103,7 +103,7 @@ class RecordWriter(Callback):
                     self._draw(unit, outcome)
                     self._store.append(unit, outcome.sample_id, outcome.rows, origin)
                 except OSError as full:
-                    raise RuntimeError(f"the disk takes no more records or pictures: {full}") from full
+                    raise RuntimeError(f"{self.folder} takes no more records or pictures: {full}") from full
                 except Exception as unfit:  # one sample never ends a run
                     error = f"it was measured, but cannot be stored: {in_words(unfit)}"
             if error is not None:

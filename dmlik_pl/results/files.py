@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["draft_of", "write_text"]
@@ -18,6 +18,9 @@ def draft_of(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: The file; its folder is made if needed.
+
+    Raises:
+        OSError: If it cannot be written; it names the file, not its draft.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +31,13 @@ def draft_of(path: str | Path) -> Iterator[Path]:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        if error.filename == str(draft):  # nobody knows a draft
+            error.filename = str(path)
+        raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
