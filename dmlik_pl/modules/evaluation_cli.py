@@ -85,7 +85,8 @@ class EvaluationCLI(CommandLine):
         """
         model = self.config.model
         check_names(model.studies or ())
-        Estimator(seed=model.seed, max_batch=model.max_batch, dequantisation_bits=model.dequantisation_bits)
+        numbers = ("seed", "max_batch", "dequantisation_bits", "rounding_every")
+        Estimator(**{name: model[name] for name in numbers})
         self._settings = self.parser.dump(self.config, skip_validation=True)
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")

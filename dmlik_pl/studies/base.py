@@ -98,7 +98,7 @@ class Estimator:
     def __post_init__(self) -> None:
         at_least(1, max_batch=self.max_batch)
         seeds(seed=self.seed)
-        at_least(0, dequantisation_bits=self.dequantisation_bits)
+        at_least(0, dequantisation_bits=self.dequantisation_bits, rounding_every=self.rounding_every)
 
     def state(self, x: Tensor) -> Tensor:
         """Cast x to the dtype of the state."""
