@@ -13,6 +13,7 @@ from tiny_speech import GENTLE, make_official_grad_tts, make_tiny_hifigan, make_
 
 import evaluate
 from dmlik_pl.cli import CONFIGS
+from dmlik_pl.results.frames import listed
 from dmlik_pl.results.store import read
 from dmlik_pl.speech.audio import resample, write
 from dmlik_pl.speech.espeak import Espeak
@@ -108,9 +109,9 @@ def test_clevr_runs_whole(folders: Path, tmp_path: Path) -> None:
 
 def test_prompts_of_a_list_run_whole(folders: Path, tmp_path: Path) -> None:
     images = sorted(path.name for path in (folders / "clevr").iterdir())[:4]
-    listed = [f"{name},a red cube,a blue cube,{'a green cube' if number else ''}" for number, name in enumerate(images)]
+    lines = [f"{name},a red cube,a blue cube,{'a green cube' if number else ''}" for number, name in enumerate(images)]
     path = tmp_path / "prompts.csv"
-    path.write_text("\n".join(["image,prompt,confounder,confounder", *listed]))
+    path.write_text("\n".join(["image,prompt,confounder,confounder", *lines]))
     config = with_clip("image_prompts.yaml", folders / "clip", tmp_path)
     records = read(run(config, folders, "clevr", tmp_path / "runs", "--data.prompts", str(path)))["prompt_accuracy"]
     assert records["sample_id"].tolist() == images and set(records["attribute"]) == {"prompt"}
