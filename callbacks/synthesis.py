@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from callbacks.loggers import Outlet, log_audio, log_figure, outlets
 from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
 from dmlik_pl.ranges import at_least, seeds
+from dmlik_pl.results.plain_text import file_stem
 
 __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 
@@ -86,7 +87,7 @@ class Synthesis(Callback):
 
 def show(outlet: Outlet, example: SpokenExample, step: int) -> None:
     """Send an utterance to a logger or into a folder."""
-    name = f"speech/{example.sample_id.replace('/', '_')}"
+    name = f"speech/{file_stem(example.sample_id)}"
     log_audio(outlet, f"{name}/audio", example.wave, example.rate, step)
     log_figure(outlet, f"{name}/spectrograms", draw_spectrograms(example), step)
     log_figure(outlet, f"{name}/alignment", draw_alignment(example), step)

@@ -13,6 +13,7 @@ from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import CommandLine
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
+from dmlik_pl.results.plain_text import file_stem
 from dmlik_pl.results.run import part_digests, run_folder, write_settings
 from dmlik_pl.studies import Estimator, Study
 
@@ -21,7 +22,7 @@ __all__ = ["EvaluationCLI"]
 # Where each kind of logger keeps its files, within the run folder; of W&B, which run it is besides.
 _PLACES: dict[str, Callable[[Path], dict[str, str]]] = {
     "TensorBoardLogger": lambda folder: {"save_dir": str(folder), "name": "", "version": "tensorboard"},
-    "WandbLogger": lambda folder: {"save_dir": str(folder), "name": folder.name, "id": folder.name},
+    "WandbLogger": lambda folder: {"save_dir": str(folder), "name": folder.name, "id": file_stem(folder.name)},
 }
 
 

@@ -18,7 +18,7 @@ from dmlik_pl.results.bound_summaries import level_summary
 from dmlik_pl.results.exhibits import exhibits
 from dmlik_pl.results.frames import kind_of
 from dmlik_pl.results.missing import HEARD
-from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.results.plain_text import file_stem, one_line
 from dmlik_pl.results.scalars import scalars
 from dmlik_pl.results.speech_summaries import speech_sweep_summary
 from dmlik_pl.results.store import read, studies
@@ -57,7 +57,8 @@ def log_folder(folder: Path, project: str, report: Report) -> Path:
 
     name, mode = folder.resolve().name, os.environ.get("WANDB_MODE", "offline")
     settings = wandb.Settings(mode=mode)  # type: ignore[arg-type]  # checked there
-    with wandb.init(project=project, id=name, name=name, dir=folder, resume="allow", settings=settings) as run:
+    run_id = file_stem(name)  # no id may hold what a name may
+    with wandb.init(project=project, id=run_id, name=name, dir=folder, resume="allow", settings=settings) as run:
         log_settings(run, folder)
         log_run(run, folder, read(folder), report)
         return Path(run.dir).parent
