@@ -50,7 +50,7 @@ def test_a_prompt_may_hold_any_sign(images: Path) -> None:
     prompts = ["a|b", "was $20 (50% off), now $10", "[red]x[/red]", '["a"]', "<b>"]
     row = ",".join('"' + prompt.replace('"', '""') + '"' for prompt in prompts)
     data = listed(images, f"image,prompt,confounder 1,confounder 2,confounder 3,confounder 4\ncat.png,{row}\n")
-    assert next(iter(data.test_dataloader())).candidates == [prompts]
+    assert first_batch(data).candidates == [prompts]
 
 
 def test_data_without_lists_have_empty_ones(images: Path) -> None:

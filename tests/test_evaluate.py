@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_writes_records_tables_figures_and_settings(finished: Path) -> None:
     records = read(finished)
-    assert sorted(records) == ["failures", "prompt_accuracy", "time_sweep"]
+    assert sorted(records) == ["failures", "prompt_accuracy", "samples", "time_sweep"]
     assert records["prompt_accuracy"]["sample_id"].tolist() == [f"toy-{i}" for i in range(7) for _ in range(2)]
     assert len(records["time_sweep"]) == 7 * 4
     assert set(records["time_sweep"]["size"]) == {2}  # pixels; the attribute of this name is another column
@@ -135,7 +135,7 @@ def test_a_killed_run_finishes_what_is_left_and_computes_nothing_twice(finished:
     run = only_run(tmp_path / "runs")
     before = {(u["study"], u["sample_id"]) for u in map(json.loads, (run / "records/rank0.jsonl").open())}
     assert 4 <= len(before) < 14 and not (run / "report.md").exists()
-    looked_at = Counter(journal.read_text().split())
+    looked_at = Counter(Path(f"{journal}.log").read_text().split())
 
     again = subprocess.run(slow, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
     assert again.returncode == 0, again.stderr
@@ -143,7 +143,7 @@ def test_a_killed_run_finishes_what_is_left_and_computes_nothing_twice(finished:
     units = [(u["study"], u["sample_id"]) for u in map(json.loads, (run / "records/rank0.jsonl").open())]
     assert len(units) == len(set(units)) == 14
     # One look a study and sample; the one in flight when the run was killed may be looked at again.
-    extra = Counter(journal.read_text().split()) - looked_at
+    extra = Counter(Path(f"{journal}.log").read_text().split()) - looked_at
     assert sum(extra.values()) == 14 - len(before)
     assert_same_records(finished, run, 1e-12)
 

@@ -221,7 +221,7 @@ def test_images_without_captions_are_measured_under_the_empty_prompt(folders: Pa
 
 
 def test_a_study_of_competing_prompts_says_what_it_wants(
-    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = yaml.safe_load((CONFIGS / "images.yaml").read_text())
     config["model"]["studies"] = {"prompts": {"class_path": "dmlik_pl.studies.PromptAccuracy"}}
@@ -231,7 +231,7 @@ def test_a_study_of_competing_prompts_says_what_it_wants(
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, "--trainer.accelerator", "cpu"])
     with pytest.raises(SystemExit) as stop:
         evaluate.main()
-    assert str(stop.value.code).startswith("error: ") and "dmlik_pl.data.captioned.ImagePrompts" in str(stop.value.code)
+    assert stop.value.code == 1 and "dmlik_pl.data.captioned.ImagePrompts" in capsys.readouterr().err
 
 
 def test_a_grey_model_reads_a_folder_in_grey(folders: Path, tmp_path: Path) -> None:

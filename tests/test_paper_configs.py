@@ -295,7 +295,7 @@ def test_grad_tts_runs_whole_and_counts_bad_utterances(speech: Path, tmp_path: P
     for name, words in told.items():
         assert words in failures[name], failures[name]
     table = (folder / "tables" / "speech_sweep.md").read_text()
-    assert "2 samples, 4 failed" in table and "Whisper (whisper)" in table and "XVector (xvector)" in table
+    assert "2 of 6 samples, 4 failed" in table and "Whisper (whisper)" in table and "XVector (xvector)" in table
 
 
 def test_table_1_as_published_names_its_deviations(speech: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dmlik_pl.results.coverage import coverage
 from dmlik_pl.results.figures import register_figures
 from dmlik_pl.results.report import Report, main, write_report
 from dmlik_pl.results.scalars import register_scalars
+from dmlik_pl.results.sharing import file_name
 from dmlik_pl.results.store import SAMPLES, RecordStore, read
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import register_tables
@@ -36,7 +37,7 @@ def hostile_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for i, (name, rows) in enumerate(sweep_units(len(WHOLE)).items()):
             own = [row | {"prompt": WHOLE[i], NAMES[0]: row["colour"]} for row in rows]
             store.append("time_sweep", name, own)
-            Image.new("RGB", (36, 6)).save(folder / "pictures" / "time_sweep" / f"{name}.png")
+            Image.new("RGB", (36, 6)).save(folder / "pictures" / "time_sweep" / f"{file_name(name)}.png")
         for name, rows in prompt_units(12, ((1.0, False),)).items():
             own = [row | {"attribute": NAMES[row["attribute"] == "shape"]} for row in rows]
             store.append("prompt_accuracy", name, own)
@@ -168,9 +169,9 @@ def test_a_damaged_picture_takes_nothing_along(folder: Path) -> None:
     with RecordStore(folder) as store:
         for name, rows in sweep_units(2).items():
             store.append("time_sweep", name, rows)
-            Image.new("RGB", (60, 10)).save(pictures / f"{name}.png")
-    whole = (pictures / "test-00001.png").read_bytes()
-    (pictures / "test-00001.png").write_bytes(whole[: len(whole) // 2])
+            Image.new("RGB", (60, 10)).save(pictures / f"{file_name(name)}.png")
+    whole = (pictures / f"{file_name('test-00001')}.png").read_bytes()
+    (pictures / f"{file_name('test-00001')}.png").write_bytes(whole[: len(whole) // 2])
     texts = [text.split(" could not")[0] for _, text in of_report(write_report(folder))]
     assert texts == ["Sheets of the kept pictures", "What was kept of test-00001"]
     page = (folder / "report.html").read_text()

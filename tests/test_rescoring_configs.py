@@ -155,16 +155,16 @@ def test_a_run_goes_on_list_by_list(made_lists: Path, tmp_path: Path) -> None:
     assert rates(again)["likelihood"] == 22.5
 
 
-def test_other_lists_of_the_same_name_are_another_run(tmp_path: Path) -> None:
+def test_a_list_that_changes_is_measured_anew_under_its_old_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = small_lists(tmp_path / "lists.csv")
-    stored(path, tmp_path / "runs")
+    folder = stored(path, tmp_path / "runs")
+    assert rates(folder)["acoustic"] == 25.0
     path.write_text(path.read_text().replace("u2,c d,c d,2,40", "u2,c d,c d,9,40"))
-    assert (
-        evaluate.cli_main(["--config", "rescoring.yaml", "--data.path", str(path), "--runs", str(tmp_path / "runs")])
-        == 0
-    )
-    found = {rates(folder)["acoustic"] for folder in (tmp_path / "runs").iterdir()}
-    assert found == {25.0, 0.0}
+    assert stored(path, tmp_path / "runs") == folder
+    assert "Measured anew, as changed since: 1 of 4 samples (u2)." in capsys.readouterr().err
+    assert rates(folder)["acoustic"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -130,5 +130,5 @@ def test_other_resolutions_and_splits_are_refused():
         ShapeImages("test", 1, resolution=48)
     with pytest.raises(ValueError, match="train, val, test"):
         ShapeImages("dev", 1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no sample"):
+    with pytest.raises(ValueError, match="test_size must be at least 1"):
         Shapes(test_size=0).test_dataloader()

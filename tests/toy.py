@@ -139,7 +139,7 @@ class SlowToyModel(ToyModel):
 
     def to_latent(self, images: Tensor, sample_ids: Sequence[str]) -> Tensor:
         time.sleep(self.seconds)
-        with open(self.journal, "a") as file:
+        with open(self.journal + ".log", "a") as file:  # a file that a setting names is part of the model
             file.writelines(f"{name}\n" for name in sample_ids)
         return super().to_latent(images, sample_ids)
 

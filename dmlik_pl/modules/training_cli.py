@@ -1,5 +1,6 @@
 """Lightning's command line for trainings: a fit that ends early tells which command goes on."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.interruption import command_line, watch
 from dmlik_pl.modules.command_line import CommandLine
 
@@ -31,6 +33,12 @@ class TrainingCLI(CommandLine):
                 raise ValueError(f"--ckpt_path {path} is damaged, or no checkpoint of a training") from error
             if not isinstance(content, dict) or "state_dict" not in content:
                 raise ValueError(f"--ckpt_path {path} is no checkpoint of a training: it has no state_dict")
+
+    def inspect(self, component: Any) -> None:
+        """See whether the files of the data are there, before any model is loaded."""
+        if isinstance(component, EvaluationData):
+            with suppress(ValueError):  # of an evaluation's own settings; a fit says what it lacks
+                component.sample_ids()
 
     def after_instantiate_classes(self) -> None:
         """Know what to tell when the fit ends early."""
