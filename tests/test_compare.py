@@ -91,7 +91,8 @@ def test_a_toy_stands_beside_the_paper_without_differences(tmp_path, capsys) -> 
     (table,) = compare(read_records(tmp_path), 4, settings=settings)
     assert table.caption.startswith(
         "Not comparable: its data are Shapes; its model is the small shapes-sdxl that ships with this package; its "
-        "densities have 1024 dimensions, not 16384 / 65536; its setting is w = 1; the paper's are of SDXL and PACS. Table 4"
+        "densities have 1024 dimensions, not 16384 / 65536; its setting is w = 1; the paper's are of SDXL and PACS. "
+        "Table 4"
     )
     assert table.raw["difference"].isna().all() and table.raw["units"].isna().all()
     assert set(table.shown["in errors"]) == {"–"} and "–" not in set(table.shown.loc["FID 0.00", ["published", "run"]])

@@ -75,6 +75,15 @@ def test_content_counts_and_not_when_it_was_written(tmp_path: Path) -> None:
     assert digests_of(settings) != before
 
 
+def test_a_copy_of_weights_is_the_same_model(tmp_path: Path) -> None:
+    for name in ("weights", "copy", "other"):
+        (tmp_path / name / "unet").mkdir(parents=True)
+        (tmp_path / name / "unet" / "model.safetensors").write_text("other" if name == "other" else "one")
+    one, copy, other = (changed(diffusion={"path": str(tmp_path / name)}) for name in ("weights", "copy", "other"))
+    assert digests_of(one) == digests_of(copy) != digests_of(other)
+    assert run_folder(tmp_path, "a", one) == run_folder(tmp_path, "a", copy) != run_folder(tmp_path, "a", other)
+
+
 def test_weights_of_a_hub_count_by_what_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     cached = tmp_path / "models--somebody--model"

@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,8 @@ def run_folder(root: str | Path, name: str, settings: Mapping[str, Any]) -> Path
     relevant = _without(settings, _IRRELEVANT)
     data = {text: on_disk(text) for text in _texts(settings.get("data"))}
     places = {text: str(place.absolute()) for text, place in data.items() if place is not None}
-    models = {text: on_disk(text) for text in _texts(settings.get("model"))}
-    weights = {text: _content(place) for text, place in models.items() if place is not None}
-    digest = _digest([relevant, places, weights, _code(settings)], size=4)
+    relevant["model"] = _by_content(relevant.get("model"), lambda text, revision: on_disk(text))
+    digest = _digest([relevant, places, _code(settings)], size=4)
     return Path(root) / f"{name}-{digest}"
 
 
@@ -80,12 +79,12 @@ def part_digests(settings: Mapping[str, Any], axes: Mapping[str, Sequence[str]],
     relevant = _without(settings, _IRRELEVANT)
     model = dict(relevant["model"])
     studies = model.pop("studies")
-    weights, code = _weights(model), _code({"model": model})
+    code, model = _code(model), _by_content(model, resolved)
     digests = {}
     for unit, (study, label) in units.items():
         arguments = frozenset({("init_args", name) for name in axes[study]} | {(name,) for name in axes[study]})
         own = _without(studies[study], arguments)
-        digests[unit] = _digest([model, weights, code, own, _weights(own), _code(own), label], size=16)
+        digests[unit] = _digest([model, code, _by_content(own, resolved), _code(own), label], size=16)
     return digests
 
 
@@ -131,15 +130,21 @@ def _texts(settings: Any) -> Iterator[str]:
         yield str(settings)
 
 
-def _weights(settings: Any, revision: str | None = None) -> dict[str, str]:
-    """Digests of the files and folders that a configuration names, those of a hub in the local cache among them."""
+def _by_content(settings: Any, place: Callable[[str, str | None], Path | None], revision: str | None = None) -> Any:
+    """A configuration in which names of files and folders are replaced by digests of their content.
+
+    Args:
+        settings: The configuration.
+        place: Gives the file or folder that a text names, in a revision of the hub if one is asked for, or None.
+        revision: The revision that is asked for.
+    """
     if isinstance(settings, Mapping):
         revision = settings.get("revision") or revision
-        settings = list(settings.values())
+        return {key: _by_content(value, place, revision) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
-        return {text: digest for value in settings for text, digest in _weights(value, revision).items()}
-    place = resolved(str(settings), revision) if isinstance(settings, str | Path) else None
-    return {} if place is None else {str(settings): _content(place)}
+        return [_by_content(value, place, revision) for value in settings]
+    named = place(str(settings), revision) if isinstance(settings, str | Path) else None
+    return settings if named is None else ["content", _content(named)]
 
 
 def _content(place: Path) -> str:
