@@ -141,7 +141,7 @@ class TestPatience:
             other.append("sweep/guidance=3", "d", [{"x": 1.0}], Origin("now", "1"))
             for name in "abc":
                 one.append_failure("sweep/guidance=1", name, "NaN")
-                patience.check("sweep/guidance=1", "NaN")
+                assert patience.check("sweep/guidance=1", "NaN") is None
 
 
 class TestFileNames:
