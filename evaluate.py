@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from callbacks import RecordWriter
-    from dmlik_pl.results.report import Report
+    from dmlik_pl.results.page.report import Report
 
 # Told on every run, of no use to whoever reads its output.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
@@ -64,8 +64,8 @@ def cli_main(args: list[str] | None = None) -> int:
 
 def show(report: Report, folder: Path) -> None:
     """Print the tables of a report that fit a terminal, and where the others are."""
-    from dmlik_pl.results.caveats import caveat_line
-    from dmlik_pl.results.plain_text import terminal
+    from dmlik_pl.plain_text import terminal
+    from dmlik_pl.results.page.caveats import caveat_line
 
     console = terminal()
     for table in report.tables:

@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.loggers import log_figure
-from dmlik_pl.results.files import draft_of, write_text
+from dmlik_pl.records.files import draft_of, write_text
 from dmlik_pl.results.monitor_figures import monitor_figure
 
 __all__ = ["LikelihoodCurve"]

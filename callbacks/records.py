@@ -15,11 +15,11 @@ from torch import Tensor
 from callbacks.resume import Patience, resume
 from dmlik_pl.data.base import EvaluationData, Identity, in_words
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.results.files import draft_of
-from dmlik_pl.results.origin import Origin, installed_packages
-from dmlik_pl.results.report import Report, write_report
-from dmlik_pl.results.sharing import picture_path, sound_path
-from dmlik_pl.results.store import FAILURES, RecordStore, studies
+from dmlik_pl.records.files import draft_of
+from dmlik_pl.records.origin import Origin, installed_packages
+from dmlik_pl.records.sharing import picture_path, sound_path
+from dmlik_pl.records.store import FAILURES, RecordStore, studies
+from dmlik_pl.results.page.report import Report, write_report
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
 

@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from callbacks.loggers import log_image
 from callbacks.records import RecordWriter
-from dmlik_pl.results.caveats import markdown_list
-from dmlik_pl.results.report import Report
-from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.wandb_run import log_run, log_settings
+from dmlik_pl.results.page.caveats import markdown_list
+from dmlik_pl.results.page.report import Report
+from dmlik_pl.results.page.scalars import scalars
+from dmlik_pl.results.page.wandb_run import log_run, log_settings
 
 __all__ = ["ReportLogger"]
 

@@ -7,10 +7,10 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from dmlik_pl.data.base import EvaluationData, Identity
-from dmlik_pl.results.origin import Expected, write_parts, write_samples
-from dmlik_pl.results.plain_text import terminal
-from dmlik_pl.results.sharing import offers, take_over
-from dmlik_pl.results.store import RecordStore, Unit
+from dmlik_pl.plain_text import terminal
+from dmlik_pl.records.origin import Expected, write_parts, write_samples
+from dmlik_pl.records.sharing import offers, take_over
+from dmlik_pl.records.store import RecordStore, Unit
 
 __all__ = ["PATIENCE", "Patience", "resume"]
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from callbacks.loggers import Outlet, log_audio, log_figure, outlets
 from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
+from dmlik_pl.plain_text import file_stem
 from dmlik_pl.ranges import at_least, seeds
-from dmlik_pl.results.plain_text import file_stem
 
 __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 

@@ -21,8 +21,8 @@ from transformers import (
 import evaluate
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.spoken import SPOKEN_VOCABULARY
-from dmlik_pl.results.sharing import sound_paths
-from dmlik_pl.results.store import read
+from dmlik_pl.records.sharing import sound_paths
+from dmlik_pl.records.store import read
 from dmlik_pl.speech.audio import resample, write
 from dmlik_pl.speech.espeak import Espeak
 

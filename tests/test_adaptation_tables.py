@@ -9,20 +9,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmlik_pl.results.adaptation_figures import adaptation_figures, adaptation_sheet
-from dmlik_pl.results.adaptation_summaries import (
+from dmlik_pl.records.frames import data_likelihoods
+from dmlik_pl.records.sharing import file_name
+from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.adaptation.figures import adaptation_figures, adaptation_sheet
+from dmlik_pl.results.adaptation.summaries import (
     adaptation_summary,
     paired_summary,
     published_cells,
     round_trip_summary,
 )
-from dmlik_pl.results.adaptation_tables import adaptation_tables
-from dmlik_pl.results.frames import data_likelihoods
-from dmlik_pl.results.paired import matched_pairs, permutation_p_value
-from dmlik_pl.results.report import write_report
-from dmlik_pl.results.sharing import file_name
-from dmlik_pl.results.significance import corpus_rate
-from dmlik_pl.results.store import RecordStore
+from dmlik_pl.results.adaptation.tables import adaptation_tables
+from dmlik_pl.results.page.report import write_report
+from dmlik_pl.stats.paired import matched_pairs, permutation_p_value
+from dmlik_pl.stats.significance import corpus_rate
 
 N = 12
 WORDS = [4 + i % 3 for i in range(N)]

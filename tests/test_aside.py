@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from toy import ToyModel
 from toy_speech import Loudness, ToySpeech, make_utterances
 
-import dmlik_pl.results.adaptation_tables
-import dmlik_pl.results.prompt_tables
-import dmlik_pl.results.speech_tables
-import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
+import dmlik_pl.results.adaptation.tables
+import dmlik_pl.results.prompt_accuracy.tables
+import dmlik_pl.results.speech_sweep.tables
+import dmlik_pl.results.time_sweep.tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.flow import Exact, Multistep
-from dmlik_pl.results.caveats import find_caveats
-from dmlik_pl.results.prompt_summaries import accuracy_summary, class_average_summary
-from dmlik_pl.results.speech_summaries import speech_sweep_summary
-from dmlik_pl.results.sweep_summaries import sweep_summary
+from dmlik_pl.results.page.caveats import find_caveats
+from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, class_average_summary
+from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.results.time_sweep.summaries import sweep_summary
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Adaptation, Estimator, Outcome, PromptAccuracy, SpeechSweep, TimeSweep, prompt_accuracy
 from dmlik_pl.studies.aside import Aside

@@ -10,15 +10,15 @@ from fake_records import CELLS, prompt_units
 from scipy.special import log_softmax
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
-from dmlik_pl.results.calibration import (
+from dmlik_pl.records.frames import listed
+from dmlik_pl.stats.calibration import (
     calibration_error,
     calibration_summary,
     fit_temperature,
     posterior,
     reliability_bins,
 )
-from dmlik_pl.results.frames import listed
-from dmlik_pl.results.significance import wilson_interval
+from dmlik_pl.stats.significance import wilson_interval
 
 
 def calibrated(n: int, k: int = 4, scale: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

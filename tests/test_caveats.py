@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from fake_records import accuracy_units, sweep_units
 
-from dmlik_pl.results.caveats import Caveat, caveat_counts, caveat_line, find_caveats
-from dmlik_pl.results.protocol import protocol_columns
+from dmlik_pl.records.protocol import protocol_columns
+from dmlik_pl.results.page.caveats import Caveat, caveat_counts, caveat_line, find_caveats
 
 DIMS = 100
 UNIT = DIMS * math.log(2)

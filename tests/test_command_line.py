@@ -24,7 +24,7 @@ from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import PATIENCE, CommandLine
 from dmlik_pl.modules.components import Components
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.results.store import RecordStore
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.studies import TimeSweep
 
 TOY = str(Path(__file__).parent / "toy.yaml")

@@ -10,9 +10,9 @@ import yaml
 from fake_records import accuracy_units, prompt_units, sweep_units
 from nbest_lists import RATES, paper_lists
 
+from dmlik_pl.records.store import RecordStore
+from dmlik_pl.records.store import read as read_records
 from dmlik_pl.results.compare import compare, main, published
-from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.store import read as read_records
 from dmlik_pl.speech.nbest import read
 
 

@@ -14,8 +14,8 @@ import torch
 
 from dmlik_pl.data.base import Sample
 from dmlik_pl.data.fingerprint import fingerprint
-from dmlik_pl.results import content
-from dmlik_pl.results.content import file_digest, folder_digest, own_code_digest
+from dmlik_pl.records import content
+from dmlik_pl.records.content import file_digest, folder_digest, own_code_digest
 
 
 @pytest.fixture

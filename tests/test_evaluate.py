@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import evaluate
-from dmlik_pl.results.store import read
+from dmlik_pl.records.store import read
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dmlik_pl.results.exhibits import exhibits
-from dmlik_pl.results.sharing import picture_path, sound_path
+from dmlik_pl.records.sharing import picture_path, sound_path
+from dmlik_pl.results.page.exhibits import exhibits
 
 LABELS = ("guidance=1,size=data", "guidance=1,size=data,reconstructed", "guidance=7.5,size=data,reconstructed")
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 import evaluate
 from callbacks.resume import Patience
-from dmlik_pl.results.origin import Origin
-from dmlik_pl.results.sharing import file_name, picture_path, sound_path, sound_paths
-from dmlik_pl.results.store import FAILURES, RecordStore, read
+from dmlik_pl.records.origin import Origin
+from dmlik_pl.records.sharing import file_name, picture_path, sound_path, sound_paths
+from dmlik_pl.records.store import FAILURES, RecordStore, read
 
 HERE = Path(__file__).parent
 TOY = str(HERE / "toy.yaml")

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import t
 
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.figures import make_figures, register_figures
-from dmlik_pl.results.prompt_summaries import accuracy_summary
-from dmlik_pl.results.report import main, write_report
-from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.sweep_summaries import sweep_summary
+from dmlik_pl.results.page.report import main, write_report
+from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary
+from dmlik_pl.results.time_sweep.summaries import sweep_summary
 
 
 def fill(folder: Path, n: int = 32) -> dict[str, pd.DataFrame]:
@@ -193,7 +193,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert leave.value.code == 0 and "from its records" in capsys.readouterr().out
     fill(tmp_path, n=4)
     code = (
-        "import sys; from dmlik_pl.results.report import main; assert main([sys.argv[1]]) == 0; "
+        "import sys; from dmlik_pl.results.page.report import main; assert main([sys.argv[1]]) == 0; "
         "loaded = [m for m in sys.modules if m.startswith(('dmlik_pl.flow', 'dmlik_pl.models', 'diffusers'))]; "
         "assert not loaded, loaded"
     )

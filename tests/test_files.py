@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dmlik_pl.results.files import draft_of, write_text
+from dmlik_pl.records.files import draft_of, write_text
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from dmlik_pl.modules.training.adapter import LoRA
 from dmlik_pl.modules.training.fine_tuning import FineTuning
 from dmlik_pl.modules.training.loss_weight import MinSNR, NoiseError, VelocityError, output_weight
 from dmlik_pl.modules.training.offers import OffersLikelihoods
-from dmlik_pl.results.run import run_folder
+from dmlik_pl.records.run import run_folder
 
 FEW = {"solver": Multistep(nodes=9)}
 SMALL = LoRA(rank=2, alpha=4.0)

@@ -23,7 +23,7 @@ from dmlik_pl.metrics.word_error import word_errors
 from dmlik_pl.models.grad_tts import TextToSpeech, text_free_mean
 from dmlik_pl.modules.training.grad_tts import GradTTSTraining
 from dmlik_pl.modules.training.times import even_share
-from dmlik_pl.results.plain_text import file_stem
+from dmlik_pl.plain_text import file_stem
 from dmlik_pl.shipped import ASSETS
 from dmlik_pl.speech.audio import write
 from train import cli_main

@@ -15,13 +15,13 @@ import pytest
 from fake_records import accuracy_units, sweep_units
 from PIL import Image
 
-from dmlik_pl.results.caveats import find_caveats
-from dmlik_pl.results.embedding import embedded_image
-from dmlik_pl.results.gallery import Limits, make_gallery
-from dmlik_pl.results.plain_text import for_markdown
-from dmlik_pl.results.report import write_report
-from dmlik_pl.results.sharing import picture_path, sound_path
-from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.plain_text import for_markdown
+from dmlik_pl.records.sharing import picture_path, sound_path
+from dmlik_pl.records.store import RecordStore, read
+from dmlik_pl.results.page.caveats import find_caveats
+from dmlik_pl.results.page.embedding import embedded_image
+from dmlik_pl.results.page.gallery import Limits, make_gallery
+from dmlik_pl.results.page.report import write_report
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 

@@ -13,8 +13,8 @@ import pytest
 import evaluate
 from callbacks import RecordWriter
 from dmlik_pl.modules.evaluation_cli import EvaluationCLI
-from dmlik_pl.results.report import main as render
-from dmlik_pl.results.store import SAMPLES, read
+from dmlik_pl.records.store import SAMPLES, read
+from dmlik_pl.results.page.report import main as render
 
 TOY = str(Path(__file__).parent / "toy.yaml")
 ROWS: list[dict[str, Any]] = [

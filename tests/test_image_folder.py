@@ -19,7 +19,7 @@ from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.base import Failure
 from dmlik_pl.data.held_out import HeldOut, held_out_rank
 from dmlik_pl.data.image_folder import NO_CAPTION, ImageFolder
-from dmlik_pl.results.store import read
+from dmlik_pl.records.store import read
 
 CAPTIONS = {
     "dog.png": ["a photo of a dog", "a sketch of a dog"],

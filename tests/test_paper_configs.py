@@ -13,8 +13,8 @@ from tiny_speech import GENTLE, make_official_grad_tts, make_tiny_hifigan, make_
 
 import evaluate
 from dmlik_pl.cli import CONFIGS
-from dmlik_pl.results.frames import listed
-from dmlik_pl.results.store import read
+from dmlik_pl.records.frames import listed
+from dmlik_pl.records.store import read
 from dmlik_pl.speech.audio import resample, write
 from dmlik_pl.speech.espeak import Espeak
 

@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from dmlik_pl.plain_text import file_stem, for_latex, for_markdown, one_line, terminal
 from dmlik_pl.results.drawing import Canvas, named
-from dmlik_pl.results.plain_text import file_stem, for_latex, for_markdown, one_line, terminal
 from dmlik_pl.results.table import Table
 
 

@@ -13,7 +13,7 @@ from toy import SHIFTS, ToyModel
 
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Hutchinson, Information, Multistep, Noising, elbo
-from dmlik_pl.results.frames import listed
+from dmlik_pl.records.frames import listed
 from dmlik_pl.studies import Elimination, Estimator, PromptAccuracy, Screening
 
 TEMPLATE = "{tone} {size}"

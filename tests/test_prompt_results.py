@@ -11,24 +11,24 @@ from fake_records import CELLS, COLOURS, SHAPES, Row, prompt_units
 from matplotlib.figure import Figure
 from scipy.stats import binom, t
 
-import dmlik_pl.results.prompt_figures
-import dmlik_pl.results.prompt_tables  # noqa: F401  # names the makers of its tables
-from dmlik_pl.results.bound_summaries import elimination_summary, level_summary, screening_summary
-from dmlik_pl.results.decisions import decisions
+import dmlik_pl.results.prompt_accuracy.figures
+import dmlik_pl.results.prompt_accuracy.tables  # noqa: F401  # names the makers of its tables
+from dmlik_pl.records.frames import data_likelihoods, listed, listing
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.frames import data_likelihoods, listed, listing
-from dmlik_pl.results.headlines import headlines
-from dmlik_pl.results.prompt_summaries import (
+from dmlik_pl.results.page.headlines import headlines
+from dmlik_pl.results.prompt_accuracy.bound_summaries import elimination_summary, level_summary, screening_summary
+from dmlik_pl.results.prompt_accuracy.decisions import decisions
+from dmlik_pl.results.prompt_accuracy.summaries import (
     accuracy_summary,
     confusion_matrix,
     empty_prompt_summary,
     method_summary,
     pair_summary,
 )
-from dmlik_pl.results.significance import holm, wilson_interval
-from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.stats.significance import holm, wilson_interval
 
 FIRST = ["w = 1", "w = 1, reconstructed", "w = 3", "w = 3, reconstructed"]
 

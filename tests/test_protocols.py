@@ -20,13 +20,13 @@ import evaluate
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow import Hutchinson, Multistep, Purpose, log_likelihood, noise, reconstruct, trajectory
+from dmlik_pl.records.protocol import is_published, protocol_caption, protocol_columns
+from dmlik_pl.records.store import RecordStore, read
 from dmlik_pl.results.compare import compare
-from dmlik_pl.results.decisions import decisions
-from dmlik_pl.results.prompt_summaries import class_average_summary
-from dmlik_pl.results.protocol import is_published, protocol_caption, protocol_columns
-from dmlik_pl.results.significance import wilson_interval
-from dmlik_pl.results.store import RecordStore, read
+from dmlik_pl.results.prompt_accuracy.decisions import decisions
+from dmlik_pl.results.prompt_accuracy.summaries import class_average_summary
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.stats.significance import wilson_interval
 from dmlik_pl.studies import Estimator, Outcome, PromptAccuracy, TimeSweep
 
 TEMPLATE = "{tone} {size}"

@@ -8,7 +8,8 @@ import pytest
 from nbest_lists import paper_lists
 from scipy import stats
 
-from dmlik_pl.results.reliability import (
+from dmlik_pl.speech.nbest import NBestLists, read
+from dmlik_pl.stats.reliability import (
     expected_agreement,
     pairs_ordered_alike,
     probes_needed,
@@ -18,7 +19,6 @@ from dmlik_pl.results.reliability import (
     reliability_summary,
     reliability_terms,
 )
-from dmlik_pl.speech.nbest import NBestLists, read
 
 
 def simulated(

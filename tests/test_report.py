@@ -14,14 +14,14 @@ from hostile import WHOLE
 from matplotlib.figure import Figure
 from PIL import Image
 
-import dmlik_pl.results.report
+import dmlik_pl.results.page.report
+from dmlik_pl.records.sharing import file_name
+from dmlik_pl.records.store import SAMPLES, RecordStore, read
 from dmlik_pl.results import caveats, figures, scalars, tables
 from dmlik_pl.results.coverage import coverage
 from dmlik_pl.results.figures import register_figures
-from dmlik_pl.results.report import Report, main, write_report
-from dmlik_pl.results.scalars import register_scalars
-from dmlik_pl.results.sharing import file_name
-from dmlik_pl.results.store import SAMPLES, RecordStore, read
+from dmlik_pl.results.page.report import Report, main, write_report
+from dmlik_pl.results.page.scalars import register_scalars
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import register_tables
 
@@ -85,7 +85,7 @@ def of_report(report: Report) -> list[tuple[str, str]]:
 def test_texts_of_any_kind_spoil_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run[red]$x$-0123"
     hostile_run(folder, monkeypatch)
-    monkeypatch.setattr(dmlik_pl.results.report, "_DOTS_PER_INCH", 30)
+    monkeypatch.setattr(dmlik_pl.results.page.report, "_DOTS_PER_INCH", 30)
     assert not of_report(write_report(folder))
     figures = {path.stem for path in (folder / "figures").iterdir()}
     assert {"prompt_accuracy", "prompt_accuracy_margins", "prompt_accuracy_confusion", "time_sweep"} <= figures
@@ -182,7 +182,7 @@ def test_a_page_that_fails_leaves_the_rest_in_its_place(folder: Path, monkeypatc
     def fail(*_: object) -> str:
         raise KeyError("template")
 
-    monkeypatch.setattr(dmlik_pl.results.report, "render_page", fail)
+    monkeypatch.setattr(dmlik_pl.results.page.report, "render_page", fail)
     assert of_report(write_report(folder)) == [
         ("run", "The page with everything could not be made: KeyError: 'template'.")
     ]

@@ -12,18 +12,11 @@ import pytest
 from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 
-import dmlik_pl.results.rescoring_figures
-import dmlik_pl.results.rescoring_tables  # noqa: F401  (registers the makers)
+import dmlik_pl.results.rescoring.figures
+import dmlik_pl.results.rescoring.tables  # noqa: F401  (registers the makers)
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.paired import (
-    matched_pairs,
-    permutation_p_value,
-    random_choice_distribution,
-    sum_distribution,
-    tail_p_value,
-)
-from dmlik_pl.results.resampling import draw_ratios, ratio_intervals
-from dmlik_pl.results.rescoring import (
+from dmlik_pl.results.rescoring.summaries import (
     comparison_summary,
     fold_of,
     list_summary,
@@ -32,9 +25,16 @@ from dmlik_pl.results.rescoring import (
     tuned_sum,
     word_error_summary,
 )
-from dmlik_pl.results.store import RecordStore
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.speech.nbest import NBestLists, check, read
+from dmlik_pl.stats.paired import (
+    matched_pairs,
+    permutation_p_value,
+    random_choice_distribution,
+    sum_distribution,
+    tail_p_value,
+)
+from dmlik_pl.stats.resampling import draw_ratios, ratio_intervals
 
 NAMES = ("wav2vec2_lm", "whisper_base")
 

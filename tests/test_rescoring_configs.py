@@ -15,8 +15,8 @@ from nbest_lists import COPIES, KINDS, RATES, paper_lists
 import evaluate
 from dmlik_pl.models import GradTTS
 from dmlik_pl.models.grad_tts import write_network
+from dmlik_pl.records.store import RecordStore, read
 from dmlik_pl.results.compare import compare
-from dmlik_pl.results.store import RecordStore, read
 from dmlik_pl.speech.audio import write
 from dmlik_pl.speech.nbest import read as read_lists
 from dmlik_pl.studies import rescoring

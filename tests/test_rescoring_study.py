@@ -12,20 +12,20 @@ from served import batches
 from torch import Tensor
 from toy_speech import BANDS, ToySpeech, make_utterances
 
-import dmlik_pl.results.rescoring_tables  # noqa: F401  (registers the maker)
+import dmlik_pl.results.rescoring.tables  # noqa: F401  (registers the maker)
 from dmlik_pl.data.nbest import ListBatch, StoredLists
 from dmlik_pl.data.speech import UtteranceBatch
 from dmlik_pl.flow import NFE, Exact, Hutchinson, LogLikelihood, Multistep
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.results.reliability import reliability_summary
-from dmlik_pl.results.rescoring import strategies
+from dmlik_pl.results.rescoring.summaries import strategies
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.speech.audio import write
 from dmlik_pl.speech.mel import LogMel
 from dmlik_pl.speech.nbest import NBestColumns, NBestLists, check
 from dmlik_pl.speech.text import EnglishFrontEnd
+from dmlik_pl.stats.reliability import reliability_summary
 from dmlik_pl.studies import Estimator, Rescoring, SpeechModel, StoredRescoring
 
 TEXTS = ("window castle", "guitar", "window dolphin window castle")

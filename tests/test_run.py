@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import dmlik_pl
-from dmlik_pl.results import run
-from dmlik_pl.results.run import part_digests, run_folder, write_settings
+from dmlik_pl.records import run
+from dmlik_pl.records.run import part_digests, run_folder, write_settings
 
 SETTINGS = {
     "model": {"seed": 0, "max_batch": 8, "solver": {"init_args": {"nodes": 33}}, "diffusion": {"path": "weights"}},

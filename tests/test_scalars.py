@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from fake_records import Row, accuracy_units, prompt_units, sweep_grid_units
 
+from dmlik_pl.records.store import FAILURES
 from dmlik_pl.results.coverage import coverage
-from dmlik_pl.results.report import Report
-from dmlik_pl.results.scalars import register_scalars, scalars
-from dmlik_pl.results.store import FAILURES
-from dmlik_pl.results.wandb_run import MOST_ROWS, log_run
+from dmlik_pl.results.page.report import Report
+from dmlik_pl.results.page.scalars import register_scalars, scalars
+from dmlik_pl.results.page.wandb_run import MOST_ROWS, log_run
 
 
 def frame_of(kind: str, units: dict[str, list[Row]]) -> pd.DataFrame:

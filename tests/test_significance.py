@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dmlik_pl.results.significance import (
+from dmlik_pl.stats.significance import (
     binomial_p_value,
     bootstrap_mean_interval,
     corpus_rate,

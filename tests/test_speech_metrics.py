@@ -20,7 +20,7 @@ from dmlik_pl.metrics import (
 from dmlik_pl.metrics.cepstral import dtw_path, mel_cepstrum, sixteen_bit, warping
 from dmlik_pl.metrics.pitch import pitch_and_cepstrum
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
-from dmlik_pl.results.significance import mean_with_error
+from dmlik_pl.stats.significance import mean_with_error
 
 RATE = 22050
 DECIBEL = 10 / math.log(10) * math.sqrt(2)  # of one cepstral coefficient that differs by 1

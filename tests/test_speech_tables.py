@@ -11,18 +11,18 @@ from fake_records import Row
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dmlik_pl.records.frames import describe
+from dmlik_pl.records.sharing import file_name
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.coverage import coverage
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.frames import describe
-from dmlik_pl.results.report import Report, write_report
-from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.sharing import file_name
-from dmlik_pl.results.significance import bootstrap_mean_interval, corpus_rate
-from dmlik_pl.results.speech_summaries import speech_sweep_summary, text_gain_summary
-from dmlik_pl.results.store import RecordStore
+from dmlik_pl.results.page.report import Report, write_report
+from dmlik_pl.results.page.scalars import scalars
+from dmlik_pl.results.page.wandb_run import log_run
+from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary, text_gain_summary
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
-from dmlik_pl.results.wandb_run import log_run
+from dmlik_pl.stats.significance import bootstrap_mean_interval, corpus_rate
 
 UTTERANCES = 24
 TIMES = (1.0, 0.625, 0.0)
@@ -314,7 +314,7 @@ def test_the_report_shows_mels_of_encoder_decoder_and_recording(tmp_path: Path) 
     for name in ("speech_sweep", "text_gain", "bits_per_dim"):
         assert (tmp_path / "tables" / f"{name}.csv").is_file()
     assert "text against" not in (tmp_path / "report.md").read_text()
-    from dmlik_pl.results.speech_figures import mel_sheet
+    from dmlik_pl.results.speech_sweep.figures import mel_sheet
 
     figure = mel_sheet(pictures, fill(tmp_path)["speech_sweep"])
     assert figure is not None and len(figure.axes) == 2 * 5

@@ -12,7 +12,7 @@ from tiny_speech import make_tiny_grad_tts
 import evaluate
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.spoken import SPOKEN_VOCABULARY
-from dmlik_pl.results.store import read
+from dmlik_pl.records.store import read
 
 # Fast speech is short, and the recogniser still knows it.
 FEW = ["--data.limit", "2", "--data.words_per_minute", "300", "--model.solver.nodes", "7"]

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from dmlik_pl.records.origin import Expected, Origin, read_samples, write_parts, write_samples
+from dmlik_pl.records.store import SAMPLES, RecordStore, read
 from dmlik_pl.results.coverage import coverage_of_study
-from dmlik_pl.results.origin import Expected, Origin, read_samples, write_parts, write_samples
-from dmlik_pl.results.store import SAMPLES, RecordStore, read
 
 
 def test_rows_come_back_typed_sorted_and_once(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_damaged_line_costs_its_own_unit_only(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from dmlik_pl.results.coverage import coverage_of_study
-from dmlik_pl.results.store import RecordStore
+from dmlik_pl.records.store import RecordStore
 store = RecordStore(sys.argv[1])
 for i in range(int(sys.argv[2]), 10**9):
     store.append("sweep", f"s{i:06d}", [{"x": i / 7, "feature": [float(i)] * 2000}])

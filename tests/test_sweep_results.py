@@ -12,21 +12,21 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
-import dmlik_pl.results.sweep_figures
-import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
+import dmlik_pl.results.time_sweep.figures
+import dmlik_pl.results.time_sweep.tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.metrics.frechet import frechet_distance
-from dmlik_pl.results.cells import Cell, cells_of, labels, of_cell
+from dmlik_pl.records.frames import data_likelihoods
+from dmlik_pl.records.sharing import file_name
+from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.compare import compare, published
 from dmlik_pl.results.figures import make_figures
-from dmlik_pl.results.frames import data_likelihoods
-from dmlik_pl.results.report import write_report
-from dmlik_pl.results.sharing import file_name
-from dmlik_pl.results.significance import holm
-from dmlik_pl.results.store import RecordStore
-from dmlik_pl.results.sweep_pictures import sweep_sheets
-from dmlik_pl.results.sweep_summaries import difference_summary, sweep_summary
+from dmlik_pl.results.page.report import write_report
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
+from dmlik_pl.results.time_sweep.parts import Cell, cells_of, labels, of_cell
+from dmlik_pl.results.time_sweep.pictures import sweep_sheets
+from dmlik_pl.results.time_sweep.summaries import difference_summary, sweep_summary
+from dmlik_pl.stats.significance import holm
 
 N = 16
 CELLS = [Cell(size, again, w) for size in (32, 64) for again in (False, True) for w in (1.0, 3.0, 7.0)]

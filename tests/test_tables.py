@@ -11,17 +11,17 @@ import pytest
 import rich.console
 from fake_records import DIMS, Row, accuracy_units, sweep_units
 
-import dmlik_pl.results.prompt_tables
-import dmlik_pl.results.sweep_tables  # noqa: F401  # names the makers of its tables
-from dmlik_pl.results.decisions import decisions
-from dmlik_pl.results.frames import data_likelihoods, describe
-from dmlik_pl.results.prompt_summaries import accuracy_summary, confusion_matrix, method_summary, pair_summary
-from dmlik_pl.results.significance import holm, wilson_interval
-from dmlik_pl.results.store import RecordStore
+import dmlik_pl.results.prompt_accuracy.tables
+import dmlik_pl.results.time_sweep.tables  # noqa: F401  # names the makers of its tables
+from dmlik_pl.records.frames import data_likelihoods, describe
+from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.prompt_accuracy.decisions import decisions
+from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, confusion_matrix, method_summary, pair_summary
 from dmlik_pl.results.summaries import bits_per_dim_summary
-from dmlik_pl.results.sweep_summaries import sweep_summary
 from dmlik_pl.results.table import Table, percent_with_interval, probability, with_error
 from dmlik_pl.results.tables import make_tables, register_tables
+from dmlik_pl.results.time_sweep.summaries import sweep_summary
+from dmlik_pl.stats.significance import holm, wilson_interval
 
 
 def frame_of(units: dict[str, list[Row]]) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from PIL import Image
 import evaluate
 import train
 from dmlik_pl.cli import CONFIGS
-from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.store import read
+from dmlik_pl.records.store import read
+from dmlik_pl.results.page.scalars import scalars
 
 HERE = Path(__file__).parent
 SAMPLES = 3

@@ -15,9 +15,9 @@ from PIL import Image
 from wandb_files import OfflineRun, read_offline
 
 import train
-from dmlik_pl.results.plain_text import for_markdown
-from dmlik_pl.results.scalars import scalars
-from dmlik_pl.results.store import read
+from dmlik_pl.plain_text import for_markdown
+from dmlik_pl.records.store import read
+from dmlik_pl.results.page.scalars import scalars
 
 pytestmark = pytest.mark.xdist_group("wandb")
 

@@ -14,7 +14,7 @@ from torch import nn
 from dmlik_pl.data.base import Delivery, in_words
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
 from dmlik_pl.models import DiffusionModel
-from dmlik_pl.results.store import FAILURES, SAMPLES
+from dmlik_pl.records.store import FAILURES, SAMPLES
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 

@@ -13,8 +13,8 @@ from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import CommandLine
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
-from dmlik_pl.results.plain_text import file_stem
-from dmlik_pl.results.run import part_digests, run_folder, write_settings
+from dmlik_pl.plain_text import file_stem
+from dmlik_pl.records.run import part_digests, run_folder, write_settings
 from dmlik_pl.studies import Estimator, Study
 
 __all__ = ["EvaluationCLI"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.plain_text import one_line
 
 __all__ = ["Attempts", "Unmade"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,18 @@ import pandas as pd
 import yaml
 
 from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
-from dmlik_pl.results.adaptation_summaries import published_cells as adaptation_cells
-from dmlik_pl.results.cells import cells_of, labels
-from dmlik_pl.results.comparable import Printed, check_space, differences
+from dmlik_pl.plain_text import terminal
+from dmlik_pl.records.store import RecordStore, read, studies
 from dmlik_pl.results.coverage import coverage_of_study
-from dmlik_pl.results.frames import kind_of
-from dmlik_pl.results.plain_text import terminal
-from dmlik_pl.results.prompt_published import prompt_cells
-from dmlik_pl.results.rescoring import BEST, ONE_DRAW, RANDOM, WORST, strategies, word_error_summary
-from dmlik_pl.results.speech_summaries import speech_sweep_summary
-from dmlik_pl.results.store import RecordStore, read, studies
-from dmlik_pl.results.sweep_published import PIXELS_A_LATENT, Found, Number, settings_cells
+from dmlik_pl.results.kinds import kind_of, kinds
+from dmlik_pl.results.page.comparable import check_space, differences
+from dmlik_pl.results.paper import Number
+from dmlik_pl.results.parts import labels, parts_of
 from dmlik_pl.results.table import MISSING, Table
-from dmlik_pl.speech.nbest import NBestLists
 
 __all__ = ["NOT_COMPARABLE", "compare", "main", "published"]
 
 NOT_COMPARABLE = "Not comparable"
-_INTERVAL = 2 * 1.959964  # a 95 % interval is so many standard errors wide
-
-Finder = Callable[[pd.DataFrame, Sequence[str]], dict[str, Found]]
-"""Takes the records of a study and names of systems; gives the numbers of those that the study has."""
 
 
 def published() -> pd.DataFrame:
@@ -69,33 +60,38 @@ def compare(
     Raises:
         ValueError: If there is no such table, system, or study in the run, or its densities are of another space.
     """
-    if table not in _TABLES:
-        raise ValueError(f"the paper has tables 1 to {max(_TABLES)}, not {table}")
-    kind, find, caveat, printed = _TABLES[table]
+    made_of = {number: (kind.name, found) for kind in kinds().values() for number, found in kind.paper.items()}
+    if table not in made_of:
+        raise ValueError(f"the paper has tables 1 to {max(made_of)}, not {table}")
+    kind, paper = made_of[table]
     rows = published().query("table == @table")
     rows = rows[rows["system"].str.contains(system, regex=False, case=False)]
     if rows.empty:
         known = ", ".join(published().query("table == @table")["system"].unique())
         raise ValueError(f"table {table} has no system {system!r}; it has {known}")
-    own = {name: frame for name, frame in studies(records).items() if kind_of(name, frame) == kind}
+    own = {name: frame for name, frame in studies(records).items() if kind_of(name, frame).name == kind}
     if not own:
         raise ValueError(f"the run has no study of kind {kind!r}, which table {table} is made of")
     tables = []
     for study, frame in own.items():
-        check_space(frame, printed)
-        other = differences(frame, settings or {}, printed)
-        for name, found in find(frame, list(rows["system"].unique())).items():
+        check_space(frame, paper.printed)
+        other = differences(frame, settings or {}, paper.printed)
+        for name, found in paper.find(frame, list(rows["system"].unique())).items():
             differing = [*other, *found.otherwise]
-            why = f"{NOT_COMPARABLE}: {'; '.join(differing)}; the paper's are of {printed.words}." if differing else ""
+            why = (
+                f"{NOT_COMPARABLE}: {'; '.join(differing)}; the paper's are of {paper.printed.words}."
+                if differing
+                else ""
+            )
             caption = coverage_of_study(records, study).caption(
                 f"Table {table} of the paper ({name}) beside this run: difference run minus published, in units of the "
-                f"run's own standard error. {found.remark} {caveat}"
+                f"run's own standard error. {found.remark} {paper.remark}"
             )
-            raw = _numbers(found.numbers, rows[rows["system"] == name], table, bool(why))
+            raw = _numbers(found.numbers, rows[rows["system"] == name], paper.scale, bool(why))
             title = f"paper_{table}_{study}_{name}".replace(" ", "_")
             tables.append(Table(title, f"{why} {caption}".strip(), _shown(raw), raw))
     if not tables:
-        known = "; ".join(", ".join(labels(cells_of(frame)).values()) for frame in own.values())
+        known = "; ".join(", ".join(labels(parts_of(frame)).values()) for frame in own.values())
         raise ValueError(
             f"no setting of the run is one of table {table}'s; the run has {known}. Name one of the paper's systems to "
             f"set a run of a single setting beside it: {', '.join(rows['system'].unique())}"
@@ -103,12 +99,11 @@ def compare(
     return tables
 
 
-def _numbers(numbers: Sequence[Number], paper: pd.DataFrame, table: int, apart: bool) -> pd.DataFrame:
+def _numbers(numbers: Sequence[Number], paper: pd.DataFrame, scale: Mapping[str, float], apart: bool) -> pd.DataFrame:
     """The run's numbers beside the published ones; without their differences if the two are kept apart."""
     ours = pd.DataFrame(numbers, columns=["measure", "column", "run", "standard_error"])
     raw = paper.rename(columns={"value": "published"}).merge(ours, on=["measure", "column"], how="left")
-    if table in _IMAGE_TABLES:
-        raw.loc[raw["measure"] == "BPD", "published"] *= PIXELS_A_LATENT
+    raw["published"] *= raw["measure"].map(scale).fillna(1.0)
     raw["difference"] = float("nan") if apart else raw["run"] - raw["published"]
     known = raw["standard_error"] > 0
     return raw.assign(units=(raw["difference"] / raw["standard_error"]).where(known))
@@ -129,76 +124,6 @@ def _shown(raw: pd.DataFrame) -> pd.DataFrame:
 
 def _number(value: float) -> str:
     return MISSING if math.isnan(value) else f"{value:.3g}"
-
-
-def _speech_sweep(frame: pd.DataFrame) -> Iterator[Number]:
-    names = {"BPD": "bpd", "LogF0": "log_f0_rmse", "MCD": "cepstral_distortion", "WER": "wer"}
-    for row in speech_sweep_summary(frame).to_dict("records"):
-        if row["stage"] != "vocoded":
-            column = "Ref" if row["stage"] == "data" else f"{row['time']:.2f}"
-            for measure, name in {**names, "ASV": "speaker_similarity"}.items():
-                yield measure, column, row[name], row[f"{name}_standard_error"]
-
-
-def _rescoring(frame: pd.DataFrame) -> Iterator[Number]:
-    columns = {"acoustic": "AM Score", "likelihood": "Grad-TTS LL", RANDOM: "Random", ONE_DRAW: "Random"}
-    columns |= {BEST: "Oracle Best", WORST: "Oracle worst"}
-    lists = NBestLists.from_records(frame)
-    for row in word_error_summary(lists, strategies(lists)).to_dict("records"):
-        if row["strategy"] in columns:
-            yield "WER", columns[row["strategy"]], 100 * row["wer"], 100 * (row["high"] - row["low"]) / _INTERVAL
-
-
-def _for_all(numbers: Callable[[pd.DataFrame], Iterator[Number]]) -> Finder:
-    """Compare the same numbers with every system."""
-    return lambda frame, systems: dict.fromkeys(systems, Found(list(numbers(frame))))
-
-
-_LATENTS = (
-    f"The paper divides the log-density of the latents by the number of pixels: its BPD are shown times "
-    f"{PIXELS_A_LATENT}, bits per latent dimension as in the run. Its likelihoods of samples are of decoded images; so "
-    "are the run's where it has them. Its columns 0.50 and 0.00 are one noise level. FID is of the run's own "
-    "features."
-)
-_IMAGE_TABLES = (4, 5, 7)
-_SDXL_DIMS = frozenset({4 * 64 * 64, 4 * 128 * 128})
-_PACS = Printed("SDXL and PACS", frozenset({"PACS"}), "StableDiffusionXL", "VAE latents", _SDXL_DIMS)
-_SPEECH = Printed("Grad-TTS and LJSpeech", frozenset({"LJSpeech", "StoredLists"}), "TextToSpeech", "log-mel")
-_TABLES: dict[int, tuple[str, Finder, str, Printed]] = {
-    1: (
-        "speech_sweep",
-        _for_all(_speech_sweep),
-        "BPD reads x_t as data at t = 0; MCD and WER depend on vocoder and recogniser.",
-        _SPEECH,
-    ),
-    2: (
-        "rescoring",
-        _for_all(_rescoring),
-        "Published oracles go by rounded rates, its random choice is one draw. WER in %.",
-        _SPEECH,
-    ),
-    3: (
-        "adaptation",
-        _for_all(adaptation_cells),
-        "How the published BPD was made is unknown; ASV is (cosine + 1) / 2 in both.",
-        _SPEECH._replace(words="Grad-TTS and TED-LIUM", data=frozenset({"TEDLIUM"})),
-    ),
-    4: ("time_sweep", settings_cells, _LATENTS, _PACS),
-    5: (
-        "time_sweep",
-        settings_cells,
-        _LATENTS + " Its size columns are those of t = 1.00 in Table 7, its CFG columns of t = 0.00.",
-        _PACS,
-    ),
-    6: (
-        "prompt_accuracy",
-        prompt_cells,
-        "The paper decides on class averages: n = 8, 3, 7 and 4. Accuracy in %.",
-        _PACS._replace(words="SDXL, PACS and CLEVR", data=frozenset({"PACS", "CLEVR"})),
-    ),
-    7: ("time_sweep", settings_cells, _LATENTS, _PACS),
-}
-"""By the number of the paper's table: the kind of study, how its numbers are found, a remark, and what they are of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

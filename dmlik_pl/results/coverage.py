@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dmlik_pl.results.store import FAILURES, SAMPLES, studies
+from dmlik_pl.records.store import FAILURES, SAMPLES, studies
 
 __all__ = ["GO_ON", "Coverage", "coverage", "coverage_of_study", "failures_of", "named_studies"]
 
 GO_ON = "Start the same command again to measure the rest."
 
-_PARTS = ("guidance", "size", "reconstructed")  # columns by which the parts of a study differ
 _NO_FAILURES = pd.DataFrame(columns=["study", "sample_id", "error"])
 
 
@@ -114,6 +113,7 @@ def _whole(frame: pd.DataFrame | None, expected: Iterable[str] | None) -> set[st
     """Samples that have as many parts as any has; all that have a record where it is not known how many there are."""
     if frame is None or expected is None:
         return set() if frame is None else _ids(frame)
-    names = [name for name in _PARTS if name in frame]
-    parts = frame[["sample_id", *names]].drop_duplicates().groupby("sample_id").size()
+    if "part" not in frame:
+        return _ids(frame) & set(expected)
+    parts = frame.groupby("sample_id")["part"].nunique()
     return set(map(str, parts.index[parts == parts.max()])) & set(expected)

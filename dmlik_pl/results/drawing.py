@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 
-from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.plain_text import one_line
 
 __all__ = [
     *("BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"),

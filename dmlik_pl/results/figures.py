@@ -1,11 +1,11 @@
-"""From records to figures. A new study registers its own maker with `register_figures("kind")`.
+"""From records to figures: those that each kind of study declares, and the bits per dimension of any data.
 
 Figures are made without matplotlib's global state, so any thread or callback may draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,36 +13,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dmlik_pl.plain_text import file_stem
+from dmlik_pl.records.frames import column
+from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.drawing import BLUE, SKY, Canvas, named, open_axes
-from dmlik_pl.results.frames import attribute_columns, column, data_likelihoods, kind_of
-from dmlik_pl.results.plain_text import file_stem
-from dmlik_pl.results.significance import mean_with_error
-from dmlik_pl.results.store import studies
+from dmlik_pl.results.kinds import Kind, kind_of
+from dmlik_pl.stats.significance import mean_with_error
 
-__all__ = ["FigureMaker", "make_figures", "register_figures"]
-
-FigureMaker = Callable[[str, pd.DataFrame], dict[str, Figure]]
-"""Takes the study's name and its records."""
-
-_MAKERS: dict[str, FigureMaker] = {}
+__all__ = ["make_figures"]
 
 _MOST_CLASSES = 12
 _MOST_BINS = 60
-
-
-def register_figures(kind: str) -> Callable[[FigureMaker], FigureMaker]:
-    """Name the function that makes the figures of a kind of study.
-
-    Args:
-        kind: The study's kind, as in its records.
-    """
-
-    def register(maker: FigureMaker) -> FigureMaker:
-        _MAKERS[kind] = maker
-        return maker
-
-    return register
 
 
 def make_figures(records: Mapping[str, pd.DataFrame], attempts: Attempts | None = None) -> dict[str, Figure]:
@@ -58,9 +40,8 @@ def make_figures(records: Mapping[str, pd.DataFrame], attempts: Attempts | None 
     attempts = attempts or Attempts()
     figures: dict[str, Figure] = {}
     for study, frame in studies(records).items():
-        if (kind := kind_of(study, frame)) in _MAKERS:
-            with attempts.making("Figures", study):
-                figures |= _MAKERS[kind](study, frame)
+        with attempts.making("Figures", study):
+            figures |= kind_of(study, frame).figures(study, frame)
         with attempts.making("The figure of bits per dimension", study):
             figures |= _histograms(study, frame)
     for figure in figures.values():
@@ -70,15 +51,16 @@ def make_figures(records: Mapping[str, pd.DataFrame], attempts: Attempts | None 
 
 def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     """Bits per dimension of the data: a histogram, and below it a line for each class of each attribute."""
-    data = data_likelihoods(frame)
-    if data is None or not len(data):
+    kind = kind_of(study, frame)
+    found = kind.data(frame)
+    if found is None or not len(found.rows):
         return {}
-    data["bpd_"] = -column(data, "log_p") / column(data, "dims") / np.log(2)
+    data = found.rows.assign(bpd_=-column(found.rows, "log_p") / column(found.rows, "dims") / np.log(2))
     data = data[np.isfinite(data["bpd_"])]
-    if "attribute" in data:  # the first attribute's rows, its classes being the true values
-        attributes, titles = ["truth"], [named(data["attribute"].iloc[0])]
+    if found.attribute is not None:
+        attributes, titles = [found.attribute], [named(data["attribute"].iloc[0])] if len(data) else []
     else:
-        attributes = [name for name in attribute_columns(data) if 1 < data[name].nunique() <= _MOST_CLASSES]
+        attributes = [name for name in _attributes(kind, data) if 1 < data[name].nunique() <= _MOST_CLASSES]
         titles = [named(name) for name in attributes]
     if not len(data):
         return {}
@@ -97,6 +79,15 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         below.set_xlabel("bits per dimension of the data")
     figure.supxlabel("ticks: samples; points: means of the classes, 95 % intervals", fontsize=8, color="dimgrey")
     return {f"{study}_bits_per_dim": figure}
+
+
+def _attributes(kind: Kind, data: pd.DataFrame) -> list[str]:
+    """The columns that are attributes of the samples."""
+    return [
+        str(name)
+        for name in data
+        if kind.schema.is_attribute(str(name)) and all(isinstance(value, str) for value in data[name])
+    ]
 
 
 def _bins(values: pd.Series) -> Literal["auto"] | int:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Canvas, named, open_axes
-from dmlik_pl.results.significance import interval_reach
+from dmlik_pl.stats.significance import interval_reach
 
 __all__ = ["monitor_figure"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dmlik_pl.results.sharing import file_name
+from dmlik_pl.records.sharing import file_name
 
 __all__ = ["kept_pictures"]
 

@@ -21,17 +21,16 @@ import pandas as pd
 from scipy import stats
 
 from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
-from dmlik_pl.results.decisions import METHODS, Decisions, decisions
-from dmlik_pl.results.frames import column, kind_of
-from dmlik_pl.results.plain_text import terminal
-from dmlik_pl.results.prompt_summaries import heading, place, share
-from dmlik_pl.results.significance import Interval
-from dmlik_pl.results.store import read
+from dmlik_pl.plain_text import terminal
+from dmlik_pl.records.frames import column
+from dmlik_pl.records.store import read
+from dmlik_pl.results.kinds import kind_of
+from dmlik_pl.results.prompt_accuracy.decisions import METHODS, Decisions, decisions
+from dmlik_pl.results.prompt_accuracy.summaries import heading, place, share
 from dmlik_pl.results.table import MISSING, Table, percent_with_interval, probability
+from dmlik_pl.stats.estimate import NORMAL, Interval
 
 __all__ = ["main", "repeat_summary", "repeat_table"]
-
-_BEYOND = 1.959964
 
 
 def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             z = z[np.isfinite(z)]
             row = place(decision) | {"method": a.method, "samples": len(both), "n": len(z)} | _size(z)
             certain = both[both["decided"]]
-            row |= share("beyond", np.abs(z) > _BEYOND)
+            row |= share("beyond", np.abs(z) > NORMAL)
             rows.append(row | share("alike", (certain["best"] == certain["best_again"]).to_numpy(bool)))
     return pd.DataFrame(rows)
 
@@ -121,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         first, second = read(options.folder), read(options.other)
         studies = [
-            name for name, frame in first.items() if kind_of(name, frame) == "prompt_accuracy" and name in second
+            name for name, frame in first.items() if kind_of(name, frame).name == "prompt_accuracy" and name in second
         ]
         if not studies:
             raise ValueError("the two runs have no prompt accuracy study in common")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +12,9 @@ import rich.box
 import rich.table
 from rich.text import Text
 
-from dmlik_pl.results.files import write_text
-from dmlik_pl.results.plain_text import file_stem, for_latex, for_markdown, one_line
-from dmlik_pl.results.significance import Interval
+from dmlik_pl.plain_text import file_stem, for_latex, for_markdown, one_line
+from dmlik_pl.records.files import write_text
+from dmlik_pl.stats import Interval
 
 __all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability", "short", "with_error"]
 
@@ -32,13 +32,17 @@ class Table:
         name: Name of its files, without extension; what cannot be in one is replaced.
         caption: What is shown, of how many samples, with which errors.
         shown: The cells as text, each a line that is not endless; the index holds the rows' headings.
-        raw: The numbers behind the cells with their errors, one observation a row; texts are whole here.
+        raw: The numbers behind the cells with their errors, one observation per row; texts are whole here.
+        legend: What its headings mean, in phrases without a full stop.
+        notes: What else has to be known, such as settings, in sentences.
     """
 
     name: str
     caption: str
     shown: pd.DataFrame
     raw: pd.DataFrame
+    legend: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         shown = self.shown.map(one_line)
@@ -47,6 +51,10 @@ class Table:
         object.__setattr__(self, "shown", shown)
         object.__setattr__(self, "name", file_stem(self.name))
         object.__setattr__(self, "caption", one_line(self.caption, _LONGEST_CAPTION))
+        headings = {*shown.columns, *shown.index, shown.index.name, *shown.iloc[:, :2].to_numpy().ravel()}
+        legend = {key: one_line(text, _LONGEST_CAPTION) for key, text in self.legend.items() if key in headings}
+        object.__setattr__(self, "legend", legend)
+        object.__setattr__(self, "notes", tuple(one_line(text, _LONGEST_CAPTION) for text in self.notes if text))
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write the table as Markdown, CSV (the raw numbers) and LaTeX (booktabs).
@@ -68,15 +76,20 @@ class Table:
         return self.raw.to_csv(index=False)
 
     def markdown(self) -> str:
-        """The table as Markdown, its caption above."""
+        """The table as Markdown, its caption above, what its headings mean below."""
         shown = self._escaped(for_markdown)
         align = ["left"] + ["right"] * len(self.shown.columns)
         table = shown.to_markdown(disable_numparse=True, colalign=align, index=False)
-        return f"{for_markdown(self.caption, _LONGEST_CAPTION)}\n\n{table}\n"
+        lines = [
+            f"- **{for_markdown(key)}**: {for_markdown(text, _LONGEST_CAPTION)}" for key, text in self.legend.items()
+        ]
+        notes = [for_markdown(text, _LONGEST_CAPTION) for text in self.notes]
+        caption = for_markdown(self.caption, _LONGEST_CAPTION)
+        return "\n\n".join(filter(None, (caption, table, "\n".join(lines), *notes))) + "\n"
 
     def latex(self) -> str:
         """The table as a LaTeX float; it needs the packages booktabs and textcomp."""
-        return (
+        table = (
             self._escaped(for_latex)
             .style.hide(axis="index")
             .to_latex(
@@ -88,6 +101,11 @@ class Table:
                 label=f"tab:{self.name}",
             )
         )
+        below = [f"{key}: {text}." for key, text in self.legend.items()] + list(self.notes)
+        if not below:
+            return table
+        words = for_latex(" ".join(below), _LONGEST_CAPTION)
+        return table.replace("\\end{table}", f"\\par\\smallskip\\footnotesize {words}\n\\end{{table}}")
 
     def _escaped(self, escape: Callable[[str], str]) -> pd.DataFrame:
         """All that is shown, the rows' headings in the first column."""

@@ -22,7 +22,7 @@ from dmlik_pl.flow.mid_time import MidTimeEuler
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.ranges import at_least
-from dmlik_pl.results.missing import HEARD, VOCODED
+from dmlik_pl.records.missing import HEARD, VOCODED
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.blur import Blur

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from dmlik_pl.results.missing import missing_columns
-from dmlik_pl.results.plain_text import one_line
+from dmlik_pl.plain_text import one_line
+from dmlik_pl.records.missing import missing_columns
 
 __all__ = ["Aside"]
 

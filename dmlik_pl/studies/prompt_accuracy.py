@@ -20,8 +20,8 @@ from torch import Tensor
 from dmlik_pl.flow import reconstruct
 from dmlik_pl.metrics import CLIPEncoder, clip_score_matrix
 from dmlik_pl.ranges import at_least, between, finite
-from dmlik_pl.results.frames import listing
-from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.records.frames import listing
+from dmlik_pl.records.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
 from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds

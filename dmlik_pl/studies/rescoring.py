@@ -1,7 +1,7 @@
 """Which hypothesis of an n-best list the likelihood of its speech prefers (Table 2 of Cross and Ragni).
 
 A record is one hypothesis with its scores and word errors; choices, error rates, tests and reliability are made of them
-in :mod:`dmlik_pl.results.rescoring` and :mod:`dmlik_pl.results.reliability`.
+in :mod:`dmlik_pl.results.rescoring.summaries` and :mod:`dmlik_pl.stats.reliability`.
 
 All hypotheses of an utterance are scored for the same mel on the same grid and the same probes, so that what noise
 their likelihoods have in common cannot change a choice. They are scored again with other probes, which tells how much

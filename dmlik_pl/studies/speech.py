@@ -15,7 +15,7 @@ from dmlik_pl.metrics.pitch import pitch_and_cepstrum, pitch_error
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder, speaker_similarity
 from dmlik_pl.metrics.word_error import word_errors
-from dmlik_pl.results.missing import HEARD
+from dmlik_pl.records.missing import HEARD
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Model
 

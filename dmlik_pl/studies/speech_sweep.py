@@ -16,8 +16,8 @@ from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, n
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder
 from dmlik_pl.ranges import within
-from dmlik_pl.results.missing import VOCODED
-from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.records.missing import VOCODED
+from dmlik_pl.records.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.speech import Aligned, Listener, Policy, SpeechModel, Utterances, about

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dmlik_pl.flow import LogLikelihood, ProbabilityFlow
 from dmlik_pl.metrics import CLIPEncoder, clip_scores
 from dmlik_pl.ranges import at_least, finite
-from dmlik_pl.results.protocol import ProtocolName, protocol_columns
+from dmlik_pl.records.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
 from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, likelihood_columns
 from dmlik_pl.studies.stages import StagedBatch, Stages, resample

@@ -1,0 +1,112 @@
+"""What tables and figures ask of the records: settings in words, columns as numbers, lists in cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "column",
+    "describe",
+    "features_of",
+    "listed",
+    "listing",
+    "named_scores",
+]
+
+_MOST_LISTED = 4
+
+
+def column(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as float64 [N], NaN where it is absent or not known."""
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def named_scores(text: str, candidates: Sequence[str]) -> dict[str, float]:
+    """Scores stored as JSON, either an object by candidate or a list in the candidates' order.
+
+    What is not finite is NaN; a null, for a candidate that was screened out, is -inf.
+    """
+    stored = json.loads(text)
+    named = stored if isinstance(stored, dict) else dict(zip(candidates, stored, strict=True))
+    return {
+        name: -np.inf if value is None else float(value) if np.isfinite(value) else np.nan
+        for name, value in named.items()
+    }
+
+
+def features_of(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The feature vector [F] of each sample that has one, by its name; of several the first."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in zip(frame["sample_id"], frame.get("feature", ()), strict=False):
+        if values is not None and np.isfinite(vector := np.asarray(values, dtype=np.float64)).all():
+            found.setdefault(str(name), vector)
+    return found
+
+
+def listing(values: Sequence[str]) -> str:
+    """Texts as one text, as the column `candidates` holds them; :func:`listed` takes them apart again."""
+    return json.dumps(list(values))
+
+
+def listed(text: str) -> list[str]:
+    """The texts of a :func:`listing`; older records have them with "|" between."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text.split("|")
+    return values if isinstance(values, list) else text.split("|")
+
+
+def describe(frame: pd.DataFrame) -> str:
+    """The settings behind a frame of likelihoods, in sentences for a caption.
+
+    Args:
+        frame: The records of one study.
+    """
+    sentences = []
+    if "density" in frame:
+        of = f" of {_values(frame, 'space')}" if "space" in frame else ""
+        dims = f" with {_values(frame, 'dims')} dimensions" if "dims" in frame else ""
+        sentences.append(f"Likelihoods are {_values(frame, 'density')}, a density{of}{dims}.")
+    if "guidance" in frame:
+        sentences.append(_guidance(frame))
+    settings = [
+        f"{name} {_values(frame, name)}"
+        for name in ("solver", "probes", "r_min", "r_max")
+        if frame.get(name) is not None
+    ]
+    calls = [
+        f"{column(frame, f'nfe_{kind}').mean():.4g} {word}"
+        for kind, word in (("forward", "forward passes"), ("vjp", "VJPs"), ("jvp", "JVPs"))
+        if np.nansum(column(frame, f"nfe_{kind}")) > 0
+    ]
+    if settings:
+        sentences.append(f"Settings: {', '.join(settings)}.")
+    if calls:
+        sentences.append(f"Network calls a likelihood: {', '.join(calls)}.")
+    return " ".join(sentences)
+
+
+def _guidance(frame: pd.DataFrame) -> str:
+    weights = sorted(set(column(frame, "guidance")))
+    if weights == [0.0]:
+        return "Guidance w = 0: unconditional."
+    if weights == [1.0]:
+        return "Guidance w = 1: conditional, no extrapolation."
+    listed = ", ".join(f"{weight:g}" for weight in weights)
+    return f"Guidance w = {listed}: the density of the guided flow, which no noised p(x|y) has (w = 1 is conditional)."
+
+
+def _values(frame: pd.DataFrame, name: str) -> str:
+    """The values of a column, or from where to where they go if they are many numbers."""
+    values = sorted(frame[name].dropna().unique())
+    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    if len(shown) > _MOST_LISTED and pd.api.types.is_numeric_dtype(frame[name]):
+        return f"{shown[0]} to {shown[-1]}"
+    return " / ".join(shown)

@@ -1,0 +1,122 @@
+"""Tables as lists of columns: a heading, how its cells are made of a row of numbers, and what it means.
+
+columns = [count("n"), estimate("gain", "gain", "log p(x|y) - log p(x), bits per dimension"), p_value("p", "sign_p")]
+table_of(study, "What the text adds to the likelihood.", summary, columns, headings=summary["alternative"])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dmlik_pl.results.table import MISSING, Table, percent, percent_with_interval, probability, short, with_error
+from dmlik_pl.stats import Interval
+
+__all__ = [
+    "Row",
+    "Shown",
+    "count",
+    "error",
+    "estimate",
+    "number",
+    "p_value",
+    "share",
+    "share_with_interval",
+    "table_of",
+    "words",
+]
+
+Row = Mapping[Any, Any]
+
+
+class Shown(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        heading: What stands above it.
+        cell: Makes a cell of a row of numbers.
+        meaning: What the column means, as a phrase without a full stop; empty where the heading says it.
+        wanted: Whether the table has it.
+    """
+
+    heading: str
+    cell: Callable[[Row], str]
+    meaning: str = ""
+    wanted: bool = True
+
+
+def table_of(
+    name: str,
+    caption: str,
+    raw: pd.DataFrame,
+    columns: Iterable[Shown],
+    headings: Iterable[object],
+    title: str,
+    notes: Sequence[str] = (),
+) -> Table:
+    """A table with one line per row of numbers.
+
+    Args:
+        name: Name of its files.
+        caption: What is shown, in at most 60 words.
+        raw: The numbers.
+        columns: The columns.
+        headings: One heading per row.
+        title: What stands above the headings.
+        notes: What else has to be known, in sentences.
+    """
+    rows, wanted = raw.to_dict("records"), [column for column in columns if column.wanted]
+    cells = {column.heading: [column.cell(row) for row in rows] for column in wanted}
+    shown = pd.DataFrame(cells, index=pd.Index(list(headings), name=title))
+    legend = {column.heading: column.meaning for column in wanted if column.meaning}
+    return Table(name, caption, shown, raw.reset_index(drop=True), legend, notes)
+
+
+def words(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of texts."""
+    return Shown(heading, lambda row: str(row[name]), meaning, wanted)
+
+
+def count(heading: str, name: str = "", meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of counts; called as its heading by default."""
+    return Shown(heading, lambda row: str(row[name or heading]), meaning, wanted)
+
+
+def number(heading: str, name: str, meaning: str = "", form: str = ".4g", wanted: bool = True) -> Shown:
+    """A column of numbers in a format; one that is not known shows as missing."""
+    return Shown(heading, lambda row: MISSING if math.isnan(row[name]) else format(row[name], form), meaning, wanted)
+
+
+def estimate(
+    heading: str, name: str, meaning: str = "", error: str = "", scale: float = 1.0, wanted: bool = True
+) -> Shown:
+    """A column of values ± standard error, which is the column `name`_standard_error unless `error` names another."""
+    of = error or f"{name}_standard_error"
+    return Shown(heading, lambda row: with_error(scale * row[name], scale * row[of]), meaning, wanted)
+
+
+def error(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of errors, to two digits."""
+    return Shown(heading, lambda row: short(row[name]), meaning, wanted)
+
+
+def share(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of shares in per cent."""
+    return Shown(heading, lambda row: percent(row[name]), meaning, wanted)
+
+
+def share_with_interval(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of shares in per cent with the interval of the columns `name`_low and `name`_high."""
+
+    def cell(row: Row) -> str:
+        return percent_with_interval(row[name], Interval(row[f"{name}_low"], row[f"{name}_high"]))
+
+    return Shown(heading, cell, meaning, wanted)
+
+
+def p_value(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
+    """A column of p-values."""
+    return Shown(heading, lambda row: probability(row[name]), meaning, wanted)

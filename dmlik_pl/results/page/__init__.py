@@ -1,0 +1,1 @@
+"""The report: one page, one Markdown file, dashboards, and what limits the numbers."""

@@ -1,0 +1,180 @@
+"""A run folder's tables, figures and report, made from its records alone."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dmlik_pl.cli import DEBUG, DEBUG_HELP
+from dmlik_pl.plain_text import for_markdown, terminal
+from dmlik_pl.records.files import draft_of, write_text
+from dmlik_pl.records.store import RecordStore, read, studies
+from dmlik_pl.results.attempts import Attempts
+from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
+from dmlik_pl.results.drawing import Canvas
+from dmlik_pl.results.figures import make_figures
+from dmlik_pl.results.kinds import kind_of
+from dmlik_pl.results.page.caveats import Caveat, caveat_line, find_caveats, markdown_list
+from dmlik_pl.results.page.gallery import make_galleries
+from dmlik_pl.results.page.html import render_page
+from dmlik_pl.results.page.wandb_run import log_folder
+from dmlik_pl.results.table import Table
+from dmlik_pl.results.tables import make_tables
+
+__all__ = ["Report", "main", "write_report"]
+
+_DOTS_PER_INCH = 150
+_MOST_PIXELS, _LONGEST_SIDE = 1e8, 60_000  # of a figure; matplotlib draws no larger ones
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report says.
+
+    Attributes:
+        tables: Its tables.
+        caveats: What limits their numbers, and what of the report could not be made.
+        covered: Of how many samples it is.
+    """
+
+    tables: list[Table]
+    caveats: list[Caveat]
+    covered: Coverage
+
+
+def write_report(folder: str | Path) -> Report:
+    """Write `tables/`, `figures/`, `report.md` and `report.html` into a run folder, replacing those of an earlier call.
+
+    A run that was killed before it merged its records is merged here first; what it finished is shown. Every file is
+    whole at any moment, and what only an earlier call wrote is removed last. A table or figure that cannot be made is a
+    serious caveat in the report, which has all others.
+
+    Args:
+        folder: The run folder, the one that holds `records`.
+
+    Raises:
+        FileNotFoundError: If the folder holds no records.
+        OSError: If the report cannot be written.
+    """
+    folder = Path(folder)
+    store = RecordStore(folder)
+    records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(folder)
+    covered, attempts = coverage(records), Attempts()
+    tables = make_tables(records, attempts)
+    figures = make_figures(records, attempts) | _sheets(folder, records, attempts)
+    tables = [table for table in tables if _written(table, folder / "tables", attempts)]
+    drawn = {name: figure for name, figure in figures.items() if _saved(name, figure, folder / "figures", attempts)}
+    galleries = make_galleries(folder, records, attempts)
+    caveats = find_caveats(records, attempts)
+    page = ""
+    with attempts.making("The page with everything"):
+        page = render_page(folder, records, tables, drawn, galleries, caveats)
+    if not page:
+        caveats = [Caveat("run", "report", attempts.unmade[-1].text, "serious"), *caveats]
+    text = _markdown(folder, tables, list(drawn), caveats, covered)
+    write_text(folder / "report.html", page or f"<!doctype html>\n<meta charset=utf-8>\n<pre>{escape(text)}</pre>\n")
+    write_text(folder / "report.md", text)
+    _remove_others(folder / "tables", [table.name for table in tables], (".md", ".csv", ".tex"))
+    _remove_others(folder / "figures", drawn, (".png",))
+    return Report(tables, caveats, covered)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python -m dmlik_pl.results`.
+
+    Args:
+        arguments: Command-line arguments; those of the process if None.
+
+    Returns:
+        The exit status: 1 if the folder holds no records, or the report cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m dmlik_pl.results",
+        description="Make the tables, figures and report of a run again from its records, without a model.",
+    )
+    parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
+    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
+    options = parser.parse_args(arguments)
+    folder = options.folder
+    try:
+        report = write_report(folder)
+    except (OSError, ValueError) as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    console = terminal()
+    for table in report.tables:
+        console.print(table.rich())
+    console.print(caveat_line(report.caveats))
+    console.print(f"{report.covered.words}.{f' {GO_ON}' if report.covered.partial else ''}")
+    console.print(
+        f"Written to {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'tables'}, {folder / 'figures'}."
+    )
+    if options.wandb:
+        console.print(f"Logged to W&B: {log_folder(folder, options.wandb, report)}")
+    return 0
+
+
+def _sheets(folder: Path, records: Mapping[str, pd.DataFrame], attempts: Attempts) -> dict[str, Figure]:
+    """Figures of the pictures that each study kept."""
+    figures: dict[str, Figure] = {}
+    for study, frame in studies(records).items():
+        with attempts.making("Sheets of the kept pictures", study):
+            sheets = kind_of(study, frame).sheets(folder / "pictures" / study, frame)
+            figures |= {f"{study}_{name}": sheet for name, sheet in sheets.items()}
+    return figures
+
+
+def _written(table: Table, folder: Path, attempts: Attempts) -> bool:
+    """Write a table; whether it could be written."""
+    with attempts.making(f"The table {table.name}"):
+        table.write(folder)
+        return True
+    return False
+
+
+def _saved(name: str, figure: Figure, folder: Path, attempts: Attempts) -> bool:
+    """Draw a figure into its file; whether it could be drawn."""
+    width, height = figure.get_size_inches()
+    dots = min(_DOTS_PER_INCH, math.sqrt(_MOST_PIXELS / (width * height)), _LONGEST_SIDE / max(width, height))
+    with attempts.making(f"The figure {name}"), draft_of(folder / f"{name}.png") as draft:
+        Canvas(figure)
+        figure.savefig(draft, dpi=dots)
+        return True
+    return False
+
+
+def _remove_others(folder: Path, names: Collection[str], extensions: Collection[str]) -> None:
+    """Remove what an earlier call wrote and this one did not, so that no table of other records stays behind."""
+    for path in folder.glob("*"):
+        if path.suffix in extensions and path.stem not in names:
+            path.unlink()
+
+
+def _markdown(
+    folder: Path, tables: Sequence[Table], figures: Sequence[str], caveats: Sequence[Caveat], covered: Coverage
+) -> str:
+    parts = [f"# {for_markdown(folder.resolve().name)}"]
+    parts.append(f"**{covered.words}. {GO_ON}**" if covered.partial else f"{covered.words}.")
+    settings = [f"[{name}]({name})" for name in ("config.yaml", "versions.json") if (folder / name).exists()]
+    if settings:
+        parts.append(f"Settings: {', '.join(settings)}.")
+    parts.append("All of this on one page that can be sent on: [report.html](report.html).")
+    if caveats:
+        parts += ["## Caveats", markdown_list(caveats)]
+    for table in tables:
+        links = ", ".join(f"[{extension}](tables/{table.name}.{extension})" for extension in ("csv", "tex"))
+        parts += [f"## {table.name.replace('_', ' ').capitalize()}", table.markdown().strip(), f"As {links}."]
+    if figures:
+        parts += ["## Figures", *(f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in figures)]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,278 @@
+"""How well a score repeats itself within n-best lists, and how well it knows the errors there.
+
+A choice within a list depends on differences between its hypotheses only, so every quantity is one of values minus
+their list's mean. The reliability r is the share of a score's variance within lists that another, independent set of
+probes would find again (the intraclass correlation ICC(C,1), pooled over lists). It is estimated by up to three routes:
+
+repeat           the same hypotheses scored again with independent probes (a second column);
+standard error   from each score's standard error over probes (where a whole list shares probes, that of what is not
+                 common to its scores; common noise in it would count as noise);
+repeated texts   from texts that occur more than once in a list and got different scores, for every score but the
+                 recogniser's own, which may know a text by several paths. Probes that competing hypotheses share give
+                 equal texts equal scores; then this route says nothing and is left out.
+
+References:
+    Spearman, "Correlation calculated from faulty data", 1910; Brown, "Some experimental results in the correlation of
+    mental abilities", 1910: a mean of k probes has reliability k r / (1 + (k - 1) r).
+    Shrout and Fleiss, "Intraclass correlations", 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dmlik_pl.speech.nbest import NBestLists
+from dmlik_pl.stats.estimate import Interval
+from dmlik_pl.stats.resampling import draw_ratios, ratio_intervals
+
+__all__ = [
+    "TARGET",
+    "expected_agreement",
+    "pairs_ordered_alike",
+    "probes_needed",
+    "rank_correlations",
+    "rank_summary",
+    "reliability_of_more",
+    "reliability_summary",
+    "reliability_terms",
+]
+
+TARGET = 0.9
+REPEAT, STANDARD_ERROR, REPEATED_TEXTS = "repeat", "standard error", "repeated texts"
+
+
+class Terms(NamedTuple):
+    """A ratio of sums over lists.
+
+    Attributes:
+        above: What each list adds to the numerator, [N].
+        below: What each list adds to the denominator, [N]; 0 for lists that say nothing.
+        hypotheses: Number of scores that were compared.
+    """
+
+    above: np.ndarray
+    below: np.ndarray
+    hypotheses: int
+
+    @property
+    def ratio(self) -> float:
+        """The ratio; NaN if no list says anything."""
+        return float(self.above.sum() / self.below.sum()) if self.below.sum() > 0 else float("nan")
+
+
+def reliability_of_more(reliability: float, factor: float) -> float:
+    """Reliability of a score with `factor` times as many probes (Spearman and Brown)."""
+    return factor * reliability / (1 + (factor - 1) * reliability)
+
+
+def probes_needed(reliability: float, probes: int = 1, target: float = TARGET) -> float:
+    """Number of independent probes that a reliability needs (Spearman and Brown).
+
+    Args:
+        reliability: Reliability of a score with `probes` probes.
+        probes: The number of probes behind it.
+        target: The reliability wanted, below 1.
+
+    Returns:
+        A whole number, at least 1; infinite if the reliability is not positive, NaN if it is not known.
+    """
+    if math.isnan(reliability):
+        return float("nan")
+    if reliability <= 0:
+        return float("inf")
+    needed = probes * target * (1 - reliability) / (reliability * (1 - target))
+    return float(max(1, math.ceil(needed - 1e-9)))
+
+
+def expected_agreement(reliability: float) -> float:
+    """Share of pairs that two scores of this reliability order alike: 1/2 + asin(r) / pi if all is normal."""
+    return 0.5 + math.asin(min(1.0, max(-1.0, reliability))) / math.pi if reliability == reliability else float("nan")
+
+
+def pairs_ordered_alike(lists: NBestLists, first: np.ndarray, second: np.ndarray) -> Terms:
+    """Pairs of one list that two scores order alike, over all its pairs; a pair tied in either score counts half.
+
+    Args:
+        lists: The lists.
+        first: One score, [M]; hypotheses on which either score is NaN are left out.
+        second: The other score, [M].
+    """
+    alike, pairs = np.zeros(len(lists.utterances)), np.zeros(len(lists.utterances))
+    usable = np.isfinite(first) & np.isfinite(second)
+    for i, rows in enumerate(np.split(np.arange(len(first)), lists.starts[1:])):
+        a, b = first[rows][usable[rows]], second[rows][usable[rows]]
+        signs = np.sign(a[:, None] - a) * np.sign(b[:, None] - b)
+        upper = signs[np.triu_indices(len(a), 1)]
+        alike[i], pairs[i] = ((upper + 1) / 2).sum(), len(upper)
+    return Terms(alike, pairs, int(usable.sum()))
+
+
+def reliability_terms(lists: NBestLists, name: str) -> dict[str, Terms]:
+    """The reliability of a score by every route that the lists allow.
+
+    Args:
+        lists: The lists.
+        name: Name of the score.
+
+    Returns:
+        Numerator and denominator of each list by route.
+    """
+    score = lists.scores[name]
+    routes = {}
+    if name in lists.repeats:
+        routes[REPEAT] = _repeat_terms(lists, score, lists.repeats[name])
+    if name in lists.standard_errors:
+        routes[STANDARD_ERROR] = _standard_error_terms(lists, score, lists.standard_errors[name])
+    if name != "acoustic" and (repeated := _repeated_text_terms(lists, score)) is not None:
+        routes[REPEATED_TEXTS] = repeated
+    return {route: terms for route, terms in routes.items() if terms.below.sum() > 0}
+
+
+def rank_correlations(lists: NBestLists, score: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of a score with few errors within each list.
+
+    Args:
+        lists: The lists.
+        score: The score, [M].
+
+    Returns:
+        [N], positive where higher scores have fewer errors; NaN where all scores or all errors of a list are equal.
+    """
+    ranks = pd.DataFrame({"score": score, "errors": -lists.errors}).groupby(lists.member).rank()
+    a, b = (lists.centred(ranks[name].to_numpy()) for name in ("score", "errors"))
+    spread = lists.total(a**2) * lists.total(b**2)
+    return np.divide(lists.total(a * b), np.sqrt(spread), out=np.full(len(spread), np.nan), where=spread > 1e-12)
+
+
+def reliability_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFrame:
+    """Reliability of every score by every route, one row each.
+
+    Args:
+        lists: The lists.
+        resamples: Number of bootstrap samples of lists.
+
+    Returns:
+        Columns score, route, reliability, low, high (bootstrap 95 % over lists), lists and hypotheses behind it,
+        probes, probes_needed for a reliability of 0.9 with _low and _high, ordered_alike (share of pairs, counted by
+        the route "repeat", else the one expected of normal noise) with _low and _high and ordered_alike_counted, and
+        correlation (mean within-list Spearman correlation of the score with few errors), corrected (the same divided
+        by the root of the reliability) with corrected_low and corrected_high. Empty if no score has a route.
+    """
+    rows = []
+    for name, score in lists.scores.items():
+        correlations = rank_correlations(lists, score)
+        for route, terms in reliability_terms(lists, name).items():
+            [interval] = ratio_intervals(terms.above, terms.below, resamples=resamples)
+            row: dict[str, Any] = {"score": name, "route": route, "reliability": terms.ratio}
+            row |= {"low": interval.low, "high": interval.high}
+            row |= {"lists": int((terms.below > 0).sum()), "hypotheses": terms.hypotheses, "probes": lists.probes}
+            row["probes_needed"] = probes_needed(terms.ratio, lists.probes)
+            row["probes_needed_low"] = probes_needed(interval.high, lists.probes)
+            row["probes_needed_high"] = probes_needed(interval.low, lists.probes)
+            row |= _agreement(lists, name, route, terms.ratio, interval, resamples)
+            row |= _corrected(correlations, terms, resamples)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rank_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFrame:
+    """Mean within-list rank correlation of every score with few errors, one row a score.
+
+    Args:
+        lists: The lists.
+        resamples: Number of bootstrap samples of lists.
+
+    Returns:
+        Columns score, correlation, low, high (bootstrap 95 % over lists), p (t-test of "0 on average"), lists that
+        define it and undefined (lists in which all scores or all errors are equal, singletons among them).
+    """
+    rows = []
+    for name, score in lists.scores.items():
+        values = rank_correlations(lists, score)
+        known = values[np.isfinite(values)]
+        [interval] = ratio_intervals(known, np.ones(len(known)), resamples=resamples)
+        row = {"score": name, "correlation": known.mean() if len(known) else np.nan}
+        row |= {"low": interval.low, "high": interval.high}
+        row["p"] = float(stats.ttest_1samp(known, 0).pvalue) if len(known) > 1 and np.ptp(known) > 0 else np.nan
+        rows.append(row | {"lists": len(known), "undefined": len(values) - len(known)})
+    return pd.DataFrame(rows)
+
+
+def _repeat_terms(lists: NBestLists, first: np.ndarray, second: np.ndarray) -> Terms:
+    usable = np.isfinite(first) & np.isfinite(second)
+    a, b = (_centred(lists, values, usable) for values in (first, second))
+    return Terms(lists.total(a * b), lists.total((a**2 + b**2) / 2), int(usable.sum()))
+
+
+def _standard_error_terms(lists: NBestLists, score: np.ndarray, error: np.ndarray) -> Terms:
+    usable = np.isfinite(score) & np.isfinite(error)
+    size = lists.total(usable.astype(np.float64))
+    variance = np.divide(lists.total(np.where(usable, error, 0) ** 2), size, out=np.zeros_like(size), where=size > 0)
+    total = lists.total(_centred(lists, score, usable) ** 2)
+    return Terms(total - variance * np.clip(size - 1, 0, None), total, int(usable.sum()))
+
+
+def _repeated_text_terms(lists: NBestLists, score: np.ndarray) -> Terms | None:
+    """Noise from texts scored more than once, against the whole variance of the lists that hold them."""
+    group = pd.DataFrame({"member": lists.member, "text": lists.texts}).groupby(["member", "text"]).ngroup().to_numpy()
+    count = np.bincount(group)
+    deviation = score - (np.bincount(group, weights=score) / count)[group]
+    noise = lists.total(deviation**2)
+    repeats = lists.total(1 - 1 / count[group])
+    if noise.sum() <= 1e-24 * np.square(score).sum():  # equal but for the rounding of their mean
+        return None
+    total = lists.total(lists.centred(score) ** 2)
+    # Each list counts by the number of its repeated scorings, as its noise is known by that many degrees of freedom.
+    expected = repeats * np.divide(total, lists.sizes - 1, out=np.zeros_like(total), where=lists.sizes > 1)
+    return Terms(expected - noise, expected, int((count[group] > 1).sum()))
+
+
+def _centred(lists: NBestLists, values: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Usable values minus the mean of their list's usable ones; 0 elsewhere."""
+    size = lists.total(usable.astype(np.float64))
+    total = lists.total(np.where(usable, values, 0))
+    mean = np.divide(total, size, out=np.zeros_like(total), where=size > 0)
+    return np.where(usable, values - mean[lists.member], 0)
+
+
+def _agreement(
+    lists: NBestLists, name: str, route: str, reliability: float, interval: Interval, resamples: int
+) -> dict[str, Any]:
+    if route == REPEAT:
+        pairs = pairs_ordered_alike(lists, lists.scores[name], lists.repeats[name])
+        [interval] = ratio_intervals(pairs.above, pairs.below, resamples=resamples)
+        share, low, high = pairs.ratio, interval.low, interval.high
+    else:
+        share, low, high = (expected_agreement(value) for value in (reliability, *interval))
+    return {
+        "ordered_alike": share,
+        "ordered_alike_low": low,
+        "ordered_alike_high": high,
+        "ordered_alike_counted": route == REPEAT,
+    }
+
+
+def _corrected(correlations: np.ndarray, terms: Terms, resamples: int) -> dict[str, float]:
+    """Correlation corrected for attenuation; its interval resamples lists for it and the reliability together."""
+    known = np.isfinite(correlations)
+    above = np.stack([np.where(known, correlations, 0), terms.above])
+    below = np.stack([known.astype(np.float64), terms.below])
+    raw = above[0].sum() / below[0].sum() if known.any() else np.nan
+    row = {"correlation": raw, "corrected": np.nan, "corrected_low": np.nan, "corrected_high": np.nan}
+    if not terms.ratio > 0:
+        return row
+    row["corrected"] = raw / np.sqrt(terms.ratio)
+    if len(correlations) > 1 and known.any():
+        mean, reliability = draw_ratios(above, below, resamples)
+        defined = np.isfinite(mean) & np.isfinite(reliability)
+        # A sample whose reliability is not positive bounds the corrected value on neither side.
+        root = np.sqrt(np.clip(reliability[defined], 0, None))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws = np.nan_to_num(mean[defined] / root, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        row["corrected_low"], row["corrected_high"] = np.quantile(draws, [0.025, 0.975], method="nearest")
+    return row
