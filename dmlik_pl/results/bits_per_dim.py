@@ -115,8 +115,8 @@ def _legend(raw: pd.DataFrame) -> dict[str, str]:
     return {
         "part": "the part of the study that the numbers are of: as given, at the largest size, guidance nearest to 1",
         "n": "samples behind the mean, of those that the run is of",
-        "BPD": f"-log p / (D ln 2){f', {densities}' if densities else ''}, weighted by dimensions; a density can exceed 1, "
-        "so its BPD can be negative",
+        "BPD": f"-log p / (D ln 2){f', {densities}' if densities else ''}, weighted by dimensions; negative where the "
+        "density exceeds 1",
         "levels ≤": f"bits per dimension of the discrete data, at most BPD + {raw['dequantisation'].max():.4f} for "
         "uniform dequantisation",
         "probe error": "part of the standard error that more probes would remove",

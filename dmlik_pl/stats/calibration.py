@@ -70,9 +70,9 @@ def posterior(scores: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -
 def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> Estimate:
     """The temperature under which the true candidates are likeliest: a conditional logit of one coefficient, 1 / T.
 
-    It is 1 if scores are calibrated, above it if overconfident; infinite if they do not favour the true candidates, 0 if
-    they put all of them first, which no finite number of samples bounds. Its standard error is the robust (sandwich)
-    one, NaN at either end.
+    It is 1 if scores are calibrated, above it if they are overconfident; infinite if they do not favour the true
+    candidates, 0 if they put all of them first, which no finite number of samples bounds. Its standard error is the
+    robust (sandwich) one, NaN at either end.
 
     Args:
         scores: As for :func:`posterior`, [N, K].

@@ -27,8 +27,8 @@ _COLUMNS = (
 _NOTES = (
     "Alternatives: mean, the text's means averaged over all frames; shuffled, the same words in another order, aligned "
     "in the same way.",
-    "Alignments: search, the best path for this mel, which flatters a wrong text too; durations, predicted and stretched "
-    "without a look at the mel.",
+    "Alignments: search, the best path for this mel, which flatters a wrong text too; durations, predicted and "
+    "stretched without a look at the mel.",
 )
 
 
@@ -36,8 +36,8 @@ def text_gain_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Whether the likelihood hears the text: its gain over alternatives, utterance by utterance."""
     raw = text_gain_summary(frame)
     caption = (
-        "What the text adds to the likelihood: log p(mel | text) minus log p(mel | alternative), on the same probes and "
-        "grid. Means over utterances ± standard error; brackets: bootstrap 95 % interval."
+        "What the text adds to the likelihood: log p(mel | text) minus log p(mel | alternative), on the same probes "
+        "and grid. Means over utterances ± standard error; brackets: bootstrap 95 % interval."
     )
     if raw["non_finite"].any():
         caption += f" {raw['non_finite'].sum()} gains were not finite and are left out."
