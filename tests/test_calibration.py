@@ -11,13 +11,8 @@ from scipy.special import log_softmax
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
 from dmlik_pl.records.frames import listed
-from dmlik_pl.stats.calibration import (
-    calibration_error,
-    calibration_summary,
-    fit_temperature,
-    posterior,
-    reliability_bins,
-)
+from dmlik_pl.results.prompt_accuracy.calibration import calibration_summary
+from dmlik_pl.stats.calibration import calibration_error, fit_temperature, posterior, reliability_bins
 from dmlik_pl.stats.significance import wilson_interval
 
 
@@ -79,7 +74,9 @@ class TestTemperature:
         scores, truth = calibrated(200)
         offset = np.random.default_rng(1).normal(0, 500, (200, 1))
         padded = np.c_[scores + offset, np.full(200, np.nan)]
-        assert fit_temperature(padded, truth) == pytest.approx(fit_temperature(scores, truth), rel=1e-6)
+        found, expected = fit_temperature(padded, truth), fit_temperature(scores, truth)
+        assert found.value == pytest.approx(expected.value, rel=1e-6) and found.n == 200
+        assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-6)
 
     def test_ends(self) -> None:
         scores = calibrated(50)[0]

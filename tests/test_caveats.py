@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -9,16 +10,32 @@ import pytest
 from fake_records import accuracy_units, sweep_units
 
 from dmlik_pl.records.protocol import protocol_columns
+from dmlik_pl.records.schema import Schema
+from dmlik_pl.results.kinds import Kind
+from dmlik_pl.results.likelihoods import every_likelihood, of_data
 from dmlik_pl.results.page.caveats import Caveat, caveat_counts, caveat_line, find_caveats
 
+MEANS = ("stage", "time", "guidance", "size", "reconstructed", "alignment", "alternative", "mean")
 DIMS = 100
 UNIT = DIMS * math.log(2)
+
+
+@pytest.fixture(autouse=True)
+def a_kind(declared: Callable[..., None]) -> None:
+    """Records of `study` are of a kind whose means differ by many columns; of its stages one is only heard."""
+
+    def scored(frame: pd.DataFrame) -> pd.DataFrame:
+        return every_likelihood(frame[frame["stage"] != "vocoded"] if "stage" in frame else frame)
+
+    declared(Kind("study", Schema(means=MEANS), data=of_data, likelihoods=scored))
 
 
 def likelihoods(n: int = 50, grid: float = 0.0, probe: float = 0.02, **columns: object) -> pd.DataFrame:
     """N samples of 1 - 0.1 and 1 + 0.1 bits per dimension in turn, their errors in the same unit."""
     bpd = 1 + 0.1 * (-1.0) ** np.arange(n)
-    frame = pd.DataFrame({"sample_id": [f"s{i:03d}" for i in range(n)], "log_p": -bpd * UNIT, "dims": DIMS})
+    frame = pd.DataFrame(
+        {"sample_id": [f"s{i:03d}" for i in range(n)], "log_p": -bpd * UNIT, "dims": DIMS, "kind": "study"}
+    )
     return frame.assign(discretisation=grid * UNIT, standard_error=probe * UNIT, **columns)
 
 
@@ -188,7 +205,7 @@ class TestMissing:
 
     def test_of_all_samples_that_the_run_is_of(self) -> None:
         every = pd.DataFrame({"sample_id": [f"s{i:03d}" for i in range(60)]})
-        frame = pd.concat([likelihoods(50, guidance=0.0), likelihoods(40, guidance=1.0)])
+        frame = pd.concat([likelihoods(50, guidance=0.0, part="w0"), likelihoods(40, guidance=1.0, part="w1")])
         failures = pd.DataFrame({"study": ["study/guidance=1"], "sample_id": ["s045"], "error": ["NaN"]})
         records = {"study": frame, "samples": every, "failures": failures}
         [caveat] = [caveat for caveat in find_caveats(records) if caveat.topic == "unfinished"]

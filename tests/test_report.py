@@ -18,6 +18,7 @@ from dmlik_pl.records.sharing import file_name
 from dmlik_pl.records.store import SAMPLES, RecordStore, read
 from dmlik_pl.results.coverage import coverage
 from dmlik_pl.results.kinds import Kind
+from dmlik_pl.results.likelihoods import of_data
 from dmlik_pl.results.page import caveats, scalars
 from dmlik_pl.results.page import report as report_module
 from dmlik_pl.results.page.report import Report, main, write_report
@@ -58,7 +59,7 @@ def _small_numbers(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
     yield "mean", frame["value"].mean()
 
 
-SMALL = Kind("small", tables=_small_tables, figures=_small_figures, scalars=_small_numbers)
+SMALL = Kind("small", data=of_data, tables=_small_tables, figures=_small_figures, scalars=_small_numbers)
 
 
 @pytest.fixture
@@ -314,7 +315,9 @@ class TestPartial:
 
 def test_a_part_that_is_not_finished_makes_its_samples_missing() -> None:
     rows = [
-        {"sample_id": f"s{i}", "guidance": weight} for weight in (1.0, 3.0) for i in range(10 if weight == 1 else 4)
+        {"sample_id": f"s{i}", "part": f"guidance={weight:g}"}
+        for weight in (1.0, 3.0)
+        for i in range(10 if weight == 1 else 4)
     ]
     records = {"sweep": pd.DataFrame(rows), SAMPLES: pd.DataFrame({"sample_id": [f"s{i}" for i in range(12)]})}
     failures = pd.DataFrame({"study": ["sweep/guidance=3"], "sample_id": ["s5"], "error": ["NaN"]})

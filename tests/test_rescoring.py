@@ -268,10 +268,11 @@ def test_useful_second_score_is_used() -> None:
 def test_matched_pairs_by_hand() -> None:
     test = matched_pairs([2, 1, 0, 3], [1, 1, 1, 0])
     # differences 1, 0, -1, 3: mean 3/4, variance (1/16 + 9/16 + 49/16 + 81/16) / 3 = 35/12
-    assert test.difference == pytest.approx(0.75)
+    assert test.value == pytest.approx(0.75)
     assert test.standard_error == pytest.approx(np.sqrt(35 / 12 / 4))
     assert test.p == pytest.approx(2 * stats.norm.cdf(-0.75 / np.sqrt(35 / 48)))
-    assert matched_pairs([1, 2], [1, 2])[2:] == (0.0, 1.0, 2)
+    same = matched_pairs([1, 2], [1, 2])
+    assert (same.z, same.p, same.n) == (0.0, 1.0, 2)
     assert np.isnan(matched_pairs([1], [2]).p)
     with pytest.raises(ValueError, match="same utterances"):
         matched_pairs([1, 2], [1])

@@ -71,7 +71,11 @@ def test_parts_of_a_study_are_done_apart_and_form_one_frame(tmp_path: Path) -> N
     assert store.done() == {"sweep/guidance=3": {"a", "b"}, "sweep/guidance=1": {"b"}}
     frames = store.finalise()
     assert sorted(frames) == ["failures", "sweep"]
-    assert frames["sweep"].to_dict("list") == {"sample_id": ["a", "a", "b", "b"], "w": [3.0, 3.5, 1.0, 3.0]}
+    assert frames["sweep"].to_dict("list") == {
+        "sample_id": ["a", "a", "b", "b"],
+        "w": [3.0, 3.5, 1.0, 3.0],
+        "part": ["guidance=3", "guidance=3", "guidance=1", "guidance=3"],
+    }
     assert frames["failures"].to_dict("list") == {
         "study": ["sweep/guidance=1", "sweep"],
         "sample_id": ["a", "c"],

@@ -14,6 +14,7 @@ from fake_records import DIMS, Row, accuracy_units, frame_of, sweep_units
 
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.bits_per_dim import bits_per_dim_rows
 from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.prompt_accuracy.decisions import decisions
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, confusion_matrix, method_summary, pair_summary

@@ -94,7 +94,8 @@ def bits_per_dim_table(records: Mapping[str, pd.DataFrame]) -> list[Table]:
         for row in raw.to_dict("records")
     ]
     shown = pd.DataFrame(lines, index=pd.Index(raw["study"], name="study"))
-    return [Table("bits_per_dim", _caption(raw), shown, raw, _legend(raw))]
+    numbers = raw if raw["part"].any() else raw.drop(columns="part")
+    return [Table("bits_per_dim", _caption(raw), shown, numbers, _legend(raw))]
 
 
 def _caption(raw: pd.DataFrame) -> str:
