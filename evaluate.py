@@ -13,7 +13,7 @@ from dmlik_pl.interruption import command_line, watch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from callbacks import RecordWriter
+    from dmlik_pl.callbacks import RecordWriter
     from dmlik_pl.results.page.report import Report
 
 # Told on every run, of no use to whoever reads its output.
@@ -38,7 +38,7 @@ def cli_main(args: list[str] | None = None) -> int:
     # Seconds of imports that an unknown configuration need not wait for.
     from transformers.utils.logging import disable_progress_bar
 
-    from callbacks import RecordWriter, ReportLogger
+    from dmlik_pl.callbacks import RecordWriter, ReportLogger
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):

@@ -24,7 +24,7 @@ def cli_main(args: list[str] | None = None) -> TrainingCLI:
     if args is None:
         sys.argv[1:] = find_config(sys.argv[1:])
     keep_freed_memory()
-    from callbacks.settings import SettingsLogger
+    from dmlik_pl.callbacks.settings import SettingsLogger
     from dmlik_pl.data.base import EvaluationData
     from dmlik_pl.modules.training.base import Training
     from dmlik_pl.modules.training_cli import TrainingCLI

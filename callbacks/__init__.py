@@ -1,9 +1,5 @@
-"""Thin Lightning callbacks: they write, draw, log and watch what the modules do."""
+"""The package's callbacks, where a clone of the project has them; they live in :mod:`dmlik_pl.callbacks`."""
 
-from callbacks.likelihood_monitor import LikelihoodMonitor
-from callbacks.records import RecordWriter
-from callbacks.report import ReportLogger
-from callbacks.synthesis import Synthesis
-from callbacks.weight_average import ExponentialAverage
+from dmlik_pl.callbacks import ExponentialAverage, LikelihoodMonitor, RecordWriter, ReportLogger, Synthesis
 
 __all__ = ["ExponentialAverage", "LikelihoodMonitor", "RecordWriter", "ReportLogger", "Synthesis"]

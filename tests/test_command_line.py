@@ -15,10 +15,9 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import Logger, WandbLogger
 from toy import ToyData, ToyModel
 
-import callbacks.records
 import evaluate
 import train
-from callbacks import RecordWriter, ReportLogger, Synthesis
+from dmlik_pl.callbacks import RecordWriter, ReportLogger, Synthesis
 from dmlik_pl.cli import message
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.modules.command_line import PATIENCE, CommandLine
@@ -51,7 +50,7 @@ def outcome(
 @pytest.fixture
 def toy(tmp_path, monkeypatch, capsys):
     """The toy's evaluation with further arguments, which no report delays: its status and its errors."""
-    monkeypatch.setattr(callbacks.records, "write_report", lambda folder: None)
+    monkeypatch.setattr(dmlik_pl.callbacks.records, "write_report", lambda folder: None)
     own = ["--config", TOY, "--runs", tmp_path / "runs"]
     return lambda *arguments: outcome(evaluate, [*own, *arguments], monkeypatch, capsys)
 
@@ -153,7 +152,7 @@ def test_a_partial_run_is_called_one_and_goes_on(toy) -> None:
 
 def test_the_last_line_of_a_partial_run_tells_how_to_go_on(toy, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", "evaluate.py", "--config", "my toy.yaml"])
-    monkeypatch.setattr(callbacks.records, "write_report", lambda folder: None)
+    monkeypatch.setattr(dmlik_pl.callbacks.records, "write_report", lambda folder: None)
     few = ["--config", TOY, "--runs", str(tmp_path), "--data.batch_size", "3", "--trainer.limit_test_batches", "1"]
     assert evaluate.cli_main(few) == 1
     *_, kept, command = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import evaluate
-from callbacks.resume import Patience
+from dmlik_pl.callbacks.resume import Patience
 from dmlik_pl.records.origin import Origin
 from dmlik_pl.records.sharing import file_name, picture_path, sound_path, sound_paths
 from dmlik_pl.records.store import FAILURES, RecordStore, read
@@ -25,7 +25,7 @@ SWEEP = '{"sweep": {"class_path": "dmlik_pl.studies.TimeSweep", "init_args": {"t
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are looked at here, not what is drawn of them, which takes longer than to make them."""
-    monkeypatch.setattr("callbacks.records.write_report", lambda folder: None)
+    monkeypatch.setattr("dmlik_pl.callbacks.records.write_report", lambda folder: None)
 
 
 def rows(*names: str, **images: Any) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 from tiny_models import SCALED_LINEAR, make_tiny_sd, make_tiny_sdxl
 
-from callbacks import ExponentialAverage
+from dmlik_pl.callbacks import ExponentialAverage
 from dmlik_pl.data.base import Failure, collate
 from dmlik_pl.data.drawings import DrawingImages
 from dmlik_pl.data.resumable import ResumableLoader

@@ -12,7 +12,7 @@ import yaml
 from lightning import Trainer
 from safetensors.torch import load_file
 
-from callbacks import Synthesis
+from dmlik_pl.callbacks import Synthesis
 from dmlik_pl.cli import CONFIGS
 from dmlik_pl.data.ljspeech import LJSpeech
 from dmlik_pl.data.speech import collate_training

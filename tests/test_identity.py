@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import evaluate
-from callbacks import RecordWriter
+from dmlik_pl.callbacks import RecordWriter
 from dmlik_pl.modules.evaluation_cli import EvaluationCLI
 from dmlik_pl.records.store import SAMPLES, read
 from dmlik_pl.results.page.report import main as render
@@ -44,7 +44,7 @@ def bits(records: dict[str, pd.DataFrame]) -> dict[str, float]:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are looked at here, not what is drawn of them, which takes longer than to make them."""
-    monkeypatch.setattr("callbacks.records.write_report", lambda folder: None)
+    monkeypatch.setattr("dmlik_pl.callbacks.records.write_report", lambda folder: None)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from shifted import DIMS, Shifted, exact_bits, loader, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from callbacks import LikelihoodMonitor
+from dmlik_pl.callbacks import LikelihoodMonitor
 from dmlik_pl.flow import Exact, LogLikelihood, Multistep, TorchDiffEq, elbo, log_likelihood
 from dmlik_pl.modules.training.offers import LikelihoodProblem
 
@@ -356,7 +356,7 @@ def test_all_measurements_are_in_the_table_the_logger_and_the_figure(tmp_path):
 
 def test_the_figure_goes_to_every_logger_that_shows_pictures(tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("callbacks.likelihood_curve.log_figure", lambda *given: shown.append(given))
+    monkeypatch.setattr("dmlik_pl.callbacks.likelihood_curve.log_figure", lambda *given: shown.append(given))
     loggers = [DummyLogger(), CSVLogger(tmp_path)]
     fit(Shifted(), watch(2), 1, logger=loggers)
     ((logger, name, figure, step),) = shown
@@ -478,7 +478,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning(monkeypatch):
     def broken(*_: object) -> None:
         raise ValueError("Expected end of text, found '$'")
 
-    monkeypatch.setattr("callbacks.likelihood_curve.monitor_figure", broken)
+    monkeypatch.setattr("dmlik_pl.callbacks.likelihood_curve.monitor_figure", broken)
     with pytest.warns(UserWarning, match="likelihoods cannot be drawn"):
         fit(Shifted(), watch(2), 1)
     assert len(pd.read_csv("likelihood.csv")) == 2

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from matplotlib.figure import Figure
 from PIL import Image
 
-from callbacks.loggers import log_audio, log_figure, log_image, outlets, pixels
+from dmlik_pl.callbacks.loggers import log_audio, log_figure, log_image, outlets, pixels
 
 RATE = 8000
 

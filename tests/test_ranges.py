@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from toy import ToyData
 
-from callbacks import LikelihoodMonitor, Synthesis
 from dmlik_pl import ranges
+from dmlik_pl.callbacks import LikelihoodMonitor, Synthesis
 from dmlik_pl.data.captioned import ImagePrompts
 from dmlik_pl.data.digits import Digits
 from dmlik_pl.data.drawings import Drawings

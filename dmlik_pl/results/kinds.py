@@ -24,7 +24,7 @@ from dmlik_pl.results.likelihoods import Data, every_likelihood
 from dmlik_pl.results.paper import PaperTable
 from dmlik_pl.results.table import Table
 
-__all__ = ["Headline", "Kind", "Series", "declare", "kind_called", "kind_of", "kinds"]
+__all__ = ["Headline", "Kind", "Series", "declare", "kind_called", "kind_of", "kinds", "own_kinds"]
 
 GROUP = "dmlik_pl.kinds"
 _NOT_KINDS = ("page",)
@@ -184,14 +184,21 @@ def kind_of(study: str, frame: pd.DataFrame) -> Kind:
 
 
 @cache
-def _found() -> dict[str, Kind]:
-    """The kinds of this package and of others that are installed."""
+def own_kinds() -> dict[str, Kind]:
+    """The kinds of this package, by name."""
     package = importlib.import_module("dmlik_pl.results")
     found: dict[str, Kind] = {}
     for child in pkgutil.iter_modules(package.__path__):
         if child.ispkg and child.name not in _NOT_KINDS:
             module = importlib.import_module(f"{package.__name__}.{child.name}")
             _add(found, getattr(module, "KIND", None), module.__name__)
+    return found
+
+
+@cache
+def _found() -> dict[str, Kind]:
+    """The kinds of this package and of others that are installed."""
+    found = dict(own_kinds())
     for entry in entry_points(group=GROUP):
         _add(found, entry.load(), f"{entry.value} (entry point {entry.name!r})")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -102,12 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
+    parser.add_argument("--kinds", metavar="MODULE", help="import this module first, which declares kinds of studies")
     parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
     try:
+        if options.kinds:
+            sys.path.append("")  # a module beside the command
+            importlib.import_module(options.kinds)
         report = write_report(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -12,13 +12,14 @@ from lightning.pytorch.callbacks import RichProgressBar
 from PIL import Image
 from torch import Tensor
 
-from callbacks.resume import Patience, resume
+from dmlik_pl.callbacks.resume import Patience, resume
 from dmlik_pl.data.base import EvaluationData, Identity, in_words
 from dmlik_pl.modules.evaluation import Evaluation
 from dmlik_pl.records.files import draft_of
 from dmlik_pl.records.origin import Origin, installed_packages
 from dmlik_pl.records.sharing import picture_path, sound_path
 from dmlik_pl.records.store import FAILURES, RecordStore, studies
+from dmlik_pl.results.kinds import kind_called
 from dmlik_pl.results.page.report import Report, write_report
 from dmlik_pl.speech.audio import write
 from dmlik_pl.studies import Outcome
@@ -100,6 +101,7 @@ class RecordWriter(Callback):
             origin = self._origin(unit, outcome.sample_id)
             if error is None:
                 try:
+                    _check(outcome)
                     self._draw(unit, outcome)
                     self._store.append(unit, outcome.sample_id, outcome.rows, origin)
                 except OSError as full:
@@ -168,6 +170,13 @@ class RecordWriter(Callback):
     def succeeded(self) -> int:
         """Records of all studies."""
         return sum(map(len, studies(self.records).values()))
+
+
+def _check(outcome: Outcome) -> None:
+    """Compare records with what their kind of study declares of them, if anybody declares it."""
+    for row in outcome.rows[:1]:
+        if (kind := kind_called(str(row.get("kind", "")))) is not None:
+            kind.schema.check(outcome.rows)
 
 
 def _save(picture: Tensor, path: Path) -> None:

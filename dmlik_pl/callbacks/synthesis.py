@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 
-from callbacks.loggers import Outlet, log_audio, log_figure, outlets
+from dmlik_pl.callbacks.loggers import Outlet, log_audio, log_figure, outlets
 from dmlik_pl.modules.training.offers import OffersSpeech, SpokenExample
 from dmlik_pl.plain_text import file_stem
 from dmlik_pl.ranges import at_least, seeds

@@ -14,9 +14,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from callbacks.fixed_samples import FixedSamples
-from callbacks.likelihood_curve import LikelihoodCurve
-from callbacks.likelihood_findings import Findings, gathered
+from dmlik_pl.callbacks.fixed_samples import FixedSamples
+from dmlik_pl.callbacks.likelihood_curve import LikelihoodCurve
+from dmlik_pl.callbacks.likelihood_findings import Findings, gathered
 from dmlik_pl.flow import Divergence, Multistep, Solver
 from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
 from dmlik_pl.modules.training.offers import OffersLikelihoods

@@ -6,8 +6,8 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from callbacks.loggers import log_image
-from callbacks.records import RecordWriter
+from dmlik_pl.callbacks.loggers import log_image
+from dmlik_pl.callbacks.records import RecordWriter
 from dmlik_pl.results.page.caveats import markdown_list
 from dmlik_pl.results.page.report import Report
 from dmlik_pl.results.page.scalars import scalars

@@ -10,7 +10,7 @@ import pandas as pd
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks.loggers import log_figure
+from dmlik_pl.callbacks.loggers import log_figure
 from dmlik_pl.records.files import draft_of, write_text
 from dmlik_pl.results.monitor_figures import monitor_figure
 
