@@ -50,7 +50,7 @@ def outcome(
 @pytest.fixture
 def toy(tmp_path, monkeypatch, capsys):
     """The toy's evaluation with further arguments, which no report delays: its status and its errors."""
-    monkeypatch.setattr(dmlik_pl.callbacks.records, "write_report", lambda folder: None)
+    monkeypatch.setattr("dmlik_pl.callbacks.records.write_report", lambda folder: None)
     own = ["--config", TOY, "--runs", tmp_path / "runs"]
     return lambda *arguments: outcome(evaluate, [*own, *arguments], monkeypatch, capsys)
 
@@ -152,7 +152,7 @@ def test_a_partial_run_is_called_one_and_goes_on(toy) -> None:
 
 def test_the_last_line_of_a_partial_run_tells_how_to_go_on(toy, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", "evaluate.py", "--config", "my toy.yaml"])
-    monkeypatch.setattr(dmlik_pl.callbacks.records, "write_report", lambda folder: None)
+    monkeypatch.setattr("dmlik_pl.callbacks.records.write_report", lambda folder: None)
     few = ["--config", TOY, "--runs", str(tmp_path), "--data.batch_size", "3", "--trainer.limit_test_batches", "1"]
     assert evaluate.cli_main(few) == 1
     *_, kept, command = capsys.readouterr().out.splitlines()

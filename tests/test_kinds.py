@@ -178,6 +178,11 @@ class TestHeadline:
         table = next(table for table in make_tables({"prompts": frame}) if table.name == "bits_per_dim")
         assert table.shown.loc["prompts", ["part", "n"]].tolist() == ["w = 1", "23 of 24"]
 
+    def test_a_part_that_is_left_alone_is_still_named(self) -> None:
+        frame = self.likelihoods((1.0, 3.0))
+        (row,) = bits_per_dim_rows({"prompts": frame[frame["guidance"] == 3.0]}).to_dict("records")
+        assert row["part"] == "w = 3"
+
     def test_a_sweep_is_read_in_its_plainest_part(self) -> None:
         units = sweep_grid_units(8, (3.0, 1.0, 0.0), (32, 64))
         del units["test-00002"][-18:]  # what reconstructs at the largest size
@@ -192,7 +197,7 @@ class TestHeadline:
     def test_a_kind_that_does_not_choose_a_part_is_told_so(self, declared: Callable[..., None]) -> None:
         declared(Kind("many", Schema(LIKELIHOOD), data=of_data))
         frame = pd.DataFrame({"sample_id": ["a", "a"], "log_p": [1.0, 2.0], "dims": 3, "kind": "many"})
-        with pytest.raises(ValueError, match="'a' has several likelihoods of the data: `Kind.data` has to choose"):
+        with pytest.raises(ValueError, match=r"'a' has several likelihoods of the data: `Kind\.data` has to choose"):
             bits_per_dim_rows({"study": frame})
         assert kind_of("study", frame).name == "many"
 

@@ -12,13 +12,13 @@ __all__ = ["dictionary"]
 
 _HEAD = """# Records
 
-Every study writes one record per row of its table of results: `records/STUDY.parquet` in the folder of a run, also as lines of JSON
-while the run goes on (`records/rank*.jsonl`). Read them with `pandas.read_parquet`, or all at once with
-`dmlik_pl.records.store.read(folder)`. Log-likelihoods are in nats; bits per dimension divide them by -D ln 2. Every column but
-those that name a row may lack a value.
+Every study writes its records to `records/STUDY.parquet` in the folder of a run, and as lines of JSON while the run
+goes on (`records/rank*.jsonl`). Read one file with `pandas.read_parquet`, or all with
+`dmlik_pl.records.store.read(folder)`. Log-likelihoods are in nats; bits per dimension divide them by -D ln 2. Every
+column but those that name a row may lack a value.
 
-This page is printed from the declarations of the kinds of studies by `python -m dmlik_pl.results.dictionary`; records are checked
-against them before they are stored."""
+This page is printed from the declarations of the kinds of studies by `python -m dmlik_pl.results.dictionary`; records
+are checked against them before they are stored."""
 
 
 def dictionary() -> str:
@@ -38,10 +38,9 @@ def _of_kind(kind: Kind) -> list[str]:
 
 def _table(columns: Iterable[Column]) -> str:
     lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
-    lines += [
-        f"| `{column.name}` | {column.type} | {for_markdown(column.unit)} | {column.meaning.replace('|', chr(92) + '|')} |"
-        for column in columns
-    ]
+    for column in columns:
+        cells = (f"`{column.name}`", column.type, for_markdown(column.unit), column.meaning.replace("|", "\\|"))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

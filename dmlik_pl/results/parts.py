@@ -61,13 +61,14 @@ def plainest(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         frame: The records of a study.
 
     Returns:
-        The part's records, and its label where the study has several.
+        The part's records, and its label; none where all is as given and conditional.
     """
     parts = parts_of(frame)
-    if len(parts) < 2:
+    if not parts:
         return frame, ""
     chosen = min(parts, key=lambda part: part.plainness)
-    return parts[chosen], labels(parts)[chosen]
+    plain = len(parts) == 1 and not chosen.reconstructed and chosen.guidance in (None, 1.0)
+    return parts[chosen], "" if plain else labels(parts)[chosen]
 
 
 def of_part(summary: pd.DataFrame, part: Part) -> pd.DataFrame:
