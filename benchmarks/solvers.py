@@ -32,7 +32,7 @@ CONFIRMATIONS = 2  # finer settings of the ladder that must stay within the targ
 
 @dataclass(frozen=True)
 class Reference:
-    """Likelihoods for one fixed probe a sample, as exactly as they are known.
+    """Likelihoods for one fixed probe per sample, as exactly as they are known.
 
     Attributes:
         log_p: Nats, [B].
@@ -47,7 +47,7 @@ class Reference:
 
 @dataclass
 class Cost:
-    """One method at one setting on one problem; errors in bits/dim, times in CPU seconds a sample."""
+    """One method at one setting on one problem; errors in bits/dim, times in CPU seconds per sample."""
 
     method: Method
     setting: float

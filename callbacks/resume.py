@@ -16,11 +16,11 @@ __all__ = ["PATIENCE", "Patience", "resume"]
 
 PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
-_NAMED = 5  # samples; a message names so many, and counts the others
+_NAMED = 5  # samples that a message names; it counts the others
 
 
 def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict[str, set[str]]:
-    """Find out which results a run folder, or another beside it, has of the samples as they are now.
+    """Find out which results a run folder, or another beside it, holds of the present samples.
 
     Samples of which there are results are looked at: read again, unless where and when they were read from says that
     they are the same. The folder then says what the run is of, and records of anything else count no more.
@@ -56,7 +56,7 @@ def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict
 
 
 def _changes(own: Sequence[Unit], parts: Mapping[str, str], expected: Mapping[str, Expected]) -> list[str]:
-    """What of a run folder does not count any more, in sentences."""
+    """What in a run folder no longer counts, in sentences."""
     gone = dict.fromkeys(unit.sample_id for unit in own if unit.sample_id not in expected)
     there = [unit for unit in own if unit.sample_id in expected]
     same = {unit.sample_id for unit in there if unit.origin.fingerprint == expected[unit.sample_id].fingerprint}

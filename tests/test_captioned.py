@@ -117,7 +117,7 @@ def test_a_list_in_another_encoding_is_one_message(images: Path) -> None:
     for content, told in (
         ("image,prompt,confounder\ncat.png,a,b\n".encode("utf-16"), "line 1: the file is in UTF-16"),
         ("image,prompt,confounder\ncat.png,caf\xe9,b\n".encode("latin-1"), "line 2 is not UTF-8"),
-        (b'image,prompt,confounder\ncat.png,"a,b\n', "line 2 is no CSV"),
+        (b'image,prompt,confounder\ncat.png,"a,b\n', "line 2 is not CSV"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path}, {told}[\\s\\S]*For instance"):

@@ -208,7 +208,7 @@ class TestInputs:
     )
     def test_other_spectrograms_are_told(self, speech, tokens, mel, change, found):
         speech.align(tokens[:20], mel)
-        with pytest.raises(ValueError, match=f"the spectrogram reaches {found}.*which is no natural logarithm"):
+        with pytest.raises(ValueError, match=f"the spectrogram reaches {found}.*which is not the natural logarithm"):
             speech.align(tokens[:20], change(mel))
 
     def test_what_is_no_spectrogram_is_told(self, speech, tokens, mel):

@@ -12,7 +12,7 @@ from dmlik_pl.speech.lists import read_csv
 
 __all__ = ["ImagePrompts"]
 
-CSV_HELP = """A list of prompts is a CSV file, UTF-8, with a row an image: its file, relative to the folder; its true
+CSV_HELP = """A list of prompts is a CSV file, UTF-8, with one row per image: its file, relative to the folder; its true
 prompt; and in any number of columns that begin with "confounder" the prompts that compete with it. Images need not have
 equally many, cells may stay empty; a prompt with a comma stands in quotes. For instance
 
@@ -80,7 +80,7 @@ class ImagePrompts(EvaluationData):
         return ImageFiles(entries, self.form, str(self.prompts))
 
     def _entries(self) -> list[ImageEntry]:
-        """Read the list; what is wrong with it is told before anything runs."""
+        """Read the list; its faults are reported before anything runs."""
         table = read_csv(self.prompts)
         columns = [column.lower() for column in table.columns]
         others = [place for place, column in enumerate(columns) if column.startswith("confounder")]

@@ -61,7 +61,7 @@ class HeldOut(EvaluationData):
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many held-out samples, taken evenly from all groups; null evaluates all.
-        seed: Of the order of training.
+        seed: Seed of the order of training.
 
     Attributes:
         validation_names: The domains, in the order of the validation loaders; None if there is one without a name.
@@ -111,7 +111,7 @@ class HeldOut(EvaluationData):
         return self._all
 
     def _names(self) -> Sequence[str]:
-        """Return the names that decide, one for each image."""
+        """Return the names that decide the split, one for each image."""
         return self._data().kept_together or self._data().sample_ids
 
     def _positions(self, domain: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder with captions, in the layouts that trainers use, or without."""
+"""Your own images: a folder with captions, in the layouts that trainers use, or without."""
 
 import os
 import warnings
@@ -46,7 +46,7 @@ class ImageFolder(EvaluationData):
     Captions come from ``metadata.csv`` or ``metadata.jsonl``, as the image folders of the library `datasets` have them,
     with the columns file_name (relative to that file) and `caption`; in JSON, a caption may be a list of several. Such
     a list stands for its folder and those in it: images that it leaves out are left out, with a warning. Elsewhere they
-    come from ``NAME.txt`` beside ``NAME.png``, one caption a line. An image without a caption has the empty prompt,
+    come from ``NAME.txt`` beside ``NAME.png``, one caption per line. An image without a caption has the empty prompt,
     which a warning and its records say.
 
     An image is named by its path. Of several captions, each makes a sample: the first has the name of the image, each

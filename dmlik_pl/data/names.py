@@ -34,7 +34,7 @@ def readable(text: object) -> str:
 
 
 def require_unique(names: Sequence[str], origins: Sequence[str]) -> None:
-    """Raise a ValueError that tells both origins if two samples have the same name.
+    """Raise a ValueError that names both origins if two samples have the same name.
 
     Args:
         names: The name of each sample.

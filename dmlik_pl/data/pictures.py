@@ -73,7 +73,7 @@ class ImageForm:
 
         Raises:
             OSError: If there is no such file, or it is damaged.
-            ValueError: If it is no file, or has values without an agreed range, or not the size wanted.
+            ValueError: If it is not a file, or has values without an agreed range, or not the size wanted.
         """
         image, converted = _decode(path, self.background)
         if self.channels == 1 and image.mode == "RGB":

@@ -122,7 +122,7 @@ class Noising:
 
     @torch.no_grad()
     def predict(self, flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING) -> Tensor:
-        """The noise that the model sees in the noised samples, [draws, B, ...]; one call of the network a draw."""
+        """The noise that the model sees in the noised samples, [draws, B, ...]; one call of the network per draw."""
         predicted = []
         for log_snr, noise in zip(self.log_snr.cpu(), self.noises, strict=True):
             level = flow.schedule.at_log_snr(log_snr)

@@ -115,7 +115,7 @@ class Condition:
         """The condition with an entry for every sample of x [B, ...], and mean and mask for every dimension of it.
 
         Raises:
-            ValueError: If it is of another number of samples, or mean or mask do not fit; the message names what.
+            ValueError: If it is of a different number of samples, or mean or mask do not fit; the message names what.
         """
         count = len(x)
         inputs = _tree_map(lambda tensor: _one_each("inputs", tensor, count), self.inputs)

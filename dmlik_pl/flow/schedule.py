@@ -31,7 +31,7 @@ Interpolation = Literal["spline", "linear"]
 
 
 def fit(value: Tensor, x: Tensor) -> Tensor:
-    """A scalar, or one value a sample, in the dtype and on the device of ``x`` [B, ...], broadcastable over it."""
+    """A scalar, or one value per sample, in the dtype and on the device of ``x`` [B, ...], broadcastable over it."""
     value = value.to(x)
     return value.reshape(value.shape + (1,) * (x.dim() - 1)) if value.dim() else value
 

@@ -1,7 +1,8 @@
 r"""Integration of the state together with its log-density.
 
-:class:`Multistep` is the fast default: a fixed grid uniform in log-SNR, one network evaluation a node, fresh probes at
-every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR, one probe a trajectory.
+:class:`Multistep` is the fast default: a fixed grid uniform in log-SNR, one network evaluation per node, fresh probes
+at every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR, one probe per
+trajectory.
 
 References:
     | Fast Sampling of Diffusion Models with Exponential Integrator (Zhang and Chen, 2023)
@@ -115,7 +116,7 @@ class Multistep:
     amplifies it on the way from data to noise: that is what ``LogLikelihood.rounding`` is for.
 
     Attributes:
-        nodes: Places between data and noise where the trace is taken.
+        nodes: Number of places between data and noise where the trace is taken.
         order: Convergence order: evaluations that a corrected step uses, the one at its end among them. From noise to
             data under guidance it is the highest that is taken.
     """

@@ -23,7 +23,7 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     of its reference. Both enter a corpus rate as such.
 
     Args:
-        reference: What was said.
+        reference: The words that were spoken.
         hypothesis: What was recognised.
 
     Returns:
@@ -72,7 +72,7 @@ class WordErrorRate(Metric):
         """Add a batch.
 
         Args:
-            references: What was said, B texts.
+            references: The words that were spoken, B texts.
             hypotheses: What was recognised, B texts.
         """
         if len(references) != len(hypotheses):

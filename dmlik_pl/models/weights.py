@@ -68,7 +68,7 @@ def _reason(file: Path, error: Exception) -> str:
     except Exception:  # it cannot even be looked into
         asked = []
     if not asked:
-        return f"is damaged, or no file of weights: {first_line(error)}"
+        return f"is damaged, or not a file of weights: {first_line(error)}"
     return (
         f"holds more than weights: it asks for code of {', '.join(sorted(asked)[:LISTED])}, and none is ever run. If "
         "you trust the file, read it once with weights_only=False, write its state_dict alone to another, and give that"

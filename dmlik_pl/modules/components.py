@@ -83,7 +83,7 @@ class Components:
         """Raise what has been noted.
 
         Raises:
-            Exception: The only error as it was, or the first one that is a program's fault rather than an input's.
+            Exception: The only error unchanged, or the first one that is a program's fault rather than an input's.
             ValueError: If there were several; the message has all of them.
         """
         faults = [error for error in self._errors if not isinstance(error, _MENDABLE)]

@@ -92,7 +92,7 @@ class EvaluationCLI(CommandLine):
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
         if name != Path(name).name:
-            raise ValueError(f"--name is the name of a folder in {self.config.runs}, and no path: got {name!r}")
+            raise ValueError(f"--name is the name of a folder in {self.config.runs}, not a path: got {name!r}")
         self.folder = run_folder(self.config.runs, name, self.config.as_dict())
         loggers = self.config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:

@@ -94,7 +94,7 @@ def check_class(kind: Any, config: Mapping[str, Any], folder: Path, named: Seque
     if "_class_name" in config:
         stated.add(str(config["_class_name"]))
     if others := sorted(stated - accepted):
-        raise ValueError(f"{folder} holds a {', '.join(others)}, and a {kind.__name__} is wanted")
+        raise ValueError(f"{folder} holds a {', '.join(others)}, but a {kind.__name__} is wanted")
     wanted = getattr(getattr(kind, "config_class", None), "model_type", None)
     if wanted is not None and (found := config.get("model_type", wanted)) != wanted:
         raise ValueError(f"{folder / 'config.json'} is of model_type {found!r}, and a {kind.__name__} is {wanted!r}")

@@ -56,7 +56,7 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters.T).float().contiguous(), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a wave of so many samples."""
+        """Return the number of frames of a wave with a given number of samples."""
         return 1 + (samples + 2 * self.margin - self.n_fft) // self.hop
 
     def forward(self, wave: Tensor) -> Tensor:

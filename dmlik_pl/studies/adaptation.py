@@ -79,7 +79,7 @@ class Adaptation(Study):
         speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; none without.
         reference: Recordings of the speaker that voices are compared with: a folder of wav or flac files, or speech
             data of :mod:`dmlik_pl.data`, which should hold no recording that is adapted.
-        reference_limit: At most so many of them; None takes all.
+        reference_limit: At most this many of them; None takes all.
         protocol: "repaired" takes real frames only. "published" does as the paper's code: spectrograms are padded with
             zeros to a multiple of 4 frames before they are blurred, the padding counts as data but not as dimensions,
             and voices are compared with the first recording of the reference.

@@ -17,7 +17,7 @@ class Blur:
     """A Gaussian filter over bands and frames, cut off at a square window.
 
     Attributes:
-        kernel: Width of the window in bands and frames, odd; 1 leaves the spectrogram as it is.
+        kernel: Width of the window in bands and frames, odd; 1 leaves the spectrogram unchanged.
         sigma: Standard deviation, in bands and frames.
     """
 

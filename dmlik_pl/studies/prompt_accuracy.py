@@ -60,9 +60,9 @@ class PromptAccuracy(Study):
         protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
         empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same
-            probes. The ratio to it ranks prompts as the likelihood does; it tells whether the true one is any good.
+            probes. The ratio to it ranks prompts as the likelihood does; it shows whether the true one is any good.
         pmi: Decide by pointwise mutual information too, on the draws of the bound: it ranks as the bound does without
-            elimination, and tells in nats how much each prompt says of the image. Its orthogonal form, the information
+            elimination, and gives in nats how much each prompt says of the image. Its orthogonal form, the information
             of prompts that are true and no score of others, is recorded beside it.
         elimination: Further draws of the bound for the prompts that are best so far.
         screening: Take exact likelihoods only of the prompts that the bound finds best.
@@ -223,7 +223,7 @@ class PromptAccuracy(Study):
 
     def _questions(self, batch: Images) -> list[Question]:
         if self.template is None or self.candidates is None:
-            return listed_questions(batch)  # type: ignore[arg-type]  # it tells what data are wanted
+            return listed_questions(batch)  # type: ignore[arg-type]  # it says which data are wanted
         return attribute_questions(batch, self.template, self.candidates)
 
     def _exact_entries(self, contest: Contest, bounds: Bounds | None) -> list[int]:

@@ -4,7 +4,7 @@ A record is one hypothesis with its scores and word errors; choices, error rates
 in :mod:`dmlik_pl.results.rescoring` and :mod:`dmlik_pl.results.reliability`.
 
 All hypotheses of an utterance are scored for the same mel on the same grid and the same probes, so that what noise
-their likelihoods have in common cannot change a choice. They are scored again with other probes, which tells how much
+their likelihoods have in common cannot change a choice. They are scored again with other probes, which shows how much
 of a choice is noise.
 """
 

@@ -130,7 +130,7 @@ class Listener(nn.Module):
         """Listen to waves of one utterance.
 
         Args:
-            text: What was said.
+            text: The words that were spoken.
             reference: The recording, [N].
             waves: What to listen to, [M] each; where it is the recording itself, distances are zero. None for a wave
                 that could not be made, of which nothing is heard.

@@ -53,7 +53,7 @@ class TimeSweep(Study):
     Args:
         times: Times in [0, 1], falling; 1 is noise, 0 data. The noise level of each is recorded as sigma.
         guidance: w of Eq. 10, for sampling and for likelihood: 1 is plain conditional. One weight or several.
-        sizes: Pixels a side at which the data are seen and samples made: the data are made smaller from the size they
+        sizes: Pixels per side at which the data are seen and samples made: the data are made smaller from the size they
             come in, which must be the largest. None takes the size they come in.
         reconstruct: Replace data and samples by their reconstruction, to noise and back under the same guidance (the
             paper's "R"): likelihood, CLIP score and features are then of the reconstruction, and its distance to what
@@ -278,7 +278,7 @@ def _within(times: Sequence[float]) -> bool:
 
 
 def _each(values: Sequence[Any], count: int) -> list[Any]:
-    """One value a stage, for each of its samples."""
+    """One value per stage, for each of its samples."""
     return [value for value in values for _ in range(count)]
 
 

@@ -91,10 +91,10 @@ def maximum_path(value: Tensor, mask: Tensor) -> Tensor:
 
 
 def generate_path(duration: Tensor, mask: Tensor) -> Tensor:
-    """The path in which tokens last as long as told: token l has the frames between the sums of durations around it.
+    """The path with given durations: token l has the frames between the sums of the durations before and up to it.
 
     Args:
-        duration: Durations in frames [B, L], which may be fractions.
+        duration: Durations in frames [B, L], not necessarily whole.
         mask: Which cells are real, [B, L, T].
     """
     ends = duration.cumsum(1)

@@ -46,10 +46,10 @@ class Training(LightningModule, ABC):
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write the weights, as they are now, into a folder in their library's own layout."""
+        """Write the present weights into a folder in their library's own layout."""
 
     def leave_out(self, reasons: Sequence[str]) -> None:
-        """Tell which samples of a batch cannot be trained on, and why; the others are.
+        """Report which samples of a batch cannot be trained on, and why; the others are used.
 
         Args:
             reasons: Their names with what is wrong.
@@ -99,5 +99,5 @@ class Training(LightningModule, ABC):
 
 
 def overridden(defaults: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a network's default architecture with some of its entries replaced."""
+    """Return a network's default architecture with some entries replaced."""
     return {**defaults, **(changes or {})}

@@ -64,8 +64,8 @@ class GradTTSTraining(Training):
         segment_frames: Length of the random segments on which the decoder is trained, a multiple of 4; null trains on
             whole utterances.
         gradient_norm: To what the gradients of encoder and decoder are clipped.
-        encoder_steps: So many first steps train encoder and durations alone, on whole utterances: they cost little, and
-            the decoder then meets means that already fit. Several processes then want the strategy
+        encoder_steps: Number of first steps that train encoder and durations alone, on whole utterances: they cost
+            little, and the decoder then meets means that already fit. With several processes, take the strategy
             ``ddp_find_unused_parameters_true``.
         ragged_share: This share of the segments ends 1 to 3 frames behind its utterance's end, on padded frames. An
             utterance that is scored or spoken is padded to a multiple of 4 frames, which a network that never met

@@ -32,7 +32,7 @@ WHITESPACE = re.compile(r"\s+")
 
 
 def clean_english(text: str) -> str:
-    """Clean a text; leading and trailing white space becomes one space, as it was in training."""
+    """Clean a text; leading and trailing white space becomes one space, as in training."""
     text = load("unidecode", "reading text").unidecode(text).lower()
     text = spell_numbers(text)
     text = ABBREVIATION.sub(lambda found: ABBREVIATIONS[found[1]], text)
