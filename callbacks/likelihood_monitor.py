@@ -147,7 +147,7 @@ class LikelihoodMonitor(Callback):
             self._curve.draw(trainer, self._folder, self.gain)
         except Exception as error:
             rank_zero_warn(
-                f"the figure of likelihoods cannot be drawn, {self._folder}/likelihood.csv has them: {error}"
+                f"the figure of likelihoods cannot be drawn (the numbers are in {self._folder}/likelihood.csv): {error}"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class LikelihoodMonitor(Callback):
         self._curve = LikelihoodCurve(state_dict["rows"], state_dict["nfe"])
         if state_dict["gauge"] != self.gauge.describe():
             rank_zero_warn(
-                f"the fit that is resumed measured with {state_dict['gauge']}, this one does with "
-                f"{self.gauge.describe()}: changes of bits per dimension count from the resumption"
+                f"the resumed fit measured with {state_dict['gauge']}, this one with "
+                f"{self.gauge.describe()}: changes of bits per dimension are taken from here on"
             )
             return
         for name, each in state_dict["start"].items():
@@ -212,7 +212,7 @@ class LikelihoodMonitor(Callback):
         for name, problem in filter(None, turns):
             if budget is not None and found.nfe >= budget:
                 if not self._curve.rows:
-                    rank_zero_info(f"max_nfe={self.max_nfe} reaches for {found.count} samples")
+                    rank_zero_info(f"max_nfe={self.max_nfe} is enough for {found.count} samples")
                 break
             found.measure(self.gauge, name, problem)
         return found
@@ -246,7 +246,7 @@ class LikelihoodMonitor(Callback):
                 told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
                 size = count + int(numbers[name]["bpd_samples"])
                 rank_zero_warn(
-                    f"{count} of {size} samples {of}have no likelihood{told}: numbers are those of the others"
+                    f"{count} of {size} samples {of}have no likelihood{told}: the numbers are of the others"
                 )
         self._curve.add(trainer, self._folder, numbers)
 

@@ -71,8 +71,8 @@ def test_data_without_lists_have_empty_ones(images: Path) -> None:
         ("image,prompt,confounder\n,a,b\n", "line 2: there is no image"),
         ("image,prompt,confounder\ncat.png,a,\n", "line 2: nothing competes with 'a'"),
         ("image,prompt,confounder\ncat.png,a\n", "line 2: nothing competes with 'a'"),
-        ("image,prompt,confounder,confounder\ncat.png,a,b,b\n", "line 2: 'b' stands there more than once"),
-        ("image,prompt,confounder\ncat.png,a,b\ndog.jpg,a, a\n", "line 3: 'a' stands there more than once"),
+        ("image,prompt,confounder,confounder\ncat.png,a,b,b\n", "line 2: 'b' is there more than once"),
+        ("image,prompt,confounder\ncat.png,a,b\ndog.jpg,a, a\n", "line 3: 'a' is there more than once"),
         ("image,prompt,confounder\ncat.png,a, park,b\n", "line 2 has 4 cells in 3 columns"),
     ],
 )

@@ -244,7 +244,7 @@ def test_a_training_does_not_end_for_what_it_sounds_like(tmp_path) -> None:
     module: Any = SimpleNamespace(speech_examples=mute)
     callback = Synthesis(samples=2)
     callback.on_validation_epoch_start(trainer, module)
-    with pytest.warns(UserWarning, match="cannot be heard after 7 steps: fewer frames than tokens"):
+    with pytest.warns(UserWarning, match="cannot be spoken after 7 steps: fewer frames than tokens"):
         callback.on_validation_batch_end(trainer, module, None, None, 0)
 
 

@@ -50,7 +50,7 @@ def test_normalisation_is_a_choice(tmp_path: Path) -> None:
     assert normalised["errors"].tolist() == [0, 3, 0]
     assert normalised["words"].tolist() == [3, 3, 3]
     assert normalised["hypothesis"].tolist() == ["the cat sat", "null", "do not stop"]
-    with pytest.raises(ValueError, match="'english' is not known: none or whisper"):
+    with pytest.raises(ValueError, match="'english' is unknown: take none or whisper"):
         read(path, COLUMNS, "english")  # type: ignore[arg-type]
 
 

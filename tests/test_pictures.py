@@ -254,7 +254,7 @@ def test_the_size_is_checked_again_when_a_file_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     data = ImageFiles([ImageEntry("a.png", tmp_path / "a.png", "")], ImageForm(16, None), "a folder")
     Image.new("RGB", (12, 16)).save(tmp_path / "a.png")
-    assert "is 12 x 16 pixels, but the model is to see 16 x 16" in data[0].error  # type: ignore[union-attr]
+    assert "is 12 x 16 pixels, but the model needs 16 x 16" in data[0].error  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -394,7 +394,7 @@ class TestWithoutANetwork:
     @pytest.mark.parametrize("load", [CLIPEncoder.from_pretrained, Whisper, XVector, StableDiffusionXL])
     def test_hub_ids_fail_fast(self, load, offline, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        reason = "the hub is not to be asked" if offline else "the hub did not give it"
+        reason = "local_files_only or HF_HUB_OFFLINE forbids" if offline else "the hub did not give it"
         with pytest.raises(FileNotFoundError, match=rf"'someone/something'(.|\n)*does not hold it, and {reason}"):
             load("someone/something", local_files_only=False)
 

@@ -71,7 +71,7 @@ def _feed(digest: _Digest, value: Any) -> None:
     elif hasattr(value, "__dict__"):
         _items(digest, "mapping", sorted(vars(value).items()))
     else:
-        raise TypeError(f"a sample holds a {type(value).__name__}, of whose content no digest can be taken")
+        raise TypeError(f"a sample holds a {type(value).__name__}, for whose content there is no digest")
 
 
 def _head(digest: _Digest, kind: str, text: str) -> None:

@@ -20,9 +20,9 @@ __all__ = ["ImageFolder"]
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE_NAME = "file_name"
 NO_CAPTION = "no caption: taken with the empty prompt"
-LAYOUT = """A folder of images is expected, with sub-folders or not. Captions stand in metadata.csv or metadata.jsonl
-beside the images, with the columns file_name (relative to that file) and text, or in NAME.txt beside NAME.png, one a
-line. Images without any are taken with the empty prompt."""
+LAYOUT = """A folder of images is expected, with sub-folders or not. Captions are in metadata.csv or metadata.jsonl
+beside the images, with the columns file_name (relative to that file) and text, or in NAME.txt beside NAME.png, one
+per line. Images without any get the empty prompt."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class ImageForm:
 
     def _wrong_size(self, found: tuple[int, int]) -> str:
         return (
-            f"is {found[0]} x {found[1]} pixels, but the model is to see {self.size} x {self.size}: "
+            f"is {found[0]} x {found[1]} pixels, but the model needs {self.size} x {self.size}: "
             'set resize to "square" or "crop", or give images of the right size'
         )
 

@@ -37,7 +37,7 @@ class PromptAccuracy(Metric):
 
     Args:
         confidence: Coverage of the interval.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     is_differentiable: bool = False

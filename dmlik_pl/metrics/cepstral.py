@@ -181,7 +181,7 @@ class MelCepstralDistortion(UtteranceMean):
         n_fft: Frame length in samples.
         hop: Step between frames in samples.
         int16_scale: Analyse whole numbers up to 32768.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool = False

@@ -165,7 +165,7 @@ class SpeakerSimilarity(UtteranceMean):
 
     Args:
         encoder: The speaker encoder.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool = True

@@ -48,7 +48,7 @@ class WordErrorRate(Metric):
         words: The number of reference words.
 
     Args:
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     is_differentiable: bool = False

@@ -75,7 +75,7 @@ class EvaluationCLI(CommandLine):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""
-        parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
+        parser.add_argument("--runs", type=str, default="runs", help="folder that holds the folders of all runs")
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
     def before_instantiate_classes(self) -> None:

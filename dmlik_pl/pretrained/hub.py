@@ -37,7 +37,7 @@ def from_hub(name: str, download: Callable[[], str | Path], revision: str | None
     """
     from huggingface_hub import HfApi, is_offline_mode
 
-    reason = "the hub is not to be asked: local_files_only or HF_HUB_OFFLINE"
+    reason = "local_files_only or HF_HUB_OFFLINE forbids asking the hub"
     cached = resolved(name, revision)
     if not local_files_only and not is_offline_mode():
         try:

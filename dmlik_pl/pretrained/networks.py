@@ -61,7 +61,7 @@ def load_model(
         "variant": _variant_at_hand(folder, variant, safetensors_only),
         "local_files_only": True,
         "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # they are in the report, by which all faults are told at once
+        "ignore_mismatched_sizes": True,  # they are in the report, which lists all faults together
     }
     if safetensors_only:
         options["use_safetensors"] = True

@@ -275,7 +275,7 @@ def _normaliser(normalisation: Normalisation) -> Callable[[str], str]:
         "whisper": english_normaliser,
     }
     if normalisation not in normalisers:
-        raise ValueError(f"text normalisation {normalisation!r} is not known: {' or '.join(normalisers)}")
+        raise ValueError(f"text normalisation {normalisation!r} is unknown: take {' or '.join(normalisers)}")
     return normalisers[normalisation]()
 
 

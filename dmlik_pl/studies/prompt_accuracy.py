@@ -52,12 +52,13 @@ class PromptAccuracy(Study):
         guidance: w of Eq. 10: 1 is plain conditional. A list measures at each.
         confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as
             far as noise of the method goes.
-        clip: Folder or hub name of a CLIP model for the baseline; none without.
-        elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
+        clip: Folder or hub name of a CLIP model for the baseline; None leaves it out.
+        elbo_draws: Draws of the evidence lower bound for the second baseline, with noise that all prompts share; 0 leaves
+            it out.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
             A list measures each.
         local_files_only: Never download the CLIP model.
-        protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
+        protocol: "published" draws new probes for each prompt, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
         empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same
             probes. The ratio to it ranks prompts as the likelihood does; it shows whether the true one is any good.
@@ -135,7 +136,7 @@ class PromptAccuracy(Study):
         return (
             "every prompt is scored with random probes of its own, so that the noise of competing prompts differs",
             "log-likelihoods are averaged over all images of a true value, and one decision is made for all of them, a "
-            "tie being a miss",
+            "tie counting as a miss",
             *([_OWN_RECONSTRUCTION] if reconstructed else []),
             _NOT_REPRODUCED,
         )

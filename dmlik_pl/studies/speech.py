@@ -25,7 +25,7 @@ Analyse = Callable[[Tensor], Any]
 """Takes a wave [N]."""
 
 Policy = Literal["search", "durations"]
-"""How tokens get their frames: the best path for this mel, or predicted durations, stretched without a look at it."""
+"""How tokens get their frames: the best path for this mel, or predicted durations, stretched without looking at it."""
 
 
 class Aligned(Protocol):

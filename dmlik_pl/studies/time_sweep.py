@@ -60,9 +60,9 @@ class TimeSweep(Study):
             was reconstructed is recorded beside them. [false, true] measures both.
         pixels: Take the likelihood of X_t a second time after the round trip through pixels: decoded to an 8-bit image,
             encoded again.
-        clip: Folder or hub name of a CLIP model for the CLIP score; none without.
-        features: A network from images in [0, 1] to features [B, F] for the Frechet and the kernel distance; none
-            without.
+        clip: Folder or hub name of a CLIP model for the CLIP score; None leaves it out.
+        features: A network from images in [0, 1] to features [B, F] for the Frechet and the kernel distance; None
+            leaves them out.
         local_files_only: Never download the CLIP model.
         protocol: "published" measures decoded images of new noise at every time, in bits per pixel value, as the
             paper's code did. Reconstructions are then seen by the likelihood only.

@@ -20,10 +20,10 @@ PATIENCE = 3  # batches
 
 
 class Training(LightningModule, ABC):
-    """A network in training that ends as a folder of safetensors.
+    """A network in training, which is exported as a folder of safetensors.
 
-    Exported are the weights of the best checkpoint where one is kept by a monitored value, so that a fit may run too
-    long unharmed; else the last ones.
+    The weights of the best checkpoint are exported if checkpoints monitor a value, so that too long a fit does no harm;
+    else the last ones.
 
     Args:
         output: Folder for the trained weights; it is made, and files of the same names are overwritten.
@@ -66,7 +66,7 @@ class Training(LightningModule, ABC):
         self._without_samples += 1
         if self._without_samples == PATIENCE:
             raise ValueError(
-                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why of each"
+                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why"
             )
         weights = [weight for weight in self.parameters() if weight.requires_grad]
         return torch.stack([weight.sum() * 0 for weight in weights]).sum()
