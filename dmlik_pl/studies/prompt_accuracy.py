@@ -53,7 +53,7 @@ class PromptAccuracy(Study):
         confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as
             far as noise of the method goes.
         clip: Folder or hub name of a CLIP model for the baseline; None leaves it out.
-        elbo_draws: Draws of the evidence lower bound for the second baseline, with noise that all prompts share; 0 leaves
+        elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 leaves
             it out.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
             A list measures each.
