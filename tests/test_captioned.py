@@ -107,7 +107,7 @@ def test_one_row_never_ends_the_others(images: Path) -> None:
     assert batch.sample_id == ["cat.png", "park/day.png"] and batch.prompt == [long, "a"]
     assert [failure.sample_id for failure in batch.failures] == ["lost.png", "dog.jpg", "pipe.png", name]
     for failure, told in zip(
-        batch.failures, ("No such file", "end of the image is missing", "no file", "name too long"), strict=True
+        batch.failures, ("No such file", "end of the image is missing", "not a file", "name too long"), strict=True
     ):
         assert told in failure.error
 
