@@ -20,6 +20,10 @@ def sample_name(path: Path, root: Path, origin: str = "") -> str:
 
     Raises:
         ValueError: If the file does not lie in the root.
+
+    Example:
+        >>> sample_name(Path("data/photo/dog.png"), Path("data"))
+        'photo/dog.png'
     """
     relative = os.path.relpath(os.path.normpath(path), os.path.normpath(root))
     parts = Path(relative).parts

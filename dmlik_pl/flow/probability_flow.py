@@ -148,6 +148,17 @@ class ProbabilityFlow:
 
     Raises:
         ValueError: If prediction or network time are unknown.
+
+    Example:
+        For standard normal data v is zero, and F vanishes:
+
+        >>> from dmlik_pl.flow import Condition, LinearVP, ProbabilityFlow
+        >>> flow = ProbabilityFlow(lambda x, t, inputs: 0 * x, LinearVP(), "v")
+        >>> level = flow.schedule.at(torch.tensor(0.5))
+        >>> flow.velocity(torch.ones(1, 2), level, Condition())
+        tensor([[0., 0.]])
+        >>> flow.density(Condition())
+        'p(x)'
     """
 
     network: Network

@@ -28,6 +28,10 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 
     Returns:
         The number of errors, and of words in the normalised reference.
+
+    Example:
+        >>> word_errors("It's two o'clock, Mister Jones.", "it is two a clock mr jones")
+        (2, 6)
     """
     normalise = english_normaliser()
     jiwer = load("jiwer", "the word error rate")

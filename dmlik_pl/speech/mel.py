@@ -27,6 +27,11 @@ class LogMel(nn.Module):
     References:
         Kong, Kim, Bae 2020, HiFi-GAN
         Slaney 1998, Auditory Toolbox (the filters: equal area, linear below 1 kHz)
+
+    Example:
+        >>> mel = LogMel()(torch.zeros(22016))  # 86 hops of digital silence
+        >>> mel.shape, round(float(mel.max()), 2)
+        (torch.Size([80, 86]), -11.51)
     """
 
     window: Tensor

@@ -254,6 +254,11 @@ def count_word_errors(references: list[str], hypotheses: list[str]) -> tuple[np.
 
     Returns:
         Errors and reference words of each pair, both [M].
+
+    Example:
+        >>> errors, words = count_word_errors(["the cat sat", "a b"], ["the cat sat down", "a c"])
+        >>> errors.tolist(), words.tolist()
+        ([1.0, 1.0], [3.0, 2.0])
     """
     if not references:
         return np.zeros(0), np.zeros(0)

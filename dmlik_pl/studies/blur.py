@@ -47,6 +47,10 @@ class Blur:
 
         Returns:
             The blurred spectrogram, [bands, T].
+
+        Example:
+            >>> Blur(kernel=3, sigma=1.0)(torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]))
+            tensor([[0.0000, 0.2741, 0.4519, 0.2741, 0.0000]])
         """
         reach = self.kernel // 2
         places = torch.arange(-reach, reach + 1, dtype=torch.float64)

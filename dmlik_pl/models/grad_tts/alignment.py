@@ -55,6 +55,12 @@ def maximum_path(value: Tensor, mask: Tensor) -> Tensor:
 
     Raises:
         ValueError: If an utterance has fewer frames than tokens.
+
+    Example:
+        >>> value = torch.tensor([[[0.0, 0.0, -5.0], [-1.0, 2.0, 3.0]]])  # two tokens, three frames
+        >>> maximum_path(value, torch.ones(1, 2, 3))
+        tensor([[[1., 0., 0.],
+                 [0., 1., 1.]]])
     """
     tokens = mask[:, :, 0].sum(1).long().cpu().numpy()
     frames = mask[:, 0].sum(1).long().cpu().numpy()
@@ -112,6 +118,10 @@ def stretch_durations(predicted: Tensor, frames: int) -> Tensor:
 
     Raises:
         ValueError: If there are fewer frames than tokens.
+
+    Example:
+        >>> stretch_durations(torch.tensor([1.0, 2.0, 3.0]), frames=9)
+        tensor([2, 3, 4])
     """
     tokens = len(predicted)
     if frames < tokens:

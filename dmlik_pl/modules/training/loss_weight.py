@@ -51,6 +51,11 @@ class MinSNR(LossWeight):
 
     Attributes:
         gamma: The most that any level counts.
+
+    Example:
+        >>> import torch
+        >>> MinSNR(5.0)(torch.tensor([0.1, 5.0, 100.0]))
+        tensor([0.1000, 5.0000, 5.0000])
     """
 
     gamma: float = 5.0
