@@ -213,8 +213,8 @@ class Effort:
     """How far one problem is taken.
 
     Attributes:
-        tolerance: Of the reference, dopri5 in float64.
-        nodes: Of the multistep solve that checks it.
+        tolerance: Tolerance of the reference, dopri5 in float64.
+        nodes: Nodes of the multistep solve that checks it.
         repeats: Timed rounds.
         max_nfe: No finer setting is tried once one has cost as much.
     """

@@ -32,7 +32,7 @@ class Posed:
 
 
 class FixedSamples:
-    """Keeps the first validation batches of this process, and poses their samples anew whenever they are measured.
+    """Keeps the first validation batches of this process, and poses their samples again for each measurement.
 
     Args:
         trainer: A trainer that fits. Names of its validation loaders are the keys of a dictionary of loaders, or the

@@ -170,7 +170,7 @@ class Interruption:
             self._others.append(started.pop(0))
 
     def _forget(self) -> None:
-        """Give signals back to whoever had them."""
+        """Restore the previous handlers of signals."""
         global _current
         _current = None
         signal.set_wakeup_fd(self._former_descriptor)

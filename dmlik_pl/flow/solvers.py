@@ -105,7 +105,7 @@ class Multistep:
     Each step is predicted from the past evaluations and, once the network has been asked at its end, corrected with
     that evaluation too, at no further cost. The grid is uniform in log-SNR, its first interval split in 1/4, 1/4, 1/2
     while the history is short. The trace is integrated by the cubic spline through the same nodes. Beyond r = 1000,
-    where hardly any signal is left, one step in the angle takes the rest of the way, be it to infinity.
+    where hardly any signal is left, one step in the angle takes the rest of the way, even to infinity.
 
     From noise to data guidance contracts, and a step that is too long for a method's stability throws a sample far off.
     There the order is lowered as the step and the guidance weight ask for, down to 2; where that is not enough, steps

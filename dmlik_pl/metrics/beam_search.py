@@ -115,7 +115,7 @@ class _Words:
         return "".join(self.labels[label] for label in prefix).split()
 
     def bonus(self, prefix: tuple[int, ...]) -> float:
-        """Of the words that a space has ended."""
+        """What the language model adds for the words that a space has ended, nats."""
         if prefix not in self._known:
             before = self.bonus(prefix[:-1])
             ended = self.labels[prefix[-1]] == " " and len(prefix) > 1 and self.labels[prefix[-2]] != " "
@@ -123,7 +123,7 @@ class _Words:
         return self._known[prefix]
 
     def final(self, prefix: tuple[int, ...]) -> float:
-        """Of all words, and of the sentence's end."""
+        """What the language model adds for all words and the end of the sentence, nats."""
         words = self.text(prefix)
         last = self._of(words) if words and self.labels[prefix[-1]] != " " else 0.0
         end = 0.0 if self.model is None else self.language_weight * self.model.log_prob(END, words)

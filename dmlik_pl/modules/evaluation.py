@@ -142,7 +142,7 @@ class Evaluation(LightningModule):
     def _measure(self, study: Study, measure: Measure, batch: Any) -> Sequence[Outcome]:
         """One part of a study on one batch; a sample that cannot be measured fails alone, not with its batch.
 
-        Whatever a sample raises is its failure, but for what the next one would meet as well: a memory that is too
+        Any error of a sample is its failure, except those that the next one would have too: a memory that is too
         small for `max_batch` of them, and a device that is lost.
         """
         try:

@@ -112,7 +112,7 @@ def _check_fields(kind: Any, config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _variant_at_hand(folder: Path, variant: str | None, safetensors_only: bool) -> str | None:
-    """The variant to read, once its files, or plain ones in their stead, are found and whole."""
+    """The variant to read, once its files, or plain ones instead, are found and whole."""
     weights: dict[str | None, list[Path]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         infix = re.sub(r"-\d+-of-\d+", "", file.name.removesuffix(".safetensors")).partition(".")[2]

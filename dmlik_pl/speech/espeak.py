@@ -1,7 +1,7 @@
 """Speech from espeak-ng, as the package ``espeakng-loader`` carries it: the same text gives the same samples, always.
 
 The library keeps state from one utterance to the next, such as the phase of the pitch's flutter. So each utterance
-loads it anew and unloads it after, 5 ms in all: none depends on those before it, or on other processes.
+loads and unloads it, 5 ms in all: none depends on those before it, or on other processes.
 
 References:
     espeak-ng, https://github.com/espeak-ng/espeak-ng (speak_lib.h)

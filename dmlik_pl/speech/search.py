@@ -15,8 +15,8 @@ def find_files(root: str | Path, suffixes: Collection[str]) -> list[Path]:
     """Find the files of a folder and of all folders in it, in the order of their names.
 
     What is hidden is left out at every depth: names that begin with a dot, and what systems keep beside the files. So
-    is everything but files (a FIFO, a device, a socket). Links are followed; one that leads nowhere is found, so that
-    whoever opens it can tell.
+    is everything but files (a FIFO, a device, a socket). Links are followed; one that leads nowhere is listed, so that
+    opening it raises an error.
 
     Args:
         root: The folder.

@@ -45,7 +45,7 @@ _HEARD = ("transcript", "word_errors", "words", "speaker_similarity", "source_si
 
 @dataclass(frozen=True)
 class _Adapted:
-    """What became of one recording.
+    """One recording along all routes.
 
     Attributes:
         source: The spectrogram that went in, [bands, T'].
@@ -305,7 +305,7 @@ def _bits(result: LogLikelihood, place: int, own: int, source: int, bits: float)
 
 
 def _cosine(vector: Tensor | None, other: Tensor | None) -> float | None:
-    """Of two vectors [1, D]; None where one is not known."""
+    """Cosine of two vectors [1, D]; None where one is not known."""
     return None if vector is None or other is None else _known(float(speaker_similarity(vector, other)))
 
 

@@ -278,7 +278,7 @@ class Rescoring(Study):
         speaker: int,
         ids: Sequence[str],
     ) -> LogLikelihood:
-        """Of one mel under many means."""
+        """Likelihoods of one mel under many means."""
         x = estimator.state(model.pad(mel))
         condition = model.condition(means, [speaker] * len(means))
         return estimator.log_likelihood(flow, x.expand(len(means), *x.shape[1:]), condition, ids)

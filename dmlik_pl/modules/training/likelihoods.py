@@ -221,7 +221,7 @@ def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor) -> dict[str, f
 
     Args:
         name: What they are called.
-        nats: Of each sample, [N].
+        nats: Value of each sample, nats, [N].
         variance: Variance of these over probes, nats^2, [N].
         dims: Dimensions of each, [N].
     """
