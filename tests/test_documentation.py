@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from pydoc import locate
 
@@ -137,3 +138,12 @@ def test_rates_are_per():
         for match in RATE.finditer(path.read_text())
     ]
     assert found == []
+
+
+def test_the_notice_is_installed_and_names_files_that_exist():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["license-files"] == ["LICENSE", "NOTICE"]
+    notice = (ROOT / "NOTICE").read_text()
+    paths = re.findall(r"(?:dmlik_pl|tests|benchmarks)/[\w./-]+\w", notice)
+    assert len(paths) >= 15 and [path for path in paths if not (ROOT / path).exists()] == []
+    assert all(f"Copyright {of}" in notice for of in ("(c) 2020 Jungil Kong", "(c) 2017 Keith Ito", "(C) 2021. Huawei"))
