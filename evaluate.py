@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dmlik_pl.callbacks import RecordWriter
     from dmlik_pl.results.page.report import Report
 
-# Told on every run, of no use to whoever reads its output.
+# Warnings of every run that are of no use to its reader.
 QUIET = (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Experiment logs directory.*")
 MOST_ROWS, MOST_COLUMNS = 20, 10  # of a table that is shown in the terminal; all are in the report
 
@@ -80,14 +80,14 @@ def show(report: Report, folder: Path) -> None:
 
 
 def kept(writer: RecordWriter) -> str:
-    """How much of a run is kept, if anything, and which command goes on with it."""
+    """How much of a run is kept, if anything, and which command resumes it."""
     done = writer.expected - writer.missing
     if not done:
         return ""
     samples = f"{done} of {writer.expected} samples are kept in {writer.folder}"
     if not writer.missing:
         return f"{samples}. To make their report:\n    {command_line()}"
-    return f"{samples}. To go on:\n    {command_line()}"
+    return f"{samples}. To resume:\n    {command_line()}"
 
 
 def main() -> None:

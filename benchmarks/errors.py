@@ -32,7 +32,7 @@ REFERENCE_NODES = 513
 
 
 def likelihood(problem: Problem, direction: Direction, guidance: float, nodes: int) -> LogLikelihood:
-    """Log-likelihoods with one probe a sample: of its data, or of its own samples along their path."""
+    """Log-likelihoods with one probe per sample: of its data, or of its own samples along their path."""
     flow, solver = replace(problem.flow, guidance=guidance), FixedProbeMultistep(nodes=nodes)
     if direction == "data":
         return log_likelihood(flow, problem.x, problem.condition, solver=solver, sample_ids=problem.samples)

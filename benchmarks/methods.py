@@ -58,7 +58,7 @@ class _OneProbe(Dynamics):
 
 
 class FixedProbeMultistep(Multistep):
-    """Our solver with one probe a trajectory, to tell its error from the probes'."""
+    """Our solver with one probe per trajectory, to tell its error from the probes'."""
 
     def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:
         shared = _OneProbe(**{field.name: getattr(dynamics, field.name) for field in fields(Dynamics)})

@@ -32,7 +32,7 @@ CONFIRMATIONS = 2  # finer settings of the ladder that must stay within the targ
 
 @dataclass(frozen=True)
 class Reference:
-    """Likelihoods for one fixed probe a sample, as exactly as they are known.
+    """Likelihoods for one fixed probe per sample, as exactly as they are known.
 
     Attributes:
         log_p: Nats, [B].
@@ -47,7 +47,7 @@ class Reference:
 
 @dataclass
 class Cost:
-    """One method at one setting on one problem; errors in bits/dim, times in CPU seconds a sample."""
+    """One method at one setting on one problem; errors in bits/dim, times in CPU seconds per sample."""
 
     method: Method
     setting: float
@@ -213,8 +213,8 @@ class Effort:
     """How far one problem is taken.
 
     Attributes:
-        tolerance: Of the reference, dopri5 in float64.
-        nodes: Of the multistep solve that checks it.
+        tolerance: Tolerance of the reference, dopri5 in float64.
+        nodes: Nodes of the multistep solve that checks it.
         repeats: Timed rounds.
         max_nfe: No finer setting is tried once one has cost as much.
     """

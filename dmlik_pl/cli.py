@@ -33,7 +33,7 @@ WORDS = {
     r"\. Got value: ": ", got ",
     r":\n": ": ",
 }
-COURTESY = 3.0  # seconds in which the first process tells its error, and ends the others
+COURTESY = 3.0  # seconds in which the first process reports its error and ends the others
 
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -43,7 +43,7 @@ def run(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit: with its status if that is a number, else 0.
 
     An error is one message and exit status 1; with ``--debug`` among the arguments, where it came from is shown before.
-    A signal is told with what is kept, and its exit status is that of a shell.
+    On a signal, the message says what is kept, and the exit status is that of a shell.
 
     Args:
         command: The command.
@@ -68,7 +68,7 @@ def run(command: Callable[[], Any]) -> NoReturn:
 
 
 def _reason(error: BaseException) -> str:
-    """What is said of an error; what the first process has met too is not said again by the others."""
+    """The message of an error; what the first process reports too is not repeated by the others."""
     if first_process():
         return f"error: {message(error)}"
     time.sleep(COURTESY)
@@ -76,7 +76,7 @@ def _reason(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """An error in words: what a user can mend as it was said, anything else with its kind and where to learn more."""
+    """An error in words: its own message where a user can correct it, else with its kind and where to learn more."""
     text = _plain(str(error))
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)
@@ -118,7 +118,7 @@ def find_config(args: list[str]) -> list[str]:
         args: Command line arguments.
 
     Returns:
-        The arguments, in which each value of ``--config`` that is no file where the command runs, but is one in
+        The arguments, in which each value of ``--config`` that is not a file where the command runs, but is one in
         `CONFIGS`, is replaced by that file's path.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Signals that end a command: what is kept is told, and the process ends soon, whatever it is waiting for.
+"""Signals that end a command: it says what is kept and ends soon, whatever it is waiting for.
 
 Python runs the handler of a signal between two steps of its main thread, and a main thread that waits for other
 processes in a collective takes none. So a thread of its own hears of each signal first. It gives the main thread time
@@ -29,7 +29,7 @@ __all__ = ["Interrupted", "Interruption", "command_line", "first_process", "watc
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 POLL = 0.5  # seconds between two looks at the other processes
-SAME = 0.5  # seconds within which a repetition is the same signal: `timeout` tells the process and then its group
+SAME = 0.5  # seconds within which a repetition is the same signal: `timeout` signals the process and then its group
 REACT = 5.0  # seconds for the main thread to take notice; docker kills after ten
 UNWIND = 20.0  # seconds for it to close loggers and files; SLURM kills after thirty
 
@@ -46,7 +46,7 @@ class Interruption:
     """While it is entered, signals and the death of another process of the run end the command.
 
     Attributes:
-        cause: Why the command is to end; empty as long as it is not.
+        cause: Why the command is to end; empty until then.
         status: The exit status that goes with the cause: 128 and the number of the signal, as shells have it.
     """
 
@@ -77,18 +77,18 @@ class Interruption:
     ) -> None:
         self._raised = True  # from here on a signal is too late to raise anything
         if self.cause:
-            return  # the watch goes on until the process is gone
+            return  # the watch continues until the process is gone
         self._forget()
         os.close(self._write)
         self._thread.join()
         os.close(self._read)
 
     def watch(self, trainer: Trainer, kept: Callable[[], str]) -> None:
-        """Watch the processes that a trainer starts, and know what to tell of the work.
+        """Watch the processes that a trainer starts, and note how to report the state of the work.
 
         Args:
             trainer: The trainer.
-            kept: Says what is kept and which command goes on, if there is anything; another thread may call it.
+            kept: Says what is kept and which command resumes, if there is anything; another thread may call it.
         """
         self._trainer, self._kept = trainer, kept
 
@@ -112,7 +112,7 @@ class Interruption:
             self._telling.release()
 
     def end(self) -> int:
-        """Tell the cause, and return the exit status that goes with it."""
+        """Report the cause, and return its exit status."""
         if first_process() or self.status == 1:
             self.tell(self.cause)
         return self.status
@@ -170,7 +170,7 @@ class Interruption:
             self._others.append(started.pop(0))
 
     def _forget(self) -> None:
-        """Give signals back to whoever had them."""
+        """Restore the previous handlers of signals."""
         global _current
         _current = None
         signal.set_wakeup_fd(self._former_descriptor)
@@ -179,7 +179,7 @@ class Interruption:
 
 
 def watch(trainer: Trainer, kept: Callable[[], str]) -> None:
-    """Let the running command, if there is one, tell what is kept if it ends early: see :meth:`Interruption.watch`."""
+    """Let the running command, if any, report what is kept if it ends early: see :meth:`Interruption.watch`."""
     if _current is not None:
         _current.watch(trainer, kept)
 

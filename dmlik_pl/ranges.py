@@ -19,12 +19,12 @@ def finite(**settings: Any) -> None:
 
 
 def at_least(low: float, **settings: Any) -> None:
-    """Raise a ValueError unless all are finite numbers, and `low` or more."""
+    """Raise a ValueError unless all are finite numbers of at least `low`."""
     _check(f"at least {low:g}", lambda value: value >= low, settings)
 
 
 def above(low: float, **settings: Any) -> None:
-    """Raise a ValueError unless all are finite numbers, and more than `low`."""
+    """Raise a ValueError unless all are finite numbers above `low`."""
     _check(f"above {low:g}", lambda value: value > low, settings)
 
 

@@ -71,8 +71,8 @@ def test_data_without_lists_have_empty_ones(images: Path) -> None:
         ("image,prompt,confounder\n,a,b\n", "line 2: there is no image"),
         ("image,prompt,confounder\ncat.png,a,\n", "line 2: nothing competes with 'a'"),
         ("image,prompt,confounder\ncat.png,a\n", "line 2: nothing competes with 'a'"),
-        ("image,prompt,confounder,confounder\ncat.png,a,b,b\n", "line 2: 'b' stands there more than once"),
-        ("image,prompt,confounder\ncat.png,a,b\ndog.jpg,a, a\n", "line 3: 'a' stands there more than once"),
+        ("image,prompt,confounder,confounder\ncat.png,a,b,b\n", "line 2: 'b' is there more than once"),
+        ("image,prompt,confounder\ncat.png,a,b\ndog.jpg,a, a\n", "line 3: 'a' is there more than once"),
         ("image,prompt,confounder\ncat.png,a, park,b\n", "line 2 has 4 cells in 3 columns"),
     ],
 )
@@ -107,7 +107,7 @@ def test_one_row_never_ends_the_others(images: Path) -> None:
     assert batch.sample_id == ["cat.png", "park/day.png"] and batch.prompt == [long, "a"]
     assert [failure.sample_id for failure in batch.failures] == ["lost.png", "dog.jpg", "pipe.png", name]
     for failure, told in zip(
-        batch.failures, ("No such file", "end of the image is missing", "no file", "name too long"), strict=True
+        batch.failures, ("No such file", "end of the image is missing", "not a file", "name too long"), strict=True
     ):
         assert told in failure.error
 
@@ -117,7 +117,7 @@ def test_a_list_in_another_encoding_is_one_message(images: Path) -> None:
     for content, told in (
         ("image,prompt,confounder\ncat.png,a,b\n".encode("utf-16"), "line 1: the file is in UTF-16"),
         ("image,prompt,confounder\ncat.png,caf\xe9,b\n".encode("latin-1"), "line 2 is not UTF-8"),
-        (b'image,prompt,confounder\ncat.png,"a,b\n', "line 2 is no CSV"),
+        (b'image,prompt,confounder\ncat.png,"a,b\n', "line 2 is not CSV"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path}, {told}[\\s\\S]*For instance"):

@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(toy, tmp_path, monkeypatch
     status, errors = toy("--data.batch_size", "1")
     assert status == 1 and "No space left on device" in errors and "Traceback" not in errors
     (run,) = (tmp_path / "runs").iterdir()
-    assert f"3 of 7 samples are kept in {run}. To go on:" in errors
+    assert f"3 of 7 samples are kept in {run}. To resume:" in errors
     monkeypatch.setattr(RecordStore, "append", append)
     assert toy()[0] == 0
 
@@ -157,7 +157,7 @@ def test_the_last_line_of_a_partial_run_tells_how_to_go_on(toy, tmp_path, monkey
     assert evaluate.cli_main(few) == 1
     *_, kept, command = capsys.readouterr().out.splitlines()
     (run,) = tmp_path.iterdir()
-    assert kept == f"3 of 7 samples are kept in {run}. To go on:"
+    assert kept == f"3 of 7 samples are kept in {run}. To resume:"
     assert command == "    python evaluate.py --config 'my toy.yaml'"
 
 
@@ -243,7 +243,7 @@ def test_a_training_does_not_end_for_what_it_sounds_like(tmp_path) -> None:
     module: Any = SimpleNamespace(speech_examples=mute)
     callback = Synthesis(samples=2)
     callback.on_validation_epoch_start(trainer, module)
-    with pytest.warns(UserWarning, match="cannot be heard after 7 steps: fewer frames than tokens"):
+    with pytest.warns(UserWarning, match="cannot be spoken after 7 steps: fewer frames than tokens"):
         callback.on_validation_batch_end(trainer, module, None, None, 0)
 
 

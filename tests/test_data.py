@@ -293,7 +293,7 @@ def test_clevr_names_give_prompts(tmp_path):
 
 
 def test_images_of_the_wrong_size_are_refused_before_anything_runs(pacs):
-    with pytest.raises(ValueError, match=r"6 x 4 pixels, but the model is to see 8 x 8"):
+    with pytest.raises(ValueError, match=r"6 x 4 pixels, but the model needs 8 x 8"):
         PACS(pacs, size=8, resize=None).test_dataloader()
     for path in pacs.glob("*/*/*.png"):
         save(path, (8, 8))

@@ -78,11 +78,11 @@ def units(folder: Path) -> list[tuple[str, str]]:
 class TestSamples:
     def test_an_image_that_was_replaced_is_measured_anew(self, again: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = bits(run(again))
-        assert "Measured anew" not in capsys.readouterr().err
+        assert "measured again" not in capsys.readouterr().err
         write(again / "list.json", changed("b", image=[0.9, 0.8, 0.7, 0.6]))
         after = bits(run(again))
         told = capsys.readouterr().err
-        assert "Measured anew, as changed since: 1 of 3 samples (b)." in told
+        assert "Changed, and measured again: 1 of 3 samples (b)." in told
         assert after["b"] > before["b"] + 0.3 and after["a"] == before["a"] and after["c"] == before["c"]
         (again / "fresh").mkdir()
         write(again / "fresh" / "list.json", changed("b", image=[0.9, 0.8, 0.7, 0.6]))
@@ -97,7 +97,7 @@ class TestSamples:
     def test_a_removed_one_is_in_no_number(self, again: Path, capsys: pytest.CaptureFixture[str]) -> None:
         write(again / "list.json", ROWS[:2])
         records = run(again)
-        assert "Left out, as no longer among the data: 1 measured before (c)." in capsys.readouterr().err
+        assert "No longer in the data, and left out: 1 measured samples (c)." in capsys.readouterr().err
         assert records[SAMPLES]["sample_id"].tolist() == ["a", "b"] == sorted(bits(records))
         (folder,) = again.glob("runs/*")
         assert render([str(folder)]) == 0, "nor when the records are shown again"

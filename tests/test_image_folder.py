@@ -128,7 +128,7 @@ def test_what_a_list_leaves_out_is_left_out_and_told(tmp_path: Path) -> None:
         ("metadata.jsonl", '{"file_name": "a.png"}\n', "line 1 has no column 'text', it has 'file_name'"),
         ("metadata.jsonl", '{"file_name": 1, "text": "a"}\n', "line 1: there is no file_name"),
         ("metadata.jsonl", '{"file_name": "a.png", "text": {"en": "a"}}\n', "line 1: 'text' is neither a text nor"),
-        ("metadata.jsonl", '{"file_name": "a.png", "text": "a"\n', "line 1 is no JSON"),
+        ("metadata.jsonl", '{"file_name": "a.png", "text": "a"\n', "line 1 is not JSON"),
     ],
 )
 def test_a_list_that_is_wrong_is_told_with_its_line(name: str, text: str, told: str, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_run_of_two_processes_that_is_stopped_tells_which_command_goes_on(tmp_
     run = only_run(tmp_path / "runs")
     assert status == 143 and not (run / "report.md").exists()
     first, kept, line = errors.splitlines()[-3:]
-    assert first == "stopped by SIGTERM" and kept.endswith(f" of 7 samples are kept in {run}. To go on:")
+    assert first == "stopped by SIGTERM" and kept.endswith(f" of 7 samples are kept in {run}. To resume:")
     assert 1 <= int(kept.split()[0]) < 7 and line.split()[1:] == slow[1:]
     assert is_gone(process.pid, os.killpg), "no process of the run is left"
 
@@ -233,6 +233,6 @@ def test_a_training_that_is_stopped_tells_its_last_checkpoint(tmp_path: Path) ->
     status, errors = told(process)
     first, kept, line = errors.splitlines()[-3:]
     assert (status, first) == (130, "stopped by SIGINT")
-    assert kept == f"The last checkpoint is {line.split()[-1]}. To go on:"
+    assert kept == f"The last checkpoint is {line.split()[-1]}. To resume:"
     assert line.split()[1:5] == words[1:] and line.split()[-2] == "--ckpt_path"
     assert Path(line.split()[-1]).parent == found[0].parent

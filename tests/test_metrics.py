@@ -169,7 +169,7 @@ class TestFrechetDistance:
         """Standard deviations sqrt(2) and 3 sqrt(2), means 1 and 5."""
         distance = frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[2.0], [8.0]]))
         assert float(distance) == pytest.approx(16 + 8)
-        with pytest.raises(ValueError, match="two samples a side, got 1 and 2"):
+        with pytest.raises(ValueError, match="two samples per set, got 1 and 2"):
             frechet_distance(torch.zeros(1, 1), torch.zeros(2, 1))
 
     def test_fewer_samples_than_features(self) -> None:
@@ -181,7 +181,7 @@ class TestFrechetDistance:
         expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(s1 + s2) - 2 * cross
         assert float(frechet_distance(a, b)) == pytest.approx(expected, rel=1e-4)
         assert float(frechet_distance(a, a)) == pytest.approx(0, abs=1e-10)
-        with pytest.raises(ValueError, match="two samples a side"):
+        with pytest.raises(ValueError, match="two samples per set"):
             frechet_distance(a[:1], b)
 
     def test_any_network(self) -> None:
@@ -252,7 +252,7 @@ class TestKernelDistance:
         expected = within[0] / (9 * 8) + within[1] / (7 * 6) - 2 * between / (9 * 7)
         assert float(kernel_distance(a, b)) == pytest.approx(expected, rel=1e-12)
         assert float(kernel_distance(a.float(), b.float())) == pytest.approx(expected, rel=1e-5)
-        with pytest.raises(ValueError, match="two samples a side"):
+        with pytest.raises(ValueError, match="two samples per set"):
             kernel_distance(a, b[:1])
 
     def test_is_unbiased_where_the_frechet_distance_is_not(self) -> None:

@@ -50,7 +50,7 @@ def test_normalisation_is_a_choice(tmp_path: Path) -> None:
     assert normalised["errors"].tolist() == [0, 3, 0]
     assert normalised["words"].tolist() == [3, 3, 3]
     assert normalised["hypothesis"].tolist() == ["the cat sat", "null", "do not stop"]
-    with pytest.raises(ValueError, match="'english' is not known: none or whisper"):
+    with pytest.raises(ValueError, match="'english' is unknown: take none or whisper"):
         read(path, COLUMNS, "english")  # type: ignore[arg-type]
 
 
@@ -128,10 +128,10 @@ def test_clear_errors(tmp_path: Path) -> None:
         read(tmp_path / "nothing.csv")
     with pytest.raises(ValueError, match="has no column 'am_score', 'gtts_ll'"):
         read(write(tmp_path / "a.csv", ROWS), NBestColumns("utt", "ref", "hyp"))
-    with pytest.raises(ValueError, match="of no known kind"):
+    with pytest.raises(ValueError, match="of an unknown kind"):
         read(write(tmp_path / "a.txt", ROWS), COLUMNS)
     (tmp_path / "b.jsonl").write_text('{"utt": 1}\n{"utt": \n')
-    with pytest.raises(ValueError, match="line 2 is no JSON"):
+    with pytest.raises(ValueError, match="line 2 is not JSON"):
         read(tmp_path / "b.jsonl", COLUMNS)
     (tmp_path / "c.csv").write_text("utt,ref,hyp,am,ll\n")
     with pytest.raises(ValueError, match="holds no hypothesis"):
@@ -144,16 +144,16 @@ def test_clear_errors(tmp_path: Path) -> None:
 DAMAGED = {
     "utf-16.csv": ("utt,ref,hyp,am,ll\nu,a,a,1,2\n".encode("utf-16"), "line 1: the file is in UTF-16"),
     "latin-1.csv": ("utt,ref,hyp,am,ll\nu,a,caf\xe9,1,2\n".encode("latin-1"), "line 2 is not UTF-8"),
-    "cut.csv.gz": (gzip.compress(b"utt,ref,hyp,am,ll\n" + b"u,a,a,1,2\n" * 99)[:-9], "is damaged, or no gzip file"),
-    "plain.csv.gz": (b"utt,ref,hyp,am,ll\nu,a,a,1,2\n", "is damaged, or no gzip file"),
-    "cut.jsonl.gz": (gzip.compress(b'{"utt": "u"}\n' * 999)[:40], "is damaged, or no gzip file"),
+    "cut.csv.gz": (gzip.compress(b"utt,ref,hyp,am,ll\n" + b"u,a,a,1,2\n" * 99)[:-9], "is damaged, or not a gzip file"),
+    "plain.csv.gz": (b"utt,ref,hyp,am,ll\nu,a,a,1,2\n", "is damaged, or not a gzip file"),
+    "cut.jsonl.gz": (gzip.compress(b'{"utt": "u"}\n' * 999)[:40], "is damaged, or not a gzip file"),
     "cells.csv": (b"utt,ref,hyp,am,ll\nu,a,a,1,2\nu,a,a, b,1,2\n", "line 3 has 6 cells in 5 columns"),
-    "quote.csv": (b'utt,ref,hyp,am,ll\nu,a,"a,1,2\nu,a,b,1,2\n', "line 2 is no CSV"),
+    "quote.csv": (b'utt,ref,hyp,am,ll\nu,a,"a,1,2\nu,a,b,1,2\n', "line 2 is not CSV"),
     "columns.csv": (b"utt,ref,hyp,am\nu,a,a,1\n", "line 1 has no column 'll'"),
     "twice.csv": (b"utt,ref,hyp,am,ll,ll\nu,a,a,1,2,3\n", "line 1 has two columns 'll'"),
     "cut.parquet": (b"PAR1" + bytes(99), "cannot be read as Parquet"),
-    "number.jsonl": (b'{"utt": 1' + b"0" * 5000 + b"}\n", "line 1 is no JSON"),
-    "deep.jsonl": (b"[" * 99_999, "line 1 is no JSON"),
+    "number.jsonl": (b'{"utt": 1' + b"0" * 5000 + b"}\n", "line 1 is not JSON"),
+    "deep.jsonl": (b"[" * 99_999, "line 1 is not JSON"),
     "folder.csv": (None, "no n-best lists at"),
 }
 

@@ -246,7 +246,7 @@ def test_what_is_no_file_is_a_failure_at_once(tmp_path: Path) -> None:
         entries = [ImageEntry(name, tmp_path / name, "") for name in names]
         data = ImageFiles(entries, ImageForm(16, resize), "a folder")  # type: ignore[arg-type]
         errors = [data[index].error for index in range(len(names))]  # type: ignore[union-attr]
-        assert ["no file" in error for error in errors] == [True, True, True, False, False, False]
+        assert ["not a file" in error for error in errors] == [True, True, True, False, False, False]
         assert "No such file" in errors[3] and "name too long" in errors[4] and "null byte" in errors[5]
 
 
@@ -254,7 +254,7 @@ def test_the_size_is_checked_again_when_a_file_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     data = ImageFiles([ImageEntry("a.png", tmp_path / "a.png", "")], ImageForm(16, None), "a folder")
     Image.new("RGB", (12, 16)).save(tmp_path / "a.png")
-    assert "is 12 x 16 pixels, but the model is to see 16 x 16" in data[0].error  # type: ignore[union-attr]
+    assert "is 12 x 16 pixels, but the model needs 16 x 16" in data[0].error  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def put_t5(folder: Path) -> None:
 def test_other_text_encoders_are_refused_by_name(folder, component, put, name):
     shutil.rmtree(folder / component)
     put(folder / component)
-    with pytest.raises(ValueError, match=rf"{component} holds a {name}, and a CLIPTextModel\w* is wanted"):
+    with pytest.raises(ValueError, match=rf"{component} holds a {name}, but a CLIPTextModel\w* is wanted"):
         StableDiffusionXL(str(folder))
     change_json(folder / component / "config.json", architectures=None)
     with pytest.raises(ValueError, match=r"config.json is of model_type '(clap_text_model|t5)', and a CLIPTextModel"):
@@ -146,10 +146,10 @@ def test_other_text_encoders_are_refused_by_name(folder, component, put, name):
 def test_the_index_counts_too(folder):
     index = folder / "model_index.json"
     change_json(index, text_encoder=["transformers", "T5EncoderModel"])
-    with pytest.raises(ValueError, match="text_encoder holds a T5EncoderModel, and a CLIPTextModel is wanted"):
+    with pytest.raises(ValueError, match="text_encoder holds a T5EncoderModel, but a CLIPTextModel is wanted"):
         StableDiffusionXL(str(folder))
     change_json(index, text_encoder=["transformers", "CLIPTextModel"], vae=["diffusers", "AutoencoderTiny"])
-    with pytest.raises(ValueError, match="vae holds a AutoencoderTiny, and a AutoencoderKL is wanted"):
+    with pytest.raises(ValueError, match="vae holds a AutoencoderTiny, but a AutoencoderKL is wanted"):
         StableDiffusionXL(str(folder))
 
 
@@ -162,7 +162,7 @@ def test_a_text_encoder_with_a_projection_is_one_without(folder, original):
     torch.testing.assert_close(text[..., :16], text[..., 16:])
     shutil.rmtree(folder / "text_encoder_2")
     shutil.copytree(original / "text_encoder", folder / "text_encoder_2")
-    with pytest.raises(ValueError, match="holds a CLIPTextModel, and a CLIPTextModelWithProjection is wanted"):
+    with pytest.raises(ValueError, match="holds a CLIPTextModel, but a CLIPTextModelWithProjection is wanted"):
         StableDiffusionXL(str(folder))
     change_json(folder / "text_encoder_2" / "config.json", architectures=["CLIPTextModelWithProjection"])
     with pytest.raises(ValueError, match=r"1 missing: text_projection\.weight"):
@@ -183,7 +183,7 @@ def test_damaged_files_are_named(folder, component):
         with pytest.raises(ValueError, match=message):
             StableDiffusionXL(str(folder))
     file.write_bytes(content)
-    for damaged, message in ((text[:60], "is no JSON, or cut short"), ("[]", "holds no JSON object")):
+    for damaged, message in ((text[:60], "is not JSON, or cut short"), ("[]", "is not a JSON object")):
         config.write_text(damaged)
         with pytest.raises(ValueError, match=rf"{component}/config\.json {message}"):
             StableDiffusionXL(str(folder))
@@ -214,7 +214,7 @@ def test_settings_that_the_library_does_not_know_are_refused(folder):
 def test_networks_that_want_more_than_they_would_be_told_are_refused(tmp_path, setting, value):
     folder = make_tiny_sd(tmp_path)
     change_json(folder / "unet" / "config.json", **{setting: value})
-    with pytest.raises(ValueError, match=rf"conditioned on what it would not be told \({setting}: {value!r}\)"):
+    with pytest.raises(ValueError, match=rf"conditioned on what it would not be given \({setting}: {value!r}\)"):
         StableDiffusion(str(folder))
 
 
@@ -222,7 +222,7 @@ def test_networks_that_want_more_than_they_would_be_told_are_refused(tmp_path, s
 def test_pixel_networks_too(tmp_path, setting, value):
     folder = make_tiny_ddpm(tmp_path)
     change_json(folder / "unet" / "config.json", **{setting: value})
-    with pytest.raises(ValueError, match=rf"would not be told \({setting}: {value!r}\)"):
+    with pytest.raises(ValueError, match=rf"would not be given \({setting}: {value!r}\)"):
         PixelDiffusion(str(folder))
 
 
@@ -232,7 +232,7 @@ def test_components_of_different_models_are_refused(folder):
     config = folder / "unet" / "config.json"
     change_json(config, cross_attention_dim=24)
     UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config)).save_pretrained(folder / "unet")
-    with pytest.raises(ValueError, match="attends to 24 values a token, and its text encoders give 32"):
+    with pytest.raises(ValueError, match="attends to 24 values per token, and its text encoders give 32"):
         StableDiffusionXL(str(folder))
 
 
@@ -287,7 +287,7 @@ def test_tokenizers_are_what_they_are_taken_for(folder, component):
         StableDiffusionXL(str(folder))
     vocabulary.write_text(text)
     change_json(settings, tokenizer_class="T5Tokenizer")
-    with pytest.raises(ValueError, match=rf"{component} holds a T5Tokenizer, and a CLIPTokenizer is wanted"):
+    with pytest.raises(ValueError, match=rf"{component} holds a T5Tokenizer, but a CLIPTokenizer is wanted"):
         StableDiffusionXL(str(folder))
 
 
@@ -337,10 +337,10 @@ class TestMetrics:
 
     def test_others_as_clip(self, clip, tmp_path):
         put_clap(tmp_path / "clap")
-        with pytest.raises(ValueError, match="clap holds a ClapTextModelWithProjection, and a CLIPModel is wanted"):
+        with pytest.raises(ValueError, match="clap holds a ClapTextModelWithProjection, but a CLIPModel is wanted"):
             CLIPEncoder.from_pretrained(tmp_path / "clap")
         change_json(clip / "processor_config.json", processor_class="ClapProcessor")
-        with pytest.raises(ValueError, match="clip holds a ClapProcessor, and a CLIPProcessor is wanted"):
+        with pytest.raises(ValueError, match="clip holds a ClapProcessor, but a CLIPProcessor is wanted"):
             CLIPEncoder.from_pretrained(clip)
         (clip / "config.json").unlink()
         with pytest.raises(
@@ -352,7 +352,7 @@ class TestMetrics:
         make_tiny_xvector(tmp_path)
         assert XVector(tmp_path).rate == 16000
         with pytest.raises(
-            ValueError, match="holds a WavLMForXVector, and a WhisperForConditionalGeneration is wanted"
+            ValueError, match="holds a WavLMForXVector, but a WhisperForConditionalGeneration is wanted"
         ):
             Whisper(tmp_path)
         name = change_weights(tmp_path, lambda tensors, name: tensors.pop(name))
@@ -394,7 +394,7 @@ class TestWithoutANetwork:
     @pytest.mark.parametrize("load", [CLIPEncoder.from_pretrained, Whisper, XVector, StableDiffusionXL])
     def test_hub_ids_fail_fast(self, load, offline, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        reason = "the hub is not to be asked" if offline else "the hub did not give it"
+        reason = "local_files_only or HF_HUB_OFFLINE forbids" if offline else "the hub did not give it"
         with pytest.raises(FileNotFoundError, match=rf"'someone/something'(.|\n)*does not hold it, and {reason}"):
             load("someone/something", local_files_only=False)
 

@@ -110,7 +110,7 @@ def test_files_that_are_no_n_grams_are_named(tmp_path: Path) -> None:
     broken.write_text("\\1-grams:\nmany words here\n")
     with pytest.raises(ValueError, match="holds no n-gram"):
         NGram(empty).log_prob("a")
-    with pytest.raises(ValueError, match=r"broken.arpa, line 2 is no n-gram"):
+    with pytest.raises(ValueError, match=r"broken.arpa, line 2 is not an n-gram"):
         NGram(broken).log_prob("a")
 
 

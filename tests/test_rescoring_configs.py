@@ -163,7 +163,7 @@ def test_a_list_that_changes_is_measured_anew_under_its_old_name(
     assert rates(folder)["acoustic"] == 25.0
     path.write_text(path.read_text().replace("u2,c d,c d,2,40", "u2,c d,c d,9,40"))
     assert stored(path, tmp_path / "runs") == folder
-    assert "Measured anew, as changed since: 1 of 4 samples (u2)." in capsys.readouterr().err
+    assert "Changed, and measured again: 1 of 4 samples (u2)." in capsys.readouterr().err
     assert rates(folder)["acoustic"] == 0.0
 
 

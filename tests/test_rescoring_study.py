@@ -267,7 +267,7 @@ def test_the_toy_is_asked_for_what_a_speech_model_has(model: ToySpeech) -> None:
     with pytest.raises(ValueError, match="nothing to do"):
         Evaluation(model)
     assert Evaluation(None, {"r": StoredRescoring()}).diffusion is None
-    with pytest.raises(ValueError, match="bring no n-best lists: give the study a recogniser"):
+    with pytest.raises(ValueError, match="have no n-best lists: give the study a recogniser"):
         Rescoring().measure(model, utterances(model, 0), GAUSSIAN)
     with pytest.raises(ValueError, match="StoredRescoring measures a batch of n-best lists"):
         StoredRescoring().measure(None, utterances(model, 0), GAUSSIAN)

@@ -149,7 +149,7 @@ def test_one_recording_never_ends_the_others(tmp_path):
     assert batch.sample_id == ["5"] and batch.converted == [""]
     errors = {failure.sample_id: failure.error for failure in batch.failures}
     assert list(errors) == ["0", "1", "2", "3", "4"]
-    assert f"{digits} is no number of a speaker" in errors["1"]
+    assert f"{digits} is not the number of a speaker" in errors["1"]
     assert "is cut: its header promises 2.00 s, it holds 1.00 s" in errors["2"]
     assert "alignment impossible: 280001 tokens" in errors["4"]
     with pytest.warns(UserWarning, match="5 of 6 utterances in .* are left out: 0: "):
@@ -168,7 +168,7 @@ def test_a_stamp_changes_with_the_recording_its_text_and_how_it_is_read(ljspeech
     others.append(stamp())
     assert len({first, *others}) == 5
     assert SpeechSet([Recording("one", "dolphin")], AudioFiles(), "nothing").stamp(0) is None
-    assert stamp("***") is None  # no tokens: the reason may be mended outside the file
+    assert stamp("***") is None  # no tokens: the cause may be corrected outside the file
 
 
 def test_a_missing_data_set_is_told_where_to_get(tmp_path):

@@ -77,7 +77,7 @@ def test_hifigan_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r"1 tensors of .* conv_post\.bias is \(2,\), \(1,\) wanted"):
         HiFiGAN(str(tmp_path / "wrong.safetensors"))
     (tmp_path / "config.json").write_text(json.dumps(INDEX["hifigan"] | {"upsample_rates": [8, 8, 4, 2]}))
-    with pytest.raises(ValueError, match="512 samples a frame"):
+    with pytest.raises(ValueError, match="512 samples per frame"):
         HiFiGAN(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(INDEX["hifigan"] | {"fmax": 11025, "sampling_rate": 44100}))
     with pytest.raises(
@@ -85,7 +85,7 @@ def test_hifigan_refuses_what_does_not_fit(tmp_path):
     ):
         HiFiGAN(str(tmp_path))
     (tmp_path / "config.json").write_text('{"upsample_rates": [8, ')
-    with pytest.raises(ValueError, match=r"config\.json is no JSON, or cut short"):
+    with pytest.raises(ValueError, match=r"config\.json is not JSON, or cut short"):
         HiFiGAN(str(tmp_path))
 
 

@@ -32,7 +32,7 @@ class Posed:
 
 
 class FixedSamples:
-    """Keeps the first validation batches of this process, and poses their samples anew whenever they are measured.
+    """Keeps the first validation batches of this process, and poses their samples again for each measurement.
 
     Args:
         trainer: A trainer that fits. Names of its validation loaders are the keys of a dictionary of loaders, or the
@@ -51,7 +51,7 @@ class FixedSamples:
         self.first: dict[str, LikelihoodProblem | None] = {}
         for place, (name, loader) in enumerate(validation_loaders(trainer).items()):
             kept: list[Any] = []
-            left, first = max(1, self._share(count)), None  # the first one tells what a sample costs
+            left, first = max(1, self._share(count)), None  # the first one shows what a sample costs
             for batch in loader:
                 kept.append(batch)
                 posed = self._pose(batch, left, place)
@@ -65,7 +65,7 @@ class FixedSamples:
         return iter(self._batches)
 
     def posed(self, name: str, count: int) -> Posed:
-        """The problems of this process's share of the first samples of a loader, with the weights as they are now."""
+        """The problems of this process's share of the first samples of a loader, with the present weights."""
         place, share = list(self._batches).index(name), self._share(count)
         everything = Posed()
         for batch in self._batches[name]:

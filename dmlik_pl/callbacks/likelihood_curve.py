@@ -37,7 +37,7 @@ class LikelihoodCurve:
             write_text(folder / "likelihood.csv", pd.DataFrame(self.rows).to_csv(index=False))
 
     def nothing(self, name: str) -> dict[str, float]:
-        """The numbers of a loader of which no sample could be measured: none, but as many as the last time."""
+        """The numbers of a loader of which no sample could be measured: NaN under the names of the last measurement."""
         before = next(row for row in reversed(self.rows) if row["loader"] == name)
         return {key: math.nan for key in before if key not in _ABOUT} | {"bpd_samples": 0.0, "bpd_failed": 0.0}
 

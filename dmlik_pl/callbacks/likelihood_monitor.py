@@ -45,22 +45,22 @@ class LikelihoodMonitor(Callback):
       levels), which says how far off it is for these samples, and ``_sampling_error``, its standard error over samples,
       which says how far other samples would have moved it, probes included;
     - ``bpd_samples`` and ``bpd_failed``, how many samples these numbers are of, and how many have no likelihood, for
-      whatever reason; only if the first measurement finds none at all, the fit ends;
+      any reason; only if the first measurement finds none at all, the fit ends;
     - ``val/monitor_nfe``, network evaluations that the monitor has cost so far, on all processes together.
 
     In validations between measurements the last values are logged again, so that `ModelCheckpoint` and `EarlyStopping`
-    can be told ``monitor: val/bpd`` or ``val/NAME/bpd``; the patience of the latter then counts validations, not
+    can take ``monitor: val/bpd`` or ``val/NAME/bpd``; the patience of the latter then counts validations, not
     measurements. The measurement before training goes to the loggers alone. All measurements are in ``likelihood.csv``
-    in the log folder, one row a measurement and loader; at the end of the fit ``likelihood.png`` shows them, to the
-    loggers too. A resumed fit goes on with the first fit's samples, start and curve.
+    in the log folder, one row per measurement and loader; at the end of the fit ``likelihood.png`` shows them, to the
+    loggers too. A resumed fit continues with the first fit's samples, start and curve.
 
     Args:
         every_n_validations: Validations from one measurement to the next; the first is always measured.
         samples: Number of samples, the first ones of each loader.
         solver: How the flow is integrated; :class:`Multistep` by default.
-        divergence: How its divergence is estimated; one fresh Rademacher probe a node by default.
+        divergence: How its divergence is estimated; one fresh Rademacher probe per node by default.
         seed: Seed of the probes, and of the bound's noise.
-        elbo_draws: Noise levels of the evidence lower bound, one network evaluation a sample each; 0 leaves it out.
+        elbo_draws: Noise levels of the evidence lower bound, each one network evaluation per sample; 0 leaves it out.
         max_nfe: Bound on the network evaluations of one measurement, forward passes and derivatives together, over all
             loaders and processes: of each loader as many samples are taken as fit. A solver that chooses its own steps
             has no known cost: there a process stops when its share is spent, with at most one sample too many. None
@@ -110,7 +110,7 @@ class LikelihoodMonitor(Callback):
             self._forget()  # a resumed fit loads its state after this
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the samples; measure them before training, unless this fit goes on with an earlier one."""
+        """Choose the samples; measure them before training, unless this fit resumes an earlier one."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
         with isolate_rng(), measuring(pl_module):
             self._fixed = FixedSamples(trainer, pl_module, self.samples)
@@ -147,11 +147,11 @@ class LikelihoodMonitor(Callback):
             self._curve.draw(trainer, self._folder, self.gain)
         except Exception as error:
             rank_zero_warn(
-                f"the figure of likelihoods cannot be drawn, {self._folder}/likelihood.csv has them: {error}"
+                f"the figure of likelihoods cannot be drawn (the numbers are in {self._folder}/likelihood.csv): {error}"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed fit goes on with: plain numbers and tensors."""
+        """Return what a resumed fit continues with: plain numbers and tensors."""
         start = {
             name: {"sample_ids": found.sample_ids, "dims": found.dims, "scores": found.condition.state()}
             for name, found in self._start.items()
@@ -165,8 +165,8 @@ class LikelihoodMonitor(Callback):
         self._curve = LikelihoodCurve(state_dict["rows"], state_dict["nfe"])
         if state_dict["gauge"] != self.gauge.describe():
             rank_zero_warn(
-                f"the fit that is resumed measured with {state_dict['gauge']}, this one does with "
-                f"{self.gauge.describe()}: changes of bits per dimension count from the resumption"
+                f"the resumed fit measured with {state_dict['gauge']}, this one with "
+                f"{self.gauge.describe()}: changes of bits per dimension are taken from here on"
             )
             return
         for name, each in state_dict["start"].items():
@@ -195,7 +195,7 @@ class LikelihoodMonitor(Callback):
                 "solver's nodes or elbo_draws"
             )
         rank_zero_info(
-            f"The likelihood monitor measures {count} of {self.samples} samples a loader: {price}, "
+            f"The likelihood monitor measures {count} of {self.samples} samples per loader: {price}, "
             f"of max_nfe={self.max_nfe}"
         )
         return count
@@ -212,7 +212,7 @@ class LikelihoodMonitor(Callback):
         for name, problem in filter(None, turns):
             if budget is not None and found.nfe >= budget:
                 if not self._curve.rows:
-                    rank_zero_info(f"max_nfe={self.max_nfe} reaches for {found.count} samples")
+                    rank_zero_info(f"max_nfe={self.max_nfe} is enough for {found.count} samples")
                 break
             found.measure(self.gauge, name, problem)
         return found
@@ -246,7 +246,7 @@ class LikelihoodMonitor(Callback):
                 told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
                 size = count + int(numbers[name]["bpd_samples"])
                 rank_zero_warn(
-                    f"{count} of {size} samples {of}have no likelihood{told}: numbers are those of the others"
+                    f"{count} of {size} samples {of}have no likelihood{told}: the numbers are of the others"
                 )
         self._curve.add(trainer, self._folder, numbers)
 

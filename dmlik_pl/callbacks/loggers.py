@@ -39,7 +39,7 @@ def log_figure(outlet: Outlet, name: str, figure: Figure, step: int | None = Non
 
 @rank_zero_only
 def log_image(outlet: Outlet, name: str, picture: np.ndarray | Path, step: int | None = None) -> None:
-    """Show a picture; files are called `name`, with the step behind it.
+    """Show a picture; files are called `name`, followed by the step.
 
     Args:
         outlet: Where to.
@@ -58,13 +58,13 @@ def log_image(outlet: Outlet, name: str, picture: np.ndarray | Path, step: int |
 
 @rank_zero_only
 def log_audio(outlet: Outlet, name: str, wave: Tensor, rate: int, step: int | None = None) -> None:
-    """Let a sound be heard; files are called `name`, with the step behind it.
+    """Show a sound; files are called `name`, followed by the step.
 
     Args:
         outlet: Where to.
         name: What it is called, in parts that ``/`` separates.
         wave: Samples in [-1, 1], [T].
-        rate: Samples a second.
+        rate: Samples per second.
         step: The training step it belongs to; None where there is but one.
     """
     if isinstance(outlet, WandbLogger):

@@ -28,9 +28,9 @@ __all__ = ["RecordWriter"]
 
 
 class RecordWriter(Callback):
-    """Appends every outcome to the run folder as it is computed, and resumes from what is there.
+    """Appends every outcome to the run folder as soon as it is computed, and resumes from what is there.
 
-    A record counts if it is of a present sample as that is now, and of the present model, weights, code and settings;
+    A record counts if it is of the present content of a sample, and of the present model, weights, code and settings;
     what else the folder holds is measured again, or left out.
 
     Args:
@@ -51,7 +51,7 @@ class RecordWriter(Callback):
         self._units: list[str] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out what this run, or another with equal settings, has finished; the first process tells the others.
+        """Find out what this run, or another with equal settings, has finished; the first process informs the others.
 
         Raises:
             ValueError: If a process has other weights, code or settings than the first.
@@ -118,13 +118,13 @@ class RecordWriter(Callback):
             bar.progress.update(bar.test_progress_bar_id, completed=self._batch + share, description=f"Testing {unit}")
 
     def _origin(self, unit: str, sample_id: str) -> Origin:
-        """What a unit is of, and what makes it."""
+        """Identities of a unit's samples and part."""
         identity = self._identities.get(sample_id, Identity(""))
         part, packages = self.parts.get(unit, ""), installed_packages()
         return Origin(part, identity.fingerprint, identity.stamp, identity.converted, packages)
 
     def _draw(self, unit: str, outcome: Outcome) -> None:
-        """Keep what is worth a look or worth hearing, of the first samples."""
+        """Save the pictures and sounds of the first samples."""
         if outcome.sample_id not in self._shown:
             return
         if outcome.picture is not None:
@@ -158,7 +158,7 @@ class RecordWriter(Callback):
 
     @property
     def missing(self) -> int:
-        """Samples that are neither measured by all parts of all studies nor failed, by the records as they are now."""
+        """Samples that are neither measured by all parts of all studies nor failed, by the present records."""
         tried: dict[str, set[str]] = {unit: set() for unit in self._units}
         for stored in RecordStore(self.folder).current():
             for unit in self._units:

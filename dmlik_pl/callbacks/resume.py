@@ -16,11 +16,11 @@ __all__ = ["PATIENCE", "Patience", "resume"]
 
 PATIENCE = 3  # samples; if a study can measure none of the first, a setting is wrong and not the samples
 
-_NAMED = 5  # samples; a message names so many, and counts the others
+_NAMED = 5  # samples that a message names; it counts the others
 
 
 def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict[str, set[str]]:
-    """Find out which results a run folder, or another beside it, has of the samples as they are now.
+    """Find out which results a run folder, or another beside it, holds of the present samples.
 
     Samples of which there are results are looked at: read again, unless where and when they were read from says that
     they are the same. The folder then says what the run is of, and records of anything else count no more.
@@ -42,7 +42,7 @@ def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict
     for unit in [*own, *(unit for units in offered.values() for unit in units)]:
         known.setdefault(unit.sample_id, []).append(Identity(unit.origin.fingerprint, unit.origin.stamp))
     known = {name: known[name] for name in names if name in known}
-    with console.status(f"Looking at {len(known)} samples that have results, for changes ...") if known else _Quiet():
+    with console.status(f"Checking {len(known)} samples that have results for changes ...") if known else _Quiet():
         present = dict(data.identities(known))
     expected = {name: Expected() for name in names}
     expected |= {name: Expected(each.fingerprint, each.stamp) for name, each in present.items()}
@@ -56,7 +56,7 @@ def resume(folder: Path, parts: Mapping[str, str], data: EvaluationData) -> dict
 
 
 def _changes(own: Sequence[Unit], parts: Mapping[str, str], expected: Mapping[str, Expected]) -> list[str]:
-    """What of a run folder does not count any more, in sentences."""
+    """What in a run folder no longer counts, in sentences."""
     gone = dict.fromkeys(unit.sample_id for unit in own if unit.sample_id not in expected)
     there = [unit for unit in own if unit.sample_id in expected]
     same = {unit.sample_id for unit in there if unit.origin.fingerprint == expected[unit.sample_id].fingerprint}
@@ -65,11 +65,11 @@ def _changes(own: Sequence[Unit], parts: Mapping[str, str], expected: Mapping[st
     stale = {(unit.study, unit.sample_id) for unit in there if unit.sample_id in same} - good
     lines = []
     if changed:
-        lines.append(f"Measured anew, as changed since: {len(changed)} of {len(expected)} samples ({_some(changed)}).")
+        lines.append(f"Changed, and measured again: {len(changed)} of {len(expected)} samples ({_some(changed)}).")
     if gone:
-        lines.append(f"Left out, as no longer among the data: {len(gone)} measured before ({_some(gone)}).")
+        lines.append(f"No longer in the data, and left out: {len(gone)} measured samples ({_some(gone)}).")
     if stale:
-        lines.append(f"Measured anew, as other weights, code or settings made them: {len(stale)} results.")
+        lines.append(f"Made with other weights, code or settings, and measured again: {len(stale)} results.")
     return lines
 
 
@@ -77,7 +77,7 @@ def _finished(
     folder: Path, parts: Mapping[str, str], names: Sequence[str], done: Mapping[str, AbstractSet[str]]
 ) -> list[str]:
     finished = set(names).intersection(*(done.get(unit, set()) for unit in parts))
-    return [f"Resuming {folder}: {len(finished)} of {len(names)} samples are done already."] if finished else []
+    return [f"Resuming {folder}: {len(finished)} of {len(names)} samples are done."] if finished else []
 
 
 def _some(names: Mapping[str, None]) -> str:

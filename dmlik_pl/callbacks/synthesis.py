@@ -16,7 +16,7 @@ __all__ = ["Synthesis", "draw_alignment", "draw_spectrograms"]
 
 
 class Synthesis(Callback):
-    """Speaks the first validation utterances every few epochs and shows them.
+    """Speaks the first validation utterances every few epochs and logs them.
 
     Sound, spectrograms (reference, encoder and decoder below each other) and alignment go to W&B and TensorBoard, and
     as files into the folder of the CSV logger, or the trainer's where there is no logger:
@@ -74,7 +74,7 @@ class Synthesis(Callback):
                     show(outlet, example, trainer.global_step)
                 self._left -= 1
         except Exception as error:  # a training does not end for what it sounds like
-            rank_zero_warn(f"validation utterances cannot be heard after {trainer.global_step} steps: {error}")
+            rank_zero_warn(f"validation utterances cannot be spoken after {trainer.global_step} steps: {error}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return when it last spoke."""

@@ -18,7 +18,7 @@ class ExponentialAverage(WeightAveraging):
         device: Where the average is kept; beside the weights if None.
 
     Raises:
-        ValueError: If the decay is no share.
+        ValueError: If the decay is not a share.
     """
 
     def __init__(self, decay: float = 0.999, device: str | None = None) -> None:

@@ -143,6 +143,10 @@ def spread(groups: Sequence[str], limit: int) -> list[int]:
 
     Returns:
         At most `limit` distinct positions, ascending.
+
+    Example:
+        >>> spread(["red", "red", "red", "blue", "blue", "green"], 3)
+        [0, 3, 5]
     """
     order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     seen: Counter[str] = Counter()

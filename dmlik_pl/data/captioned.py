@@ -12,9 +12,9 @@ from dmlik_pl.speech.lists import read_csv
 
 __all__ = ["ImagePrompts"]
 
-CSV_HELP = """A list of prompts is a CSV file, UTF-8, with a row an image: its file, relative to the folder; its true
-prompt; and in any number of columns that begin with "confounder" the prompts that compete with it. Images need not have
-equally many, cells may stay empty; a prompt with a comma stands in quotes. For instance
+CSV_HELP = """A list of prompts is a CSV file, UTF-8, with one row per image: its file, relative to the folder; its true
+prompt; and, in any number of columns that begin with "confounder", the prompts that compete with it. Images may have
+different numbers of these, so cells may stay empty; put a prompt with a comma in quotes. For instance
 
 image,prompt,confounder 1,confounder 2
 cat.jpg,a cat on a mat,a mat on a cat,a dog on a mat
@@ -80,7 +80,7 @@ class ImagePrompts(EvaluationData):
         return ImageFiles(entries, self.form, str(self.prompts))
 
     def _entries(self) -> list[ImageEntry]:
-        """Read the list; what is wrong with it is told before anything runs."""
+        """Read the list; its faults are reported before anything runs."""
         table = read_csv(self.prompts)
         columns = [column.lower() for column in table.columns]
         others = [place for place, column in enumerate(columns) if column.startswith("confounder")]
@@ -106,6 +106,6 @@ class ImagePrompts(EvaluationData):
         if not others:
             raise ValueError(f"{where}: nothing competes with {true!r}; give at least one confounder")
         if repeated := [prompt for prompt in candidates if candidates.count(prompt) > 1]:
-            raise ValueError(f"{where}: {repeated[0]!r} stands there more than once")
+            raise ValueError(f"{where}: {repeated[0]!r} is there more than once")
         path = self.root / image
         return ImageEntry(sample_name(path, self.root, where), path, true, candidates=candidates, origin=where)

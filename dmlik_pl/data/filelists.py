@@ -19,8 +19,8 @@ class Line:
     """One line of a list.
 
     Attributes:
-        path: The path as it is written, e.g. ``DUMMY/LJ022-0023.wav``.
-        text: What is said.
+        path: The path as written, e.g. ``DUMMY/LJ022-0023.wav``.
+        text: The words that are spoken.
         speaker: The speaker's number; 0 where the list has none.
         origin: The list and the number of the line, for messages.
     """
@@ -40,10 +40,10 @@ def read_filelist(path: str | Path, speakers: bool) -> list[Line]:
 
     Raises:
         FileNotFoundError: If there is no such list.
-        ValueError: If the list is no text in UTF-8 or a line has another form, with its number.
+        ValueError: If the list is not UTF-8 text or a line is malformed, with its number.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"no filelist {path}: it has a line 'path|text{'|speaker' if speakers else ''}' a file")
+        raise FileNotFoundError(f"no filelist {path}: one line 'path|text{'|speaker' if speakers else ''}' per file")
     lines = []
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():

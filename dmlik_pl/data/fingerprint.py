@@ -32,7 +32,7 @@ def fingerprint(sample: Any) -> str:
         32 hexadecimal digits.
 
     Raises:
-        TypeError: If it holds something whose content cannot be told.
+        TypeError: If it holds something whose content has no digest.
     """
     digest = hashlib.blake2b(digest_size=16)
     _feed(digest, sample)
@@ -71,7 +71,7 @@ def _feed(digest: _Digest, value: Any) -> None:
     elif hasattr(value, "__dict__"):
         _items(digest, "mapping", sorted(vars(value).items()))
     else:
-        raise TypeError(f"a sample holds a {type(value).__name__}, whose content cannot be told from another's")
+        raise TypeError(f"a sample holds a {type(value).__name__}, for whose content there is no digest")
 
 
 def _head(digest: _Digest, kind: str, text: str) -> None:

@@ -46,7 +46,7 @@ class ImageFolderData(EvaluationData):
         size: Height and width in pixels of the images handed over.
         resize: How an image gets that size: "square" (the paper's, the aspect ratio changes), "crop", or null to accept
             only images that have it already.
-        per_cell: Take the first so many images of every combination of attributes; null takes all.
+        per_cell: Take this many images, the first ones, of every combination of attributes; null takes all.
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all cells; null evaluates all.
@@ -109,7 +109,7 @@ class PACS(ImageFolderData):
         size: Height and width in pixels of the images handed over.
         resize: How an image gets that size: "square" (the paper's, the aspect ratio changes), "crop", or null to accept
             only images that have it already.
-        per_cell: Take the first so many images of every domain and class; null takes all.
+        per_cell: Take this many images, the first ones, of every domain and class; null takes all.
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all domains and classes; null evaluates all.
@@ -176,7 +176,7 @@ class CLEVR(ImageFolderData):
         size: Height and width in pixels of the images handed over.
         resize: How an image gets that size: "square" (the paper's, the aspect ratio changes), "crop", or null to accept
             only images that have it already.
-        per_cell: Take the first so many images of every colour and shape; null takes all.
+        per_cell: Take this many images, the first ones, of every colour and shape; null takes all.
         batch_size: Samples per batch.
         num_workers: Processes that load samples; 0 loads in the main process.
         limit: Evaluate at most this many samples, taken evenly from all colours and shapes; null evaluates all.

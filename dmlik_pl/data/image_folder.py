@@ -1,4 +1,4 @@
-"""Images of one's own: a folder with captions, in the layouts that trainers use, or without."""
+"""Your own images: a folder with captions, in the layouts that trainers use, or without."""
 
 import os
 import warnings
@@ -20,9 +20,9 @@ __all__ = ["ImageFolder"]
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE_NAME = "file_name"
 NO_CAPTION = "no caption: taken with the empty prompt"
-LAYOUT = """A folder of images is expected, with sub-folders or not. Captions stand in metadata.csv or metadata.jsonl
-beside the images, with the columns file_name (relative to that file) and text, or in NAME.txt beside NAME.png, one a
-line. Images without any are taken with the empty prompt."""
+LAYOUT = """A folder of images is expected, with sub-folders or not. Captions are in metadata.csv or metadata.jsonl
+beside the images, with the columns file_name (relative to that file) and text, or in NAME.txt beside NAME.png, one
+per line. Images without any get the empty prompt."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImageFolder(EvaluationData):
     Captions come from ``metadata.csv`` or ``metadata.jsonl``, as the image folders of the library `datasets` have them,
     with the columns file_name (relative to that file) and `caption`; in JSON, a caption may be a list of several. Such
     a list stands for its folder and those in it: images that it leaves out are left out, with a warning. Elsewhere they
-    come from ``NAME.txt`` beside ``NAME.png``, one caption a line. An image without a caption has the empty prompt,
+    come from ``NAME.txt`` beside ``NAME.png``, one caption per line. An image without a caption has the empty prompt,
     which a warning and its records say.
 
     An image is named by its path. Of several captions, each makes a sample: the first has the name of the image, each

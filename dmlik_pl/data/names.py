@@ -20,6 +20,10 @@ def sample_name(path: Path, root: Path, origin: str = "") -> str:
 
     Raises:
         ValueError: If the file does not lie in the root.
+
+    Example:
+        >>> sample_name(Path("data/photo/dog.png"), Path("data"))
+        'photo/dog.png'
     """
     relative = os.path.relpath(os.path.normpath(path), os.path.normpath(root))
     parts = Path(relative).parts
@@ -34,7 +38,7 @@ def readable(text: object) -> str:
 
 
 def require_unique(names: Sequence[str], origins: Sequence[str]) -> None:
-    """Raise a ValueError that tells both origins if two samples have the same name.
+    """Raise a ValueError that names both origins if two samples have the same name.
 
     Args:
         names: The name of each sample.

@@ -32,7 +32,7 @@ class UtteranceList:
 
     Attributes:
         sample_id: The utterance's name.
-        rows: One row a hypothesis, as :func:`dmlik_pl.speech.nbest.check` returns them.
+        rows: One row per hypothesis, as :func:`dmlik_pl.speech.nbest.check` returns them.
         mel: Log-mel spectrogram (natural log) of the recording, [80, T]; [80, 0] where there is none.
         converted: What is odd about the recording, in words; empty where nothing is.
     """
@@ -130,16 +130,16 @@ class ListSet(EvaluationSet):
 
 
 class StoredLists(EvaluationData):
-    """N-best lists of a file with scores, .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz, one hypothesis a row.
+    """N-best lists of a file with scores, .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz, one hypothesis per row.
 
-    Rows that cannot be used (no reference, nothing recognised, a score that is no number, a copy, no recording where
+    Rows that cannot be used (no reference, nothing recognised, a score that is not a number, a copy, no recording where
     there is a folder of them) stay in the lists with the reason; see :mod:`dmlik_pl.speech.nbest` for the rules.
 
     Args:
         path: The file.
         columns: What its columns are called.
-        normalisation: How texts are made comparable before errors are counted: "none" splits them at spaces as they
-            are; "whisper" applies Whisper's English normaliser.
+        normalisation: How texts are made comparable before errors are counted: "none" splits them at spaces
+            only; "whisper" applies Whisper's English normaliser.
         duplicates: Which repeated texts of a list are left out: "copies" (the scores are equal too) or all "texts" but
             the first.
         probes: Number of probes that each stored likelihood is the mean of.

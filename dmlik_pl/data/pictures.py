@@ -73,7 +73,7 @@ class ImageForm:
 
         Raises:
             OSError: If there is no such file, or it is damaged.
-            ValueError: If it is no file, or has values without an agreed range, or not the size wanted.
+            ValueError: If it is not a file, or has values without an agreed range, or not the size wanted.
         """
         image, converted = _decode(path, self.background)
         if self.channels == 1 and image.mode == "RGB":
@@ -104,7 +104,7 @@ class ImageForm:
 
     def _wrong_size(self, found: tuple[int, int]) -> str:
         return (
-            f"is {found[0]} x {found[1]} pixels, but the model is to see {self.size} x {self.size}: "
+            f"is {found[0]} x {found[1]} pixels, but the model needs {self.size} x {self.size}: "
             'set resize to "square" or "crop", or give images of the right size'
         )
 

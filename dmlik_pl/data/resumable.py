@@ -1,4 +1,4 @@
-"""Loaders for trainings that are stopped and go on: the order of samples is known from seed, epoch and position."""
+"""Loaders for trainings that are stopped and resumed: the order of samples is known from seed, epoch and position."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,9 +32,9 @@ class ResumableLoader(DataLoader[Any]):
     Args:
         data: The training samples.
         batch_size: Samples per batch, or all samples if they are fewer.
-        seed: Of the order.
+        seed: Seed of the order.
         num_workers: Processes that load samples; 0 loads in the main process.
-        trainer: Tells how many processes share the samples; one if None.
+        trainer: Knows how many processes share the samples; one if None.
     """
 
     def __init__(
@@ -66,5 +66,5 @@ class ResumableLoader(DataLoader[Any]):
         return {"done": self.done % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass go on behind the batches that are done."""
+        """Let the next pass continue after the batches that are done."""
         self.found_done = state["done"]

@@ -18,11 +18,11 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Identity:
-    """By what a sample is told from another of the same name, and from itself after a change.
+    """What distinguishes a sample from another of the same name, and from itself after a change.
 
     Attributes:
-        fingerprint: Digest of the sample as it was read; see :func:`dmlik_pl.data.fingerprint.fingerprint`.
-        stamp: Digest of where and when it was read from; empty where that does not tell whether it has changed.
+        fingerprint: Digest of the sample as read; see :func:`dmlik_pl.data.fingerprint.fingerprint`.
+        stamp: Digest of where and when it was read from; empty where that does not show whether it has changed.
         converted: What was changed about it when it was read, in words.
     """
 

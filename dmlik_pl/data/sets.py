@@ -12,7 +12,7 @@ __all__ = ["EvaluationSet", "Failure", "in_words"]
 
 @dataclass
 class Failure:
-    """A sample that could not be read; the run goes on and records it.
+    """A sample that could not be read; the run continues and records it.
 
     Attributes:
         sample_id: The stable name of the sample.
@@ -50,13 +50,13 @@ class EvaluationSet(Dataset[Any], ABC):
     def stamp(self, index: int) -> str | None:
         """Return a text that changes whenever the sample at a position may have, without reading it.
 
-        It saves a resumed run from reading samples that are done. None, the default, says that nothing but reading
-        tells.
+        It saves a resumed run from reading samples that are done. None, the default, means that only reading
+        shows it.
         """
         return None
 
 
 def in_words(error: Exception) -> str:
-    """What an error says, with its kind where the message alone would not tell."""
+    """The message of an error, with its kind where the message alone is not enough."""
     message = str(error).strip()
     return message if message and isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {message}"

@@ -53,7 +53,7 @@ class Recording:
 
     Attributes:
         sample_id: A stable name.
-        text: What is said.
+        text: The words that are spoken.
         speaker: The speaker's number; 0 for one speaker.
         attributes: True values by attribute name, e.g. ``{"voice": "en-us"}``.
         path: Its audio file, where it has one.
@@ -116,7 +116,7 @@ class SpeechSet(EvaluationSet):
         source: Where they come from, for messages.
         front_end: Turns text into ids; None takes `EnglishFrontEnd` with its dictionary and blanks.
         max_seconds: A longer utterance is a failure; one that is too long for memory would take the others with it.
-        keep: Keep utterances in memory once they are read (0.1 MB a second of speech).
+        keep: Keep utterances in memory once they are read (0.1 MB per second of speech).
         left_out: How many recordings the source has beside these, by the reason why they are not used.
 
     Raises:
@@ -154,7 +154,7 @@ class SpeechSet(EvaluationSet):
         return self._kept[index]
 
     def stamp(self, index: int) -> str | None:
-        """Return what the utterance at a position is made of, tokens included; None if it is of no file or no text."""
+        """Return what the utterance at a position is made of, tokens included; None if it has no file or no text."""
         recording = self.recordings[index]
         if recording.path is None:
             return None
@@ -216,7 +216,7 @@ class SpeechSet(EvaluationSet):
     def _checked_tokens(self, recording: Recording) -> Tensor:
         """Return the tokens of a text, and refuse a recording too long for memory or too short for them."""
         if not 0 <= recording.speaker <= LAST_SPEAKER:
-            raise ValueError(f"{recording.speaker} is no number of a speaker")
+            raise ValueError(f"{recording.speaker} is not the number of a speaker")
         tokens = self.front_end(recording.text)
         samples = self.audio.samples(recording)
         if samples > self.max_seconds * RATE:

@@ -1,7 +1,7 @@
 """Sentences of a small vocabulary, spoken by espeak-ng from a seed: a speech data set that needs no download.
 
 The words are long nouns, which the recogniser that comes with pocketsphinx hears almost without error in these voices;
-so a word error rate tells of the speech that is judged and not of its judge.
+so a word error rate is a property of the speech that is judged and not of its judge.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ SPOKEN_VOCABULARY = (
     "umbrella",
     "window",
 )
-WORDS = (3, 4)  # a sentence has so many
+WORDS = (3, 4)  # per sentence
 
 # Of ten parts of all sentences, these belong to a split: no sentence is in two, whatever the sizes.
 PARTS: dict[Split, range] = {"test": range(0, 1), "validation": range(1, 2), "train": range(2, 10)}
@@ -161,7 +161,7 @@ class SpokenAudio:
 class Spoken(SpeechData):
     """Short sentences in several voices, made on the spot; the same seed gives the same samples to the bit.
 
-    Utterance i of a split is said by voice i modulo the number of voices, and the voice's index is its speaker number.
+    Utterance i of a split is spoken by voice i modulo the number of voices; the voice's index is its speaker number.
 
     Args:
         batch_size: Utterances per evaluated batch.

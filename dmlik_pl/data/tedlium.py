@@ -29,7 +29,7 @@ DETACHED = re.compile(r"(?<=\w) (?='(?:s|t|m|d|re|ve|ll)\b)", re.IGNORECASE)  # 
 
 
 def plain_text(transcript: str) -> str:
-    """Return the words of a transcript as they are written: without marks, and with apostrophes where they belong."""
+    """Return the words of a transcript in plain spelling: without marks, and with apostrophes where they belong."""
     text = VARIANT.sub("", NOISE.sub(" ", transcript))
     return DETACHED.sub("", " ".join(text.split()))
 

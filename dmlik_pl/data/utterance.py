@@ -13,7 +13,7 @@ from dmlik_pl.data.base import Failure
 __all__ = ["TrainingBatch", "Utterance", "UtteranceBatch", "collate_training", "collate_utterances", "describe"]
 
 FRAME_MULTIPLE = 4  # the decoder halves the time axis twice
-NAMED_FAILURES = 10  # a warning names so many, and counts the others
+NAMED_FAILURES = 10  # that a warning names; it counts the others
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Utterance:
 
     Attributes:
         sample_id: A stable name such as ``"LJ001-0001"``, never a position.
-        text: What is said.
+        text: The words that are spoken.
         tokens: Ids of the text, [L].
         audio: The wave at 22 050 Hz in [-1, 1], [N].
         mel: Its log-mel spectrogram (natural log), [80, T].
@@ -47,7 +47,7 @@ class UtteranceBatch:
 
     Attributes:
         sample_id: Stable names, B of them.
-        text: What is said in each.
+        text: The words of each.
         tokens: Ids of each text, [L_b].
         audio: Waves at 22 050 Hz, [N_b].
         mel: Log-mel spectrograms, [80, T_b].
@@ -117,7 +117,7 @@ class TrainingBatch:
         return len(self.sample_id)
 
     def select(self, index: Sequence[int]) -> "TrainingBatch":
-        """Return some utterances of the batch, padded as they were."""
+        """Return some utterances of the batch, without changing their padding."""
         chosen = list(index)
         return TrainingBatch(
             sample_id=[self.sample_id[b] for b in chosen],

@@ -104,6 +104,13 @@ def elbo(
 
     Raises:
         ValueError: If there are fewer than two draws (no standard error), or condition or ids do not match x.
+
+    Example:
+        >>> from dmlik_pl.flow import LinearVP, ProbabilityFlow, elbo
+        >>> flow = ProbabilityFlow(lambda x, t, inputs: 0 * x, LinearVP(), "v")  # of standard normal data
+        >>> bound = elbo(flow, torch.zeros(1, 4, dtype=torch.float64), draws=1024)
+        >>> bool(abs(bound.value - -3.676) < 3 * bound.standard_error)  # log p = -2 log(2 pi)
+        True
     """
     condition = condition.spread(x)
     noising = Noising.keyed(flow, x, condition.mask, draws=draws, sample_ids=sample_ids, seed=seed)

@@ -99,7 +99,7 @@ def _vjp(field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Exact:
-    """The whole trace, one VJP a dimension: for small D and for tests.
+    """The whole trace, one VJP per dimension: for small D and for tests.
 
     Attributes:
         chunk: Dimensions taken in one vectorised backward pass; bounds the memory.

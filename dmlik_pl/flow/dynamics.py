@@ -87,7 +87,7 @@ class Dynamics:
         return value, trace
 
     def _note_failures(self, finite: Tensor, level: NoiseLevel) -> None:
-        """Note where each sample first went wrong; the others go on undisturbed."""
+        """Note where each sample first went wrong; the others continue undisturbed."""
         for b, fine in enumerate(finite.tolist()):
             if not fine and self.failures[b] is None:
                 self.failures[b] = (

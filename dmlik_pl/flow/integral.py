@@ -44,7 +44,7 @@ class TraceIntegral:
     def standard_error(self) -> Tensor:
         """Standard error over probes, nats, [B]: 1.96 of them on either side are a 95 % confidence interval.
 
-        With two draws or more a node it comes from their scatter at each node, with one draw a node from the scatter of
+        With two or more draws per node it comes from their scatter at each node, with one from the scatter of
         each node around the cubic through its four neighbours (the integrand is smooth in log r, probe noise is not).
         Few nodes may carry most of the noise, so that this scatter is itself uncertain: the root of :attr:`variance` is
         widened by the quantile of Student's t for its degrees of freedom. NaN where there is nothing to compare: one
@@ -55,7 +55,7 @@ class TraceIntegral:
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased estimate of the variance over probes, nats^2, [B]; NaN for one probe a trajectory."""
+        """Unbiased estimate of the variance over probes, nats^2, [B]; NaN for one probe per trajectory."""
         return self._variance_and_freedom()[0]
 
     def __sub__(self, other: "TraceIntegral") -> "TraceIntegral":

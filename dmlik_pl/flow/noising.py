@@ -101,7 +101,7 @@ class Noising:
             raise ValueError(f"a standard error needs draws >= 2, got {draws}")
         ids = sample_names(x, sample_ids)
         first, last = flow.schedule.at(flow.schedule.t_min), flow.schedule.at(flow.schedule.t_max)
-        # One offset a sample for all its levels: equally spaced, they leave no gap that one condition could fall into.
+        # One offset per sample for all its levels: equally spaced, they leave no gap that a condition could fall into.
         offsets = np.array([[np.random.Generator(stream(seed, name, Purpose.LEVEL, stage)).random()] for name in ids])
         low, high = float(first.r.log()), min(float(last.r.log()), math.log(1e3))
         log_r, inverse_density = _log_r_quantiles(low - 0.5, high, (np.arange(draws) + offsets) / draws)
@@ -122,7 +122,7 @@ class Noising:
 
     @torch.no_grad()
     def predict(self, flow: ProbabilityFlow, x: Tensor, condition: Condition = NOTHING) -> Tensor:
-        """The noise that the model sees in the noised samples, [draws, B, ...]; one call of the network a draw."""
+        """The noise that the model sees in the noised samples, [draws, B, ...]; one call of the network per draw."""
         predicted = []
         for log_snr, noise in zip(self.log_snr.cpu(), self.noises, strict=True):
             level = flow.schedule.at_log_snr(log_snr)

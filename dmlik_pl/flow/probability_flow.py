@@ -115,7 +115,7 @@ class Condition:
         """The condition with an entry for every sample of x [B, ...], and mean and mask for every dimension of it.
 
         Raises:
-            ValueError: If it is of another number of samples, or mean or mask do not fit; the message names what.
+            ValueError: If it is of a different number of samples, or mean or mask do not fit; the message names what.
         """
         count = len(x)
         inputs = _tree_map(lambda tensor: _one_each("inputs", tensor, count), self.inputs)
@@ -148,6 +148,17 @@ class ProbabilityFlow:
 
     Raises:
         ValueError: If prediction or network time are unknown.
+
+    Example:
+        For standard normal data v is zero, and F vanishes:
+
+        >>> from dmlik_pl.flow import Condition, LinearVP, ProbabilityFlow
+        >>> flow = ProbabilityFlow(lambda x, t, inputs: 0 * x, LinearVP(), "v")
+        >>> level = flow.schedule.at(torch.tensor(0.5))
+        >>> flow.velocity(torch.ones(1, 2), level, Condition())
+        tensor([[0., 0.]])
+        >>> flow.density(Condition())
+        'p(x)'
     """
 
     network: Network

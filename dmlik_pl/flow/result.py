@@ -63,12 +63,12 @@ class LogLikelihood:
 
     @property
     def standard_error(self) -> Tensor:
-        """Standard error of log_p over probes, nats; zero for exact traces, NaN for a single probe a trajectory."""
+        """Standard error of log_p over probes, nats; zero for exact traces, NaN for a single probe per trajectory."""
         return self.integral.standard_error
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased variance of log_p over probes, nats^2; NaN for one probe a trajectory.
+        """Unbiased variance of log_p over probes, nats^2; NaN for one probe per trajectory.
 
         This is what to average where many likelihoods are pooled: ``standard_error`` is wider than its root, since it
         makes the interval of a single one.

@@ -31,7 +31,7 @@ Interpolation = Literal["spline", "linear"]
 
 
 def fit(value: Tensor, x: Tensor) -> Tensor:
-    """A scalar, or one value a sample, in the dtype and on the device of ``x`` [B, ...], broadcastable over it."""
+    """A scalar, or one value per sample, in the dtype and on the device of ``x`` [B, ...], broadcastable over it."""
     value = value.to(x)
     return value.reshape(value.shape + (1,) * (x.dim() - 1)) if value.dim() else value
 
@@ -147,6 +147,12 @@ class LinearVP(Schedule):
 
     References:
         | Song et al. (2021), Eq. 32; Grad-TTS (Popov et al., 2021), Eq. 9
+
+    Example:
+        >>> from dmlik_pl.flow import LinearVP
+        >>> level = LinearVP(beta_min=0.1, beta_max=20.0).at(torch.tensor([0.0, 0.5, 1.0]))
+        >>> [f"{r:.3f}" for r in level.r]
+        ['0.000', '3.413', '152.167']
     """
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-5, t_max: float = 1.0) -> None:
@@ -328,6 +334,11 @@ class RectifiedFlow(Schedule):
 
     References:
         | Flow Straight and Fast (Liu et al., 2023); Flow Matching for Generative Modeling (Lipman et al., 2023)
+
+    Example:
+        >>> from dmlik_pl.flow import RectifiedFlow
+        >>> [float(r) for r in RectifiedFlow().at(torch.tensor([0.2, 0.5, 1.0])).r]
+        [0.25, 1.0, inf]
     """
 
     def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:

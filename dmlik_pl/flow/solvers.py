@@ -1,7 +1,8 @@
 r"""Integration of the state together with its log-density.
 
-:class:`Multistep` is the fast default: a fixed grid uniform in log-SNR, one network evaluation a node, fresh probes at
-every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR, one probe a trajectory.
+:class:`Multistep` is the fast default: a fixed grid uniform in log-SNR, one network evaluation per node, fresh probes
+at every node. :class:`TorchDiffEq` is the reference: any torchdiffeq method in t, r or log-SNR, one probe per
+trajectory.
 
 References:
     | Fast Sampling of Diffusion Models with Exponential Integrator (Zhang and Chen, 2023)
@@ -104,7 +105,7 @@ class Multistep:
     Each step is predicted from the past evaluations and, once the network has been asked at its end, corrected with
     that evaluation too, at no further cost. The grid is uniform in log-SNR, its first interval split in 1/4, 1/4, 1/2
     while the history is short. The trace is integrated by the cubic spline through the same nodes. Beyond r = 1000,
-    where hardly any signal is left, one step in the angle takes the rest of the way, be it to infinity.
+    where hardly any signal is left, one step in the angle takes the rest of the way, even to infinity.
 
     From noise to data guidance contracts, and a step that is too long for a method's stability throws a sample far off.
     There the order is lowered as the step and the guidance weight ask for, down to 2; where that is not enough, steps
@@ -115,7 +116,7 @@ class Multistep:
     amplifies it on the way from data to noise: that is what ``LogLikelihood.rounding`` is for.
 
     Attributes:
-        nodes: Places between data and noise where the trace is taken.
+        nodes: Number of places between data and noise where the trace is taken.
         order: Convergence order: evaluations that a corrected step uses, the one at its end among them. From noise to
             data under guidance it is the highest that is taken.
     """

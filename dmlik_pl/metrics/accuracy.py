@@ -22,6 +22,11 @@ def prompt_accuracy(correct: Tensor, decided: Tensor, confidence: float = 0.95) 
 
     Returns:
         What `PromptAccuracy.compute` returns.
+
+    Example:
+        >>> result = prompt_accuracy(torch.tensor([True, True, True, False]), torch.tensor([True, True, False, False]))
+        >>> [round(float(result[key]), 2) for key in ("accuracy", "low", "high", "accuracy_decided")]
+        [0.75, 0.3, 0.95, 1.0]
     """
     # A function of its arguments alone, whatever other processes do.
     metric = PromptAccuracy(confidence, sync_on_compute=False).to(correct.device)
@@ -37,7 +42,7 @@ class PromptAccuracy(Metric):
 
     Args:
         confidence: Coverage of the interval.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     is_differentiable: bool = False

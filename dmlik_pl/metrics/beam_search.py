@@ -42,7 +42,7 @@ class BeamPath(NamedTuple):
 class NGram:
     """An n-gram language model with back-off, read from a file in the ARPA format when it is first asked.
 
-    It is held in memory as it is, a few hundred bytes an n-gram: prune models of many millions. Case is ignored.
+    It is held in memory unpacked, at a few hundred bytes per n-gram: prune models of many millions. Case is ignored.
 
     Args:
         path: The file, .arpa or .arpa.gz.
@@ -94,9 +94,9 @@ class NGram:
                             weight = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
                             grams[words] = float(fields[0]), weight
                         except ValueError as error:
-                            raise ValueError(f"{self.path}, line {number} is no n-gram of the ARPA format") from error
+                            raise ValueError(f"{self.path}, line {number} is not an n-gram in ARPA format") from error
             if not grams:
-                raise ValueError(f"{self.path} holds no n-gram of the ARPA format")
+                raise ValueError(f"{self.path} holds no n-gram in ARPA format")
             self._grams, self._order = grams, max(map(len, grams))
         return self._grams
 
@@ -115,7 +115,7 @@ class _Words:
         return "".join(self.labels[label] for label in prefix).split()
 
     def bonus(self, prefix: tuple[int, ...]) -> float:
-        """Of the words that a space has ended."""
+        """What the language model adds for the words that a space has ended, nats."""
         if prefix not in self._known:
             before = self.bonus(prefix[:-1])
             ended = self.labels[prefix[-1]] == " " and len(prefix) > 1 and self.labels[prefix[-2]] != " "
@@ -123,7 +123,7 @@ class _Words:
         return self._known[prefix]
 
     def final(self, prefix: tuple[int, ...]) -> float:
-        """Of all words, and of the sentence's end."""
+        """What the language model adds for all words and the end of the sentence, nats."""
         words = self.text(prefix)
         last = self._of(words) if words and self.labels[prefix[-1]] != " " else 0.0
         end = 0.0 if self.model is None else self.language_weight * self.model.log_prob(END, words)

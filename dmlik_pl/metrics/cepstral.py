@@ -165,7 +165,7 @@ def cepstral_distance(first: np.ndarray, second: np.ndarray) -> float:
     """The distortion in dB between two mel-cepstra [frames, order + 1], of which one may be kept for many comparisons.
 
     Args:
-        first: Of `mel_cepstrum`, from the signal that `mel_cepstral_distortion` describes.
+        first: Result of `mel_cepstrum` for the signal that `mel_cepstral_distortion` describes.
         second: The same of the other wave.
     """
     rows, columns = dtw_path(first, second)
@@ -181,7 +181,7 @@ class MelCepstralDistortion(UtteranceMean):
         n_fft: Frame length in samples.
         hop: Step between frames in samples.
         int16_scale: Analyse whole numbers up to 32768.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool = False

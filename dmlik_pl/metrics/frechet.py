@@ -24,9 +24,14 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
 
     Returns:
         The distance, a float64 scalar.
+
+    Example:
+        >>> features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+        >>> round(float(frechet_distance(features, features + 3)), 6)  # equal covariances, means (3, 3) apart
+        18.0
     """
     if min(len(real), len(generated)) < 2:
-        raise ValueError(f"a Frechet distance needs two samples a side, got {len(real)} and {len(generated)}")
+        raise ValueError(f"a Frechet distance needs two samples per set, got {len(real)} and {len(generated)}")
     real, generated = real.double(), generated.double()
     roots = []
     for features in (real, generated):
@@ -59,7 +64,7 @@ class FrechetDistance(FrechetInceptionDistance):
 
     Args:
         feature: A network from images to features [B, F], best with an attribute `num_features`; `CLIPImageFeatures`
-            needs no download beyond the CLIP model, `PrecomputedFeatures` takes features as they are. An integer (64,
+            needs no download beyond the CLIP model, `PrecomputedFeatures` takes features themselves. An integer (64,
             192, 768 or 2048) names a layer of the Inception network; its weights are downloaded by torch-fidelity.
     """
 

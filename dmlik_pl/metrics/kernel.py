@@ -36,7 +36,7 @@ def kernel_distance(real: Tensor, generated: Tensor, paired: bool = False) -> Te
 
 
 def kernel_distance_standard_error(real: Tensor, generated: Tensor) -> Tensor:
-    """Standard error of the paired `kernel_distance` over samples, by the jackknife that leaves out one sample a time.
+    """Standard error of the paired `kernel_distance` over samples, by the leave-one-out jackknife.
 
     It is on the safe side where the two distributions are nearly the same.
 
@@ -61,7 +61,7 @@ def kernel_distance_standard_error(real: Tensor, generated: Tensor) -> Tensor:
 def _kernels(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Kernel within the real set [N, N], between the two [N, M], and within the other [M, M], float64."""
     if min(len(real), len(generated)) < 2:
-        raise ValueError(f"a kernel distance needs two samples a side, got {len(real)} and {len(generated)}")
+        raise ValueError(f"a kernel distance needs two samples per set, got {len(real)} and {len(generated)}")
     real, generated = real.double(), generated.double()
     return poly_kernel(real, real), poly_kernel(real, generated), poly_kernel(generated, generated)
 

@@ -96,7 +96,7 @@ class LogF0RMSE(UtteranceMean):
         f_min: Lowest pitch looked for in Hz.
         f_max: Highest pitch looked for in Hz.
         hop: Step between frames in samples.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool = False

@@ -19,7 +19,7 @@ class Hypothesis:
     """One entry of an n-best list.
 
     Attributes:
-        text: What may have been said.
+        text: The words that may have been spoken.
         score: How well the recogniser likes it, nats; higher is better. Only differences within a list mean something.
         parts: Parts of the score, by names that all hypotheses of a recogniser share.
     """

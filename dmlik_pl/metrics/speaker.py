@@ -155,6 +155,10 @@ def speaker_similarity(first: Tensor, second: Tensor) -> Tensor:
 
     Returns:
         Cosines in [-1, 1], float64, [B]; NaN where a vector is NaN or zero.
+
+    Example:
+        >>> round(float(speaker_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))), 4)
+        0.7071
     """
     first, second = (vectors.double() / vectors.double().norm(dim=-1, keepdim=True) for vectors in (first, second))
     return (first * second).sum(-1).clamp(-1, 1)
@@ -165,7 +169,7 @@ class SpeakerSimilarity(UtteranceMean):
 
     Args:
         encoder: The speaker encoder.
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool = True

@@ -23,11 +23,15 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     of its reference. Both enter a corpus rate as such.
 
     Args:
-        reference: What was said.
+        reference: The words that were spoken.
         hypothesis: What was recognised.
 
     Returns:
         The number of errors, and of words in the normalised reference.
+
+    Example:
+        >>> word_errors("It's two o'clock, Mister Jones.", "it is two a clock mr jones")
+        (2, 6)
     """
     normalise = english_normaliser()
     jiwer = load("jiwer", "the word error rate")
@@ -48,7 +52,7 @@ class WordErrorRate(Metric):
         words: The number of reference words.
 
     Args:
-        options: Of `torchmetrics.Metric`.
+        options: Arguments of `torchmetrics.Metric`.
     """
 
     is_differentiable: bool = False
@@ -72,7 +76,7 @@ class WordErrorRate(Metric):
         """Add a batch.
 
         Args:
-            references: What was said, B texts.
+            references: The words that were spoken, B texts.
             hypotheses: What was recognised, B texts.
         """
         if len(references) != len(hypotheses):

@@ -36,6 +36,11 @@ class GaussianMixture(nn.Module):
         means: Component means, [K, D].
         covariances: Component covariances, [K, D, D].
         weights: Component weights, [K]; equal by default.
+
+    Example:
+        >>> mixture = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)[None])
+        >>> round(float(mixture.log_prob(torch.zeros(1, 2, dtype=torch.float64))), 4)  # -log(2 pi)
+        -1.8379
     """
 
     space = "vectors"

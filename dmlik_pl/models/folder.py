@@ -20,7 +20,7 @@ Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """A folder with one subfolder a component, as `save_pretrained` of any diffusers pipeline makes it.
+    """A folder with one subfolder per component, as `save_pretrained` of any diffusers pipeline makes it.
 
     Attributes:
         path: The folder.
@@ -73,7 +73,7 @@ class PipelineFolder:
 
     @contextmanager
     def _reading(self, component: str) -> Iterator[None]:
-        """Say of which model the component is that is not there."""
+        """Add the name of the model to the error of a missing component."""
         try:
             yield
         except FileNotFoundError as error:

@@ -125,7 +125,7 @@ class HiFiGAN(Vocoder):
     Args:
         path: A folder with the generator's file and its config.json (or hifigan-config.json), or the file itself, whose
             configuration is looked for beside it. Without one the published layout is taken, as wide as the weights.
-            Checkpoints of trainers are read as they are: with weight norm, under prefixes, beside other networks.
+            Checkpoints of trainers need no conversion: weight norm, prefixes and other networks beside it are handled.
 
     Raises:
         FileNotFoundError: If there are no weights; the message says where to get them.
@@ -140,7 +140,7 @@ class HiFiGAN(Vocoder):
         hop = math.prod(config["upsample_rates"])
         if str(config["resblock"]) != "1" or hop != SAMPLES_PER_FRAME:
             raise ValueError(
-                f"{file} is a generator of {hop} samples a frame with residual blocks of kind {config['resblock']}; "
+                f"{file} is a generator of {hop} samples per frame with residual blocks of kind {config['resblock']}; "
                 f"wanted are {SAMPLES_PER_FRAME} samples and kind 1, HiFi-GAN's V1 and V2"
             )
         self.rate = int(config["sampling_rate"])

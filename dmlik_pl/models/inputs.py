@@ -15,7 +15,7 @@ def as_prompts(prompts: str | Sequence[str]) -> list[str]:
     """Prompts as a list; a text by itself is one prompt.
 
     Raises:
-        ValueError: If there is none, or one is no text.
+        ValueError: If there is none, or one is not a text.
     """
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
@@ -26,14 +26,14 @@ def as_prompts(prompts: str | Sequence[str]) -> list[str]:
 
 
 def check_images(images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> None:
-    """Refuse what is no batch of images in [-1, 1].
+    """Refuse what is not a batch of images in [-1, 1].
 
     Values outside tell themselves. Images in [0, 1] do not, for they could be bright ones: in [-1, 1], where 0 is the
     middle grey, they would hold nothing darker than it. An image without a value below 0 is taken for one in [0, 1] if
 
     - all its values are among the 256 or 65536 levels of a file in [0, 1], but not all among those of one in [-1, 1]
       (the two sets interlace), or
-    - its values are no levels of files, as after interpolation, and its darkest value is in [0, 0.1).
+    - its values are not levels of files, as after interpolation, and its darkest value is in [0, 0.1).
 
     White sketches and bright photographs that were read from files and scaled to [-1, 1] are therefore never refused.
 

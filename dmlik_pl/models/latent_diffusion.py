@@ -27,7 +27,7 @@ _REMEMBERED = 256  # prompts whose embeddings are kept; SDXL's take 0.6 MB each
 class LatentDiffusion(ImageModel):
     """A U-Net over the latents of a VAE, conditioned on prompts.
 
-    The U-Net runs in any dtype; VAE and text encoders, which run once a sample and once a prompt, in float32. Images
+    The U-Net runs in any dtype; VAE and text encoders, which run once per sample and prompt, in float32. Images
     and prompts are encoded one by one: no result depends on what else is in the batch.
 
     Args:
@@ -121,7 +121,7 @@ class LatentDiffusion(ImageModel):
         return getattr(loaders, self.lora_loader)
 
     def save(self, folder: Path) -> None:
-        """Write the model, with its weights as they are now, as a folder in diffusers' layout."""
+        """Write the model, with its present weights, as a folder in diffusers' layout."""
         parts = {"unet": self.unet, "vae": self.vae}
         for encoder, suffix in zip(self.text_encoders, ("", "_2"), strict=False):
             parts |= {f"text_encoder{suffix}": encoder.encoder, f"tokenizer{suffix}": encoder.tokenizer}
@@ -142,14 +142,14 @@ class LatentDiffusion(ImageModel):
         return value
 
     def _added_conditions(self, x: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """What the U-Net is told beside text and time."""
+        """What the U-Net is conditioned on besides text and time."""
         return None
 
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """The condition of a batch of prompts, or of one prompt for all images, with the null branch.
 
         Raises:
-            ValueError: If a prompt is no text, or longer than the text window.
+            ValueError: If a prompt is not a text, or longer than the text window.
         """
         known = [self._remembered(f"prompt {prompt}", partial(self._embed, prompt)) for prompt in as_prompts(prompts)]
         null = self._remembered("null", self._embed_null)
@@ -174,7 +174,7 @@ class LatentDiffusion(ImageModel):
                 :func:`~dmlik_pl.models.inputs.check_images`.
 
         Raises:
-            ValueError: If they are no such images, or the model cannot take images of this size.
+            ValueError: If they are not such images, or the model cannot take images of this size.
         """
         check_images(images, sample_ids, bright=bright)
         self._check_size(images)
@@ -206,7 +206,7 @@ class LatentDiffusion(ImageModel):
         return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
 
     def _latent_scale(self) -> tuple[Tensor, Tensor]:
-        """What is taken off the VAE's latents, and what the rest is multiplied by; scalars or one a channel."""
+        """What is taken off the VAE's latents, and what the rest is multiplied by; scalars or one value per channel."""
         config = self.vae.config
         factor = torch.tensor(config.scaling_factor, device=self.vae.device, dtype=self.vae.dtype)
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
@@ -245,6 +245,6 @@ class LatentDiffusion(ImageModel):
         text = sum(encoder.encoder.config.hidden_size for encoder in encoders)
         if unet.cross_attention_dim != text:
             raise ValueError(
-                f"the U-Net in {folder.path} attends to {unet.cross_attention_dim} values a token, and its text "
-                f"encoders give {text}: they are not of one model"
+                f"the U-Net in {folder.path} attends to {unet.cross_attention_dim} values per token, and its text "
+                f"encoders give {text}: they do not belong to one model"
             )

@@ -27,7 +27,7 @@ def require_peft() -> None:
 
 
 def fuse_lora(unet: Any, files: Any, source: str) -> None:
-    """Add a low-rank change to the weights of a U-Net, for good.
+    """Add a low-rank change to the weights of a U-Net permanently.
 
     Args:
         unet: A `UNet2DConditionModel`.

@@ -119,10 +119,10 @@ class PixelDiffusion(ImageModel):
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """The condition of a batch of class names, or of one for all images.
 
-        An unconditional model takes any prompts and heeds none.
+        An unconditional model takes any prompts and ignores them.
 
         Raises:
-            ValueError: If a prompt is no class of the model.
+            ValueError: If a prompt is not a class of the model.
         """
         prompts = as_prompts(prompts)
         if not self.class_index:
@@ -143,7 +143,7 @@ class PixelDiffusion(ImageModel):
                 :func:`~dmlik_pl.models.inputs.check_images`.
 
         Raises:
-            ValueError: If they are no such images, or of another size than the model's.
+            ValueError: If they are not such images, or of another size than the model's.
         """
         check_images(images, sample_ids, bright=bright)
         config = self.unet.config

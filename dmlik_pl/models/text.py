@@ -25,7 +25,7 @@ class TextEncoder(nn.Module):
         if len(tokenizer) > encoder.config.vocab_size:
             raise ValueError(
                 f"the tokenizer in {tokenizer.name_or_path} knows {len(tokenizer)} tokens, and its text encoder "
-                f"{encoder.config.vocab_size}: they are not of one model"
+                f"{encoder.config.vocab_size}: they do not belong to one model"
             )
         self.encoder = encoder
         self.tokenizer = tokenizer

@@ -1,7 +1,8 @@
 """What a folder says of itself that keeps a likelihood from being what it is called.
 
-A network that expects more than it would be told is scored under a condition that nobody chose. One that was distilled
-into few steps is no longer the score of a diffusion, and its probability flow is not that of the model it came from.
+A network that expects more conditions than it would get is scored under a condition that nobody chose. One that was
+distilled into few steps is no longer the score of a diffusion, and its probability flow is not that of the model it
+came from.
 """
 
 import re
@@ -33,7 +34,7 @@ _FEW_STEP_NAMES = re.compile(
 
 
 def refuse_other_inputs(config: Mapping[str, Any], folder: Path, fed: tuple[str, ...] = ()) -> None:
-    """Refuse a U-Net that is conditioned on more than it would be told.
+    """Refuse a U-Net that is conditioned on more than it would be given.
 
     Args:
         config: Content of its config.json.
@@ -48,8 +49,8 @@ def refuse_other_inputs(config: Mapping[str, Any], folder: Path, fed: tuple[str,
         settings = ", ".join(f"{name}: {value!r}" for name, value in others.items())
         hint = ". Use dmlik_pl.models.StableDiffusionXL" if others.get("addition_embed_type") == "text_time" else ""
         raise ValueError(
-            f"the U-Net in {folder} is conditioned on what it would not be told ({settings}): its likelihoods would be "
-            f"those of another condition{hint}"
+            f"the U-Net in {folder} is conditioned on what it would not be given ({settings}): its likelihoods would "
+            f"be those of another condition{hint}"
         )
 
 

@@ -68,10 +68,10 @@ def _reason(file: Path, error: Exception) -> str:
     except Exception:  # it cannot even be looked into
         asked = []
     if not asked:
-        return f"is damaged, or no file of weights: {first_line(error)}"
+        return f"is damaged, or not a file of weights: {first_line(error)}"
     return (
-        f"holds more than weights: it asks for code of {', '.join(sorted(asked)[:LISTED])}, and none is ever run. If "
-        "you trust the file, read it once with weights_only=False, write its state_dict alone to another, and give that"
+        f"holds more than weights: it needs code of {', '.join(sorted(asked)[:LISTED])}, which is never run. If "
+        "you trust the file, read it once with weights_only=False, save its state_dict alone, and give that file"
     )
 
 
@@ -93,7 +93,7 @@ def fit_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     faults = [f"{name} {shape} is missing" for name, shape in wanted.items() if name not in held]
-    faults += [f"{name} {shape} is not wanted" for name, shape in held.items() if name not in wanted]
+    faults += [f"{name} {shape} has no place" for name, shape in held.items() if name not in wanted]
     faults += [
         f"{name} is {held[name]}, {shape} wanted"
         for name, shape in wanted.items()

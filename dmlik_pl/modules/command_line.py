@@ -70,7 +70,7 @@ class CommandLine(LightningCLI):
         """Parse the arguments.
 
         Raises:
-            argparse.ArgumentError: If one cannot be used; of an unknown setting it tells which files may have it.
+            argparse.ArgumentError: If one cannot be used; for an unknown setting, with the files that may have it.
         """
         try:
             super().parse_arguments(parser, args)

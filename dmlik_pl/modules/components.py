@@ -83,7 +83,7 @@ class Components:
         """Raise what has been noted.
 
         Raises:
-            Exception: The only error as it was, or the first one that is a program's fault rather than an input's.
+            Exception: The only error unchanged, or the first one that is a program's fault rather than an input's.
             ValueError: If there were several; the message has all of them.
         """
         faults = [error for error in self._errors if not isinstance(error, _MENDABLE)]
@@ -91,7 +91,7 @@ class Components:
             raise (faults or self._errors)[0]
         if self._faults:
             listed = "".join(f"\n- {', '.join(places)}: {text}" for text, places in self._faults.items())
-            later = "" if constants.HF_HUB_OFFLINE else "; models of the hub are fetched once the rest is in place"
+            later = "" if constants.HF_HUB_OFFLINE else "; models on the hub are downloaded once the rest is in place"
             raise ValueError(f"{len(self._faults)} things are missing or wrong{later}:{listed}")
 
     def _instantiate(self, key: str, kind: type, *arguments: Any, **options: Any) -> Any:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluation(LightningModule):
-    """Runs studies on a model, batch by batch, and hands over what they find as soon as it is found.
+    """Runs studies on a model, batch by batch, and hands over each result at once.
 
     Attributes:
         done: Samples that need no measurement any more, by unit: a study's name, or "study/part" for one with parts.
@@ -43,8 +43,8 @@ class Evaluation(LightningModule):
         double: Hold state and log-density in float64 instead of float32, whatever the network's dtype.
         dequantisation_bits: For discrete data that were dequantised uniformly: log2(levels / 2) where the levels fill
             [-1, 1]. Shown beside the density's bits per dimension, never hidden in them.
-        rounding_every: Of guided flows, how far the last digits of x move a likelihood is measured on one sample in so
-            many, by one more solve; 0 measures it on none.
+        rounding_every: How often the effect of rounding is measured in guided flows: on one sample in this many, by one
+            more solve, which shows how far the last digits of x move its likelihood; 0 measures it on none.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Evaluation(LightningModule):
     def _measure(self, study: Study, measure: Measure, batch: Any) -> Sequence[Outcome]:
         """One part of a study on one batch; a sample that cannot be measured fails alone, not with its batch.
 
-        Whatever a sample raises is its failure, but for what the next one would meet as well: a memory that is too
+        Any error of a sample is its failure, except those that the next one would have too: a memory that is too
         small for `max_batch` of them, and a device that is lost.
         """
         try:

@@ -75,7 +75,7 @@ class EvaluationCLI(CommandLine):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""
-        parser.add_argument("--runs", type=str, default="runs", help="folder in which each run gets a folder")
+        parser.add_argument("--runs", type=str, default="runs", help="folder that holds the folders of all runs")
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
     def before_instantiate_classes(self) -> None:
@@ -92,7 +92,7 @@ class EvaluationCLI(CommandLine):
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
         if name != Path(name).name:
-            raise ValueError(f"--name is the name of a folder in {self.config.runs}, and no path: got {name!r}")
+            raise ValueError(f"--name is the name of a folder in {self.config.runs}, not a path: got {name!r}")
         self.folder = run_folder(self.config.runs, name, self.config.as_dict())
         loggers = self.config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:

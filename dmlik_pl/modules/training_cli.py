@@ -1,4 +1,4 @@
-"""Lightning's command line for trainings: a fit that ends early tells which command goes on."""
+"""Lightning's command line for trainings: a fit that ends early says which command resumes it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -30,9 +30,9 @@ class TrainingCLI(CommandLine):
             try:
                 content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
             except Exception as error:  # damaged files raise almost anything
-                raise ValueError(f"--ckpt_path {path} is damaged, or no checkpoint of a training") from error
+                raise ValueError(f"--ckpt_path {path} is damaged, or not a checkpoint of a training") from error
             if not isinstance(content, dict) or "state_dict" not in content:
-                raise ValueError(f"--ckpt_path {path} is no checkpoint of a training: it has no state_dict")
+                raise ValueError(f"--ckpt_path {path} is not a checkpoint of a training: it has no state_dict")
 
     def inspect(self, component: Any) -> None:
         """See whether the files of the data are there, before any model is loaded."""
@@ -41,12 +41,12 @@ class TrainingCLI(CommandLine):
                 component.sample_ids()
 
     def after_instantiate_classes(self) -> None:
-        """Know what to tell when the fit ends early."""
+        """Note how to report the state of the fit if it ends early."""
         watch(self.trainer, lambda: _kept(self.trainer))
 
 
 def _kept(trainer: Trainer) -> str:
-    """The last checkpoint of a fit, if there is one, and the command that goes on with it."""
+    """The last checkpoint of a fit, if there is one, and the command that resumes it."""
     named: list[Any] = [trainer.ckpt_path]
     for keeper in trainer.checkpoint_callbacks:
         named += [getattr(keeper, "last_model_path", ""), *getattr(keeper, "best_k_models", ())]
@@ -54,4 +54,4 @@ def _kept(trainer: Trainer) -> str:
     if not written:
         return ""
     last = max(written, key=lambda path: path.stat().st_mtime_ns)
-    return f"The last checkpoint is {last}. To go on:\n    {command_line('--ckpt_path', str(last))}"
+    return f"The last checkpoint is {last}. To resume:\n    {command_line('--ckpt_path', str(last))}"

@@ -23,9 +23,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON, or cut short: {error}") from error
+        raise ValueError(f"{file} is not JSON, or cut short: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no JSON object")
+        raise ValueError(f"{file} is not a JSON object")
     return content
 
 
@@ -33,7 +33,7 @@ def refuse_damaged(file: Path) -> None:
     """Read the header of a safetensors file, which states how long the file must be.
 
     Raises:
-        ValueError: If they disagree, or it is no such file; the message says what to do.
+        ValueError: If they disagree, or it is not such a file; the message says what to do.
     """
     try:
         with safe_open(file, "pt"):

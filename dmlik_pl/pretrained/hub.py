@@ -19,7 +19,7 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a text can only be the name of a hub model: OWNER/NAME, and no path below a folder that exists."""
+    """Whether a text can only be the name of a hub model: OWNER/NAME, not a path below a folder that exists."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not Path(name).parent.is_dir()
 
 
@@ -37,7 +37,7 @@ def from_hub(name: str, download: Callable[[], str | Path], revision: str | None
     """
     from huggingface_hub import HfApi, is_offline_mode
 
-    reason = "the hub is not to be asked: local_files_only or HF_HUB_OFFLINE"
+    reason = "local_files_only or HF_HUB_OFFLINE forbids asking the hub"
     cached = resolved(name, revision)
     if not local_files_only and not is_offline_mode():
         try:
@@ -48,7 +48,7 @@ def from_hub(name: str, download: Callable[[], str | Path], revision: str | None
         if cached is not None:
             _logger.warning("%s is read from the local cache, %s (%s)", name, cached, reason)
     if cached is None:
-        raise FileNotFoundError(f"it is no folder, the local cache does not hold it, and {reason}")
+        raise FileNotFoundError(f"it is not a folder, the local cache does not hold it, and {reason}")
     return cached
 
 
@@ -79,5 +79,5 @@ def transformers_folder(name: str | Path, revision: str | None, local_files_only
         return from_hub(str(name), download, revision, local_files_only)
     found = resolved(str(name))
     if found is None or not found.is_dir():
-        raise FileNotFoundError("there is no such folder" if found is None else "it is a file, and a folder is wanted")
+        raise FileNotFoundError("there is no such folder" if found is None else "it is a file, but a folder is wanted")
     return found

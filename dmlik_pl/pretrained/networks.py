@@ -61,7 +61,7 @@ def load_model(
         "variant": _variant_at_hand(folder, variant, safetensors_only),
         "local_files_only": True,
         "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # they are in the report, by which all faults are told at once
+        "ignore_mismatched_sizes": True,  # they are in the report, which lists all faults together
     }
     if safetensors_only:
         options["use_safetensors"] = True
@@ -94,7 +94,7 @@ def check_class(kind: Any, config: Mapping[str, Any], folder: Path, named: Seque
     if "_class_name" in config:
         stated.add(str(config["_class_name"]))
     if others := sorted(stated - accepted):
-        raise ValueError(f"{folder} holds a {', '.join(others)}, and a {kind.__name__} is wanted")
+        raise ValueError(f"{folder} holds a {', '.join(others)}, but a {kind.__name__} is wanted")
     wanted = getattr(getattr(kind, "config_class", None), "model_type", None)
     if wanted is not None and (found := config.get("model_type", wanted)) != wanted:
         raise ValueError(f"{folder / 'config.json'} is of model_type {found!r}, and a {kind.__name__} is {wanted!r}")
@@ -112,7 +112,7 @@ def _check_fields(kind: Any, config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _variant_at_hand(folder: Path, variant: str | None, safetensors_only: bool) -> str | None:
-    """The variant to read, once its files, or plain ones in their stead, are found and whole."""
+    """The variant to read, once its files, or plain ones instead, are found and whole."""
     weights: dict[str | None, list[Path]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         infix = re.sub(r"-\d+-of-\d+", "", file.name.removesuffix(".safetensors")).partition(".")[2]

@@ -53,7 +53,7 @@ def load_processor(kind: Any, folder: Path, named: Sequence[str] = ()) -> Any:
         raise FileNotFoundError(f"no {kind.__name__} in {folder}: it needs {wanted}")
     stated = {*named}.union(*(_values(read_json(folder / name)) for name in _FILES if (folder / name).is_file()))
     if others := sorted(stated - accepted):
-        raise ValueError(f"{folder} holds a {', '.join(others)}, and a {kind.__name__} is wanted")
+        raise ValueError(f"{folder} holds a {', '.join(others)}, but a {kind.__name__} is wanted")
     try:
         with quiet():
             return kind.from_pretrained(folder, local_files_only=True)

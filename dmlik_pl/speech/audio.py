@@ -108,8 +108,9 @@ def read(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no audio, has several channels, another rate, or no sample in the stretch; if it is cut; or
-            if its samples are no speech: not finite, beyond twice full scale, all equal, or a tenth of them clipped.
+        ValueError: If it is not audio, has several channels, another rate, or no sample in the stretch; if it is cut;
+            or if its samples are not speech: not finite, beyond twice full scale, all equal, or a tenth of them
+            clipped.
     """
     with _opened(path, rate, resample) as file:
         first, last = _bounds(file, path, start, stop)

@@ -1,7 +1,7 @@
 """Speech from espeak-ng, as the package ``espeakng-loader`` carries it: the same text gives the same samples, always.
 
 The library keeps state from one utterance to the next, such as the phase of the pitch's flutter. So each utterance
-loads it anew and unloads it after, 5 ms in all: none depends on those before it, or on other processes.
+loads and unloads it, 5 ms in all: none depends on those before it, or on other processes.
 
 References:
     espeak-ng, https://github.com/espeak-ng/espeak-ng (speak_lib.h)
@@ -40,7 +40,7 @@ class Espeak:
         """Speak a text.
 
         Args:
-            text: What is said.
+            text: The text to speak.
             voice: A language and, after a plus sign, a variant: ``en-us``, ``en-us+f2``, ``en-gb-scotland+m3``.
             words_per_minute: Speed, 80 to 450.
             pitch: Height of the voice, 0 to 100; 50 is the voice's own.
@@ -50,7 +50,7 @@ class Espeak:
 
         Raises:
             ModuleNotFoundError: If ``espeakng-loader`` is not installed.
-            ValueError: If the voice is unknown, a setting out of range or nothing is said.
+            ValueError: If the voice is unknown, a setting out of range, or nothing is spoken.
             RuntimeError: If the library cannot be loaded or fails.
         """
         if not SLOWEST <= words_per_minute <= FASTEST:
@@ -60,7 +60,7 @@ class Espeak:
         with _one_at_a_time:
             samples = _synthesise(text, voice, words_per_minute, pitch)
         if not samples.any():
-            raise ValueError(f"the voice {voice!r} says nothing for {text!r}")
+            raise ValueError(f"the voice {voice!r} is silent for {text!r}")
         return torch.from_numpy(samples.astype(np.float32) / 32768)
 
 
@@ -113,7 +113,7 @@ def _is_loaded(path: str) -> bool:
 
 
 def _unload(library: ctypes.CDLL) -> None:
-    """Give a library back, and with it its memory of what was said."""
+    """Unload a library, and with it its memory of what was spoken."""
     if hasattr(_ctypes, "dlclose"):
         _ctypes.dlclose(library._handle)
     else:

@@ -19,7 +19,7 @@ def load(module: str, purpose: str) -> ModuleType:
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of no use to whoever reads it
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of no use to its reader
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:

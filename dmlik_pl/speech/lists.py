@@ -1,4 +1,4 @@
-"""Lists as they are handed in: text that is decoded strictly, and each row with the line that it begins on."""
+"""Lists of users: text that is decoded strictly, and each row with the line that it begins on."""
 
 import csv
 import gzip
@@ -60,7 +60,7 @@ def read_text(path: str | Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark; one whose name ends with .gz is unpacked.
 
     Raises:
-        ValueError: If it cannot be read or unpacked, or is no text in UTF-8, with the line.
+        ValueError: If it cannot be read or unpacked, or is not UTF-8 text, with the line.
     """
     content = _content(path)
     if content.startswith(WIDE_MARKS):
@@ -74,7 +74,7 @@ def read_text(path: str | Path) -> str:
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{path}, line {line} holds a zero byte: this is no text in UTF-8")
+        raise ValueError(f"{path}, line {line} holds a zero byte: this is not UTF-8 text")
     return text
 
 
@@ -82,7 +82,7 @@ def read_lines(path: str | Path) -> list[str]:
     r"""Read the lines of a text file, which end with "\n" or "\r\n" and with nothing else.
 
     Raises:
-        ValueError: If it is no text in UTF-8, see `read_text`.
+        ValueError: If it is not UTF-8 text, see `read_text`.
     """
     return [line.removesuffix("\r") for line in read_text(path).split("\n")]
 
@@ -95,7 +95,7 @@ def read_csv(path: str | Path, skip_spaces: bool = True) -> Table:
         skip_spaces: Drop the spaces before a cell.
 
     Raises:
-        ValueError: If it is no text in UTF-8, quotes are wrong, or a row has more cells than the first, with the line.
+        ValueError: If it is not UTF-8 text, quotes are wrong, or a row has more cells than the first, with the line.
     """
     limit = csv.field_size_limit(LARGEST_CELL)
     lines = csv.reader(io.StringIO(read_text(path), newline="\n"), skipinitialspace=skip_spaces, strict=True)
@@ -111,7 +111,7 @@ def read_csv(path: str | Path, skip_spaces: bool = True) -> Table:
                 rows.append(Row(begin, cells + [""] * (len(columns) - len(cells))))
             begin = lines.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {begin} is no CSV: {error}") from error
+        raise ValueError(f"{path}, line {begin} is not CSV: {error}") from error
     finally:
         csv.field_size_limit(limit)
     return Table(path, columns, rows)
@@ -124,7 +124,7 @@ def read_json_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         The number of each line, from 1, and its object.
 
     Raises:
-        ValueError: If it is no text in UTF-8 or a line is no JSON object, with the line.
+        ValueError: If it is not UTF-8 text or a line is not JSON object, with the line.
     """
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
@@ -133,9 +133,9 @@ def read_json_lines(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number} holds no JSON object")
+            raise ValueError(f"{path}, line {number} is not a JSON object")
         if HALF_CHARACTER.search(line) and not _encodes(row):
             raise ValueError(f"{path}, line {number} holds half a character (an unpaired surrogate)")
         rows.append((number, row))
@@ -148,7 +148,7 @@ def _content(path: str | Path) -> bytes:
         content = Path(path).read_bytes()
         return gzip.decompress(content) if os.fspath(path).lower().endswith(".gz") else content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged, or no gzip file: {error}") from error
+        raise ValueError(f"{path} is damaged, or not a gzip file: {error}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
 

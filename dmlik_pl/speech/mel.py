@@ -27,6 +27,11 @@ class LogMel(nn.Module):
     References:
         Kong, Kim, Bae 2020, HiFi-GAN
         Slaney 1998, Auditory Toolbox (the filters: equal area, linear below 1 kHz)
+
+    Example:
+        >>> mel = LogMel()(torch.zeros(22016))  # 86 hops of digital silence
+        >>> mel.shape, round(float(mel.max()), 2)
+        (torch.Size([80, 86]), -11.51)
     """
 
     window: Tensor
@@ -56,7 +61,7 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters.T).float().contiguous(), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a wave of so many samples."""
+        """Return the number of frames of a wave with a given number of samples."""
         return 1 + (samples + 2 * self.margin - self.n_fft) // self.hop
 
     def forward(self, wave: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class NBestColumns:
 
     Attributes:
         utterance: Id of the utterance; rows with the same id are one list.
-        reference: What was said.
+        reference: The words that were spoken.
         hypothesis: What was recognised.
         scores: Column of each score by the score's name; a higher score is better. Some names have a meaning:
             `acoustic` is the recogniser's own score, `likelihood` log p(audio | text), `unconditional` log p(audio) of
@@ -160,16 +160,16 @@ def read(
     """Read n-best lists and check every row.
 
     Args:
-        path: A file of lists: .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz, one hypothesis a row.
+        path: A file of lists: .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz, one hypothesis per row.
         columns: What its columns are called.
-        normalisation: How both texts are made comparable before errors are counted: "none" splits them at spaces as
-            they are; "whisper" applies Whisper's English normaliser.
+        normalisation: How both texts are made comparable before errors are counted: "none" splits them at spaces
+            only; "whisper" applies Whisper's English normaliser.
         duplicates: Which repeated texts of a list are left out: "copies" (the scores are equal too) or all "texts" but
             the first.
         probes: Number of probes that each stored score is the mean of.
 
     Returns:
-        One row a hypothesis, unusable ones too, in the order of the file: sample_id, row (counted from 1, without the
+        One row per hypothesis, unusable ones too, in the order of the file: sample_id, row (counted from 1, without the
         header), reference, hypothesis, `score_*`, `standard_error_*`, `repeat_*`, words (of the reference), errors (in
         words; both NaN for excluded rows), excluded ("" or the reason), normalisation, duplicates and probe_count.
 
@@ -254,6 +254,11 @@ def count_word_errors(references: list[str], hypotheses: list[str]) -> tuple[np.
 
     Returns:
         Errors and reference words of each pair, both [M].
+
+    Example:
+        >>> errors, words = count_word_errors(["the cat sat", "a b"], ["the cat sat down", "a c"])
+        >>> errors.tolist(), words.tolist()
+        ([1.0, 1.0], [3.0, 2.0])
     """
     if not references:
         return np.zeros(0), np.zeros(0)
@@ -275,7 +280,7 @@ def _normaliser(normalisation: Normalisation) -> Callable[[str], str]:
         "whisper": english_normaliser,
     }
     if normalisation not in normalisers:
-        raise ValueError(f"text normalisation {normalisation!r} is not known: {' or '.join(normalisers)}")
+        raise ValueError(f"text normalisation {normalisation!r} is unknown: take {' or '.join(normalisers)}")
     return normalisers[normalisation]()
 
 

@@ -16,14 +16,14 @@ KINDS = ".csv, .csv.gz, .parquet, .jsonl or .jsonl.gz"
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """Read a file of n-best lists, one hypothesis a row; of a CSV file, every cell is a text.
+    """Read a file of n-best lists, one hypothesis per row; the cells of a CSV file stay texts.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, no text where it should be, or of no known kind.
+        ValueError: If it is damaged, not text where it should be, or of an unknown kind.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"no n-best lists at {str(path)!r}: give a {KINDS} file with one hypothesis a row")
+        raise FileNotFoundError(f"no n-best lists at {str(path)!r}: give a {KINDS} file with one hypothesis per row")
     name = path.name.lower()
     if name.endswith((".csv", ".csv.gz")):
         # As text: a hypothesis "null" is a word, and the utterance "007" is not 7.
@@ -38,7 +38,7 @@ def read_file(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         except Exception as error:  # damaged files make the reader raise almost anything
             raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
-    raise ValueError(f"{path} is of no known kind: {KINDS} is expected")
+    raise ValueError(f"{path} is of an unknown kind: {KINDS} is expected")
 
 
 def as_text(value: Any) -> str:
@@ -47,7 +47,7 @@ def as_text(value: Any) -> str:
 
 
 def as_number(value: Any) -> float:
-    """Return a value as a number; NaN if it is none."""
+    """Return a value as a number; NaN if it is not one."""
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # which float() would take
         return math.nan
     try:

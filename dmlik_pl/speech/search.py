@@ -1,4 +1,4 @@
-"""Folders as they are handed in: which of their files count."""
+"""Folders of users: which of their files count."""
 
 import os
 import stat
@@ -15,8 +15,8 @@ def find_files(root: str | Path, suffixes: Collection[str]) -> list[Path]:
     """Find the files of a folder and of all folders in it, in the order of their names.
 
     What is hidden is left out at every depth: names that begin with a dot, and what systems keep beside the files. So
-    is what is no file (a FIFO, a device, a socket). Links are followed; one that leads nowhere is found, so that
-    whoever opens it can tell.
+    is everything but files (a FIFO, a device, a socket). Links are followed; one that leads nowhere is listed, so that
+    opening it raises an error.
 
     Args:
         root: The folder.
@@ -37,7 +37,7 @@ def require_file(path: str | Path) -> None:
         ValueError: If there is something else.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError(f"{path} is a folder, a FIFO or a device, and no file")
+        raise ValueError(f"{path} is a folder, a FIFO or a device, not a file")
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:

@@ -45,7 +45,7 @@ _HEARD = ("transcript", "word_errors", "words", "speaker_similarity", "source_si
 
 @dataclass(frozen=True)
 class _Adapted:
-    """What became of one recording.
+    """One recording along all routes.
 
     Attributes:
         source: The spectrogram that went in, [bands, T'].
@@ -67,19 +67,19 @@ class Adaptation(Study):
 
     Args:
         blurs: The means: each blurs the recording's own spectrogram.
-        solvers: Of the probability flow, by the names that rows carry. The paper's by default: Euler, Grad-TTS's own
-            steps (100), and RK45, dopri5 at tolerances of 1e-5.
+        solvers: Solvers of the probability flow, by the names in the rows. By default the paper's: Euler, Grad-TTS's
+            own steps (100), and RK45, dopri5 at tolerances of 1e-5.
         paths: Pairs [forward, reverse]. Forward is the name of a solver; or "stochastic", a draw from q(x_T | x_0); or
-            "prior", a draw from N(mu, I) that sees nothing of the recording but its blur; or "none", which leaves what
-            it gets. Reverse is the name of a solver, or "none". "paper" takes those of Table 3, "grid" every forward
+            "prior", a draw from N(mu, I) that sees nothing of the recording but its blur; or "none", which changes
+            nothing. Reverse is the name of a solver, or "none". "paper" takes those of Table 3, "grid" every forward
             with every reverse. The untouched recording is always measured too.
-        speaker: The model's speaker that recordings are adapted to, and under whom they are scored.
-        source_speaker: Whom the model takes for the speaker on the way forward; None takes `speaker`.
-        recogniser: For the word error rate, one of :mod:`dmlik_pl.metrics.recognition`; none without.
-        speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; none without.
+        speaker: The speaker of the model that recordings are adapted to and scored under.
+        source_speaker: The speaker that the model is given on the way forward; None takes `speaker`.
+        recogniser: For the word error rate, one of :mod:`dmlik_pl.metrics.recognition`; None leaves it out.
+        speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; None leaves it out.
         reference: Recordings of the speaker that voices are compared with: a folder of wav or flac files, or speech
             data of :mod:`dmlik_pl.data`, which should hold no recording that is adapted.
-        reference_limit: At most so many of them; None takes all.
+        reference_limit: At most this many of them; None takes all.
         protocol: "repaired" takes real frames only. "published" does as the paper's code: spectrograms are padded with
             zeros to a multiple of 4 frames before they are blurred, the padding counts as data but not as dimensions,
             and voices are compared with the first recording of the reference.
@@ -305,7 +305,7 @@ def _bits(result: LogLikelihood, place: int, own: int, source: int, bits: float)
 
 
 def _cosine(vector: Tensor | None, other: Tensor | None) -> float | None:
-    """Of two vectors [1, D]; None where one is not known."""
+    """Cosine of two vectors [1, D]; None where one is not known."""
     return None if vector is None or other is None else _known(float(speaker_similarity(vector, other)))
 
 

@@ -79,9 +79,9 @@ class Estimator:
         seed: Seed of probes, latents and bounds.
         max_batch: Samples that go through the network at once; bounds the memory and changes no result.
         double: Hold state and log-density in float64 instead of float32.
-        rounding_every: Of guided flows, of which the way to noise may amplify the last digit of x a million times, one
-            sample in so many, chosen by its name, is solved once more from x shaken by the precision of its type; 0 is
-            none.
+        rounding_every: How often the effect of rounding is measured in guided flows, whose way to noise may amplify the
+            last digit of x a million times: one sample in this many, chosen by its name, is solved once more from x
+            shaken by the precision of its type; 0 measures it on none.
         dequantisation_bits: Bits per dimension between the density of uniformly dequantised data and the probability of
             their discrete levels, e.g. log2(256 / 2) for 8-bit images in [-1, 1]. Recorded, and shown by its name
             beside the density's BPD, never added to it. 0 for data that are not discrete.
@@ -184,11 +184,11 @@ class Study(nn.Module, ABC):
 
     Attributes:
         kind: What experiment it is; decides which tables and figures are made of its records.
-        asks: The protocol of the models that it can measure; its docstring completes the message to whoever gives
+        asks: The protocol of the models that it can measure; its docstring completes the message about
             another model.
-        reads: The protocol of the batches that it can measure; the first sentence of its docstring tells whoever gives
-            other data.
-        axes: Names of the arguments that only list its parts: what they are otherwise changes no part.
+        reads: The protocol of the batches that it can measure; the first sentence of its docstring completes the
+            message about other data.
+        axes: Names of the arguments that only list its parts; their values change no part.
     """
 
     kind: str

@@ -17,7 +17,7 @@ class Blur:
     """A Gaussian filter over bands and frames, cut off at a square window.
 
     Attributes:
-        kernel: Width of the window in bands and frames, odd; 1 leaves the spectrogram as it is.
+        kernel: Width of the window in bands and frames, odd; 1 leaves the spectrogram unchanged.
         sigma: Standard deviation, in bands and frames.
     """
 
@@ -47,6 +47,10 @@ class Blur:
 
         Returns:
             The blurred spectrogram, [bands, T].
+
+        Example:
+            >>> Blur(kernel=3, sigma=1.0)(torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]))
+            tensor([[0.0000, 0.2741, 0.4519, 0.2741, 0.0000]])
         """
         reach = self.kernel // 2
         places = torch.arange(-reach, reach + 1, dtype=torch.float64)

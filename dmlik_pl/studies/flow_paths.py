@@ -22,7 +22,7 @@ class Route(NamedTuple):
 
     Attributes:
         forward: How x_T is made: a solver's name, or "stochastic", "prior" or "none".
-        speaker: Whom the model takes for the speaker on the way forward.
+        speaker: The speaker that the model is given on the way forward.
         reverse: How data are made of x_T: a solver's name, or "none".
     """
 

@@ -52,17 +52,18 @@ class PromptAccuracy(Study):
         guidance: w of Eq. 10: 1 is plain conditional. A list measures at each.
         confidence: A decision counts as decided if the best prompt beats the second at this (two-sided) confidence, as
             far as noise of the method goes.
-        clip: Folder or hub name of a CLIP model for the baseline; none without.
-        elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 for none.
+        clip: Folder or hub name of a CLIP model for the baseline; None leaves it out.
+        elbo_draws: Draws of the evidence lower bound for the second baseline, noise shared by all prompts; 0 leaves
+            it out.
         reconstruct: Replace the latent by its reconstruction under the true prompt first, the same one for all prompts.
             A list measures each.
         local_files_only: Never download the CLIP model.
-        protocol: "published" draws the probes of each prompt anew, decides on averages over all images of a true value
+        protocol: "published" draws new probes for each prompt, decides on averages over all images of a true value
             and lets each prompt reconstruct the latent that it scores, as the paper's code did.
         empty_prompt: Take the likelihood under the empty prompt too (the model's unconditional branch), on the same
-            probes. The ratio to it ranks prompts as the likelihood does; it tells whether the true one is any good.
+            probes. The ratio to it ranks prompts as the likelihood does; it shows whether the true one is any good.
         pmi: Decide by pointwise mutual information too, on the draws of the bound: it ranks as the bound does without
-            elimination, and tells in nats how much each prompt says of the image. Its orthogonal form, the information
+            elimination, and gives in nats how much each prompt says of the image. Its orthogonal form, the information
             of prompts that are true and no score of others, is recorded beside it.
         elimination: Further draws of the bound for the prompts that are best so far.
         screening: Take exact likelihoods only of the prompts that the bound finds best.
@@ -135,7 +136,7 @@ class PromptAccuracy(Study):
         return (
             "every prompt is scored with random probes of its own, so that the noise of competing prompts differs",
             "log-likelihoods are averaged over all images of a true value, and one decision is made for all of them, a "
-            "tie being a miss",
+            "tie counting as a miss",
             *([_OWN_RECONSTRUCTION] if reconstructed else []),
             _NOT_REPRODUCED,
         )
@@ -223,7 +224,7 @@ class PromptAccuracy(Study):
 
     def _questions(self, batch: Images) -> list[Question]:
         if self.template is None or self.candidates is None:
-            return listed_questions(batch)  # type: ignore[arg-type]  # it tells what data are wanted
+            return listed_questions(batch)  # type: ignore[arg-type]  # it says which data are wanted
         return attribute_questions(batch, self.template, self.candidates)
 
     def _exact_entries(self, contest: Contest, bounds: Bounds | None) -> list[int]:

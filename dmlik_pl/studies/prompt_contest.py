@@ -50,7 +50,7 @@ class Question:
 
 
 def check_candidates(attribute: str, values: Sequence[str]) -> None:
-    """Raise a ValueError unless values can compete and be told apart in records."""
+    """Raise a ValueError unless values can compete and are distinct in records."""
     if len(set(values)) < 2 or len(set(values)) < len(values):
         raise ValueError(f"candidates of {attribute!r} must be two or more different values: {list(values)}")
 
@@ -93,7 +93,7 @@ def attribute_questions(batch: Images, template: str, candidates: Mapping[str, S
         for attribute, values in candidates.items():
             if attribute not in truth:
                 raise ValueError(
-                    f"the data have no attribute {attribute!r}, only {', '.join(truth)}: mend `candidates`"
+                    f"the data have no attribute {attribute!r}, only {', '.join(truth)}: correct `candidates`"
                 )
             if truth[attribute] not in values:
                 raise ValueError(f"the true {attribute}, {truth[attribute]!r}, is not among its candidates {values}")

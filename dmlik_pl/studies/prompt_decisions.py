@@ -17,7 +17,7 @@ class Ranking:
     """The scores of the values that compete, by one method.
 
     Attributes:
-        scores: Of each value, nats or the method's own unit; NaN for a value that it has not scored.
+        scores: Score of each value, nats or the method's own unit; NaN for a value that it has not scored.
         difference: How far one value is before another, where the method knows its error.
     """
 

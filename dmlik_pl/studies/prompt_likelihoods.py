@@ -27,7 +27,7 @@ class Screening:
     Attributes:
         keep: How many prompts of each question get one.
         check: Share of the samples of which all prompts get one all the same, so that the agreement of both decisions
-            can be told. A sample's name alone decides whether it is one of them.
+            can be measured. A sample's name alone decides whether it is one of them.
     """
 
     keep: int

@@ -52,7 +52,7 @@ class ReferenceVoice:
 
     Args:
         source: A folder of wav or flac files of any sample rate, searched in depth, or speech data.
-        limit: At most so many recordings, spread evenly over all in order of their names; None takes all.
+        limit: At most this many recordings, spread evenly over all in order of their names; None takes all.
 
     Raises:
         FileNotFoundError: If there are no recordings.

@@ -4,7 +4,7 @@ A record is one hypothesis with its scores and word errors; choices, error rates
 in :mod:`dmlik_pl.results.rescoring.summaries` and :mod:`dmlik_pl.stats.reliability`.
 
 All hypotheses of an utterance are scored for the same mel on the same grid and the same probes, so that what noise
-their likelihoods have in common cannot change a choice. They are scored again with other probes, which tells how much
+their likelihoods have in common cannot change a choice. They are scored again with other probes, which shows how much
 of a choice is noise.
 """
 
@@ -99,12 +99,12 @@ class Rescoring(Study):
 
     Args:
         alignment: How tokens get their frames: "search" is the best path for this mel, "durations" the predicted
-            durations, stretched to its length without a look at it.
-        recogniser: Makes the lists, where the data bring none.
-        hypotheses: Its lists' length, at most.
+            durations, stretched to its length without looking at it.
+        recogniser: Makes the lists if the data have none.
+        hypotheses: Largest length of its lists.
         normalisation: How its texts and the references are made comparable before errors are counted.
         duplicates: Which repeated texts of its lists are left out.
-        unconditional: Whether to take the log-density without the words too, for as much work again.
+        unconditional: Whether to also take the log-density without the words, at the same cost again.
         repeat: Whether to take `score_likelihood` again with other probes.
         dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
         protocol: "published" does as the paper's code: one probe for the whole path, another one for each hypothesis;
@@ -144,7 +144,7 @@ class Rescoring(Study):
         """Refuse data without recordings, and those without lists if there is no recogniser to make them."""
         super().check(batch)
         if not isinstance(batch, Lists) and self.recogniser is None:
-            raise ValueError("the data bring no n-best lists: give the study a recogniser that makes them")
+            raise ValueError("the data have no n-best lists: give the study a recogniser that makes them")
 
     @torch.no_grad()
     def measure(self, model: SpeechModel, batch: Heard, estimator: Estimator) -> list[Outcome]:  # noqa: D102
@@ -181,7 +181,7 @@ class Rescoring(Study):
         if isinstance(batch, Lists):
             return batch.lists[b].reset_index(drop=True)
         if self.recogniser is None:
-            raise ValueError("the data bring no n-best lists: give the study a recogniser that makes them")
+            raise ValueError("the data have no n-best lists: give the study a recogniser that makes them")
         found = self.recogniser.hypotheses(batch.audio[b], model.rate, self.hypotheses)
         about = {"sample_id": batch.sample_id[b], "reference": batch.text[b]}
         rows: list[dict[str, Any]] = [
@@ -278,7 +278,7 @@ class Rescoring(Study):
         speaker: int,
         ids: Sequence[str],
     ) -> LogLikelihood:
-        """Of one mel under many means."""
+        """Likelihoods of one mel under many means."""
         x = estimator.state(model.pad(mel))
         condition = model.condition(means, [speaker] * len(means))
         return estimator.log_likelihood(flow, x.expand(len(means), *x.shape[1:]), condition, ids)

@@ -25,7 +25,7 @@ Analyse = Callable[[Tensor], Any]
 """Takes a wave [N]."""
 
 Policy = Literal["search", "durations"]
-"""How tokens get their frames: the best path for this mel, or predicted durations, stretched without a look at it."""
+"""How tokens get their frames: the best path for this mel, or predicted durations, stretched without looking at it."""
 
 
 class Aligned(Protocol):
@@ -130,7 +130,7 @@ class Listener(nn.Module):
         """Listen to waves of one utterance.
 
         Args:
-            text: What was said.
+            text: The words that were spoken.
             reference: The recording, [N].
             waves: What to listen to, [M] each; where it is the recording itself, distances are zero. None for a wave
                 that could not be made, of which nothing is heard.

@@ -35,7 +35,7 @@ _LIKELIHOOD = (
 
 _DEVIATIONS = (
     "every stage is scored with probes of its own",
-    "padded frames are scored with the others and are no dimensions",
+    "padded frames are scored with the others but do not count as dimensions",
     "mel cepstra are of frames of 512 samples in [-1, 1]",
     "the error of the pitch is 0 where none is defined",
     "not reproduced: the paper's script scores one stage twice and another never, and stops at the second batch",
@@ -47,12 +47,12 @@ class SpeechSweep(Study):
 
     Args:
         times: Times in [0, 1], falling; 1 is noise, 0 data. The noise level of each is recorded as sigma.
-        durations: Of the samples' tokens: "reference" takes those of the recording's alignment, as the paper does, so
-            that a sample knows how long every phone of the recording lasts; "model" takes the predicted ones.
-        alignment: Of the recording: "search" is the best path for this mel (the paper's), "durations" the predicted
-            durations, stretched to its length without a look at it.
-        recogniser: For the word error rate, one of :mod:`dmlik_pl.metrics.recognition`; none without.
-        speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; none without.
+        durations: Durations of the samples' tokens: "reference" takes those of the recording's alignment, as in the
+            paper, so that a sample knows how long every phone of the recording lasts; "model" takes the predicted ones.
+        alignment: Alignment of the recording: "search" is the best path for this mel (the paper's), "durations" the
+            predicted durations, stretched to its length without looking at it.
+        recogniser: For the word error rate, one of :mod:`dmlik_pl.metrics.recognition`; None leaves it out.
+        speaker_encoder: For the similarity of voices, one of :mod:`dmlik_pl.metrics.speaker`; None leaves it out.
         cepstral_distortion: Whether to take the mel-cepstral distortion.
         log_f0: Whether to take the error of the logarithmic pitch.
         protocol: "published" does as the paper's code; `deviations` says what that is.

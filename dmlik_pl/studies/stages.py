@@ -1,4 +1,4 @@
-"""What a time sweep looks at: data, and what the model makes of noise by given times; as it is, or reconstructed."""
+"""What a time sweep looks at: data, and what the model makes of noise by given times; plain, or reconstructed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class StagedBatch:
     estimator: Estimator
 
     def on_one_trajectory(self, times: Sequence[float], densities: bool) -> Stages:
-        """All times, which fall, on one path from noise keyed by sample, as they are.
+        """All times, which fall, on one path from noise keyed by sample, not reconstructed.
 
         Args:
             times: The times; one outside the schedule is moved to its end.
@@ -76,7 +76,7 @@ class StagedBatch:
         return Stages([self.names] * len(latents), latents, self._images(latents), path.marginals, path.failures)
 
     def each_from_noise(self, times: Sequence[float], levels: Sequence[float]) -> Stages:
-        """Every time on a path of its own, then decoded to 8 bits and encoded again; images as they were decoded.
+        """Every time on a path of its own, then decoded to 8 bits and encoded again; images as decoded.
 
         Args:
             times: What the stages are called.

@@ -35,7 +35,7 @@ class TextGain(Study):
 
     Args:
         alignments: How tokens get their frames: "search" is the best path for this mel, "durations" the predicted
-            durations, stretched to its length without a look at it.
+            durations, stretched to its length without looking at it.
         alternatives: What the text is compared with: "mean" is the average of its means over all frames, "shuffled" the
             same words in another order, aligned like the text itself. An utterance whose words have no other order has
             no record of "shuffled".

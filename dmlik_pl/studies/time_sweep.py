@@ -53,16 +53,16 @@ class TimeSweep(Study):
     Args:
         times: Times in [0, 1], falling; 1 is noise, 0 data. The noise level of each is recorded as sigma.
         guidance: w of Eq. 10, for sampling and for likelihood: 1 is plain conditional. One weight or several.
-        sizes: Pixels a side at which the data are seen and samples made: the data are made smaller from the size they
+        sizes: Pixels per side at which the data are seen and samples made: the data are made smaller from the size they
             come in, which must be the largest. None takes the size they come in.
         reconstruct: Replace data and samples by their reconstruction, to noise and back under the same guidance (the
             paper's "R"): likelihood, CLIP score and features are then of the reconstruction, and its distance to what
             was reconstructed is recorded beside them. [false, true] measures both.
         pixels: Take the likelihood of X_t a second time after the round trip through pixels: decoded to an 8-bit image,
             encoded again.
-        clip: Folder or hub name of a CLIP model for the CLIP score; none without.
-        features: A network from images in [0, 1] to features [B, F] for the Frechet and the kernel distance; none
-            without.
+        clip: Folder or hub name of a CLIP model for the CLIP score; None leaves it out.
+        features: A network from images in [0, 1] to features [B, F] for the Frechet and the kernel distance; None
+            leaves them out.
         local_files_only: Never download the CLIP model.
         protocol: "published" measures decoded images of new noise at every time, in bits per pixel value, as the
             paper's code did. Reconstructions are then seen by the likelihood only.
@@ -278,7 +278,7 @@ def _within(times: Sequence[float]) -> bool:
 
 
 def _each(values: Sequence[Any], count: int) -> list[Any]:
-    """One value a stage, for each of its samples."""
+    """One value per stage, for each of its samples."""
     return [value for value in values for _ in range(count)]
 
 

@@ -55,6 +55,12 @@ def maximum_path(value: Tensor, mask: Tensor) -> Tensor:
 
     Raises:
         ValueError: If an utterance has fewer frames than tokens.
+
+    Example:
+        >>> value = torch.tensor([[[0.0, 0.0, -5.0], [-1.0, 2.0, 3.0]]])  # two tokens, three frames
+        >>> maximum_path(value, torch.ones(1, 2, 3))
+        tensor([[[1., 0., 0.],
+                 [0., 1., 1.]]])
     """
     tokens = mask[:, :, 0].sum(1).long().cpu().numpy()
     frames = mask[:, 0].sum(1).long().cpu().numpy()
@@ -91,10 +97,10 @@ def maximum_path(value: Tensor, mask: Tensor) -> Tensor:
 
 
 def generate_path(duration: Tensor, mask: Tensor) -> Tensor:
-    """The path in which tokens last as long as told: token l has the frames between the sums of durations around it.
+    """The path with given durations: token l has the frames between the sums of the durations before and up to it.
 
     Args:
-        duration: Durations in frames [B, L], which may be fractions.
+        duration: Durations in frames [B, L], not necessarily whole.
         mask: Which cells are real, [B, L, T].
     """
     ends = duration.cumsum(1)
@@ -112,6 +118,10 @@ def stretch_durations(predicted: Tensor, frames: int) -> Tensor:
 
     Raises:
         ValueError: If there are fewer frames than tokens.
+
+    Example:
+        >>> stretch_durations(torch.tensor([1.0, 2.0, 3.0]), frames=9)
+        tensor([2, 3, 4])
     """
     tokens = len(predicted)
     if frames < tokens:

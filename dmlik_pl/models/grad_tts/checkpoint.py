@@ -28,11 +28,11 @@ def read_network(path: str, overrides: Mapping[str, Any]) -> tuple[GradTTS, floa
     Args:
         path: A folder with config.json and model.safetensors, the name of a shipped one, or a file of official weights
             or of a trainer (.pt, .ckpt, .safetensors), whose sizes are read off its tensors.
-        overrides: Constructor arguments of :class:`GradTTS` that take precedence; None leaves one as it is.
+        overrides: Constructor arguments of :class:`GradTTS` that take precedence; None leaves one unchanged.
 
     Raises:
         FileNotFoundError: If there is none; the message says where to get the official ones.
-        ValueError: If it is no Grad-TTS, or tensors do not fit.
+        ValueError: If it is not a Grad-TTS, or tensors do not fit.
     """
     found = Path(locate(path))
     given = {name: value for name, value in overrides.items() if value is not None}

@@ -29,7 +29,7 @@ class Diffusion(nn.Module):
         spk_emb_dim: Size of a speaker's embedding.
         beta_min: Noise rate at t = 0.
         beta_max: Noise rate at t = 1.
-        pe_scale: What time is multiplied with before it is embedded.
+        pe_scale: What time is multiplied by before it is embedded.
     """
 
     def __init__(

@@ -166,10 +166,10 @@ class ScoreEstimator(nn.Module):
         dim: Channels of the first level, a multiple of 8; the others have twice and four times as many.
         n_spks: Number of speakers; with more than one, an embedding of the speaker is a third channel of the input.
         spk_emb_dim: Size of that embedding.
-        pe_scale: What time is multiplied with before it is embedded.
+        pe_scale: What time is multiplied by before it is embedded.
 
     Raises:
-        ValueError: If ``dim`` is no multiple of 8.
+        ValueError: If ``dim`` is not a multiple of 8.
     """
 
     def __init__(self, dim: int, n_spks: int = 1, spk_emb_dim: int = 64, pe_scale: float = 1000) -> None:
@@ -206,19 +206,19 @@ class ScoreEstimator(nn.Module):
             mask: Real frames, [B, 1, T].
             mu: Means of the mean-reverting process, [B, F, T].
             t: Times in [0, 1], [B].
-            spk: Embedded speakers [B, spk_emb_dim], for a model of several.
+            spk: Embedded speakers [B, spk_emb_dim], for a model of several speakers.
 
         Raises:
-            ValueError: If T is no multiple of 4, or the speaker of a model of several is not given.
+            ValueError: If T is not a multiple of 4, or a model of several speakers is given none.
         """
         if x.shape[-1] % FRAME_MULTIPLE:
             raise ValueError(
-                f"{x.shape[-1]} frames are no multiple of {FRAME_MULTIPLE}: pad the spectrogram and its mask"
+                f"{x.shape[-1]} frames are not a multiple of {FRAME_MULTIPLE}: pad the spectrogram and its mask"
             )
         layers = [mu, x]
         if self.n_spks > 1:
             if spk is None:
-                raise ValueError(f"a model of {self.n_spks} speakers needs to be told which one speaks: give `spk`")
+                raise ValueError(f"a model of {self.n_spks} speakers needs the number of the speaker: give `spk`")
             layers.append(self.spk_mlp(spk)[:, :, None].expand(-1, -1, x.shape[-1]))
         time = self.mlp(self.time_pos_emb(t, self.pe_scale))
         mask = mask[:, None].to(x)

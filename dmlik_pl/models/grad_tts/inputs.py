@@ -13,7 +13,7 @@ _SLACK = 0.5  # nats: a wave that leaves [-1, 1] by two thirds, as resampling ma
 
 
 def check_width(mel: Tensor, bands: int) -> None:
-    """Refuse what is no spectrogram [bands, T] in floating point.
+    """Refuse what is not a spectrogram [bands, T] in floating point.
 
     Raises:
         ValueError: If it is not; the message says what was found.
@@ -26,7 +26,7 @@ def check_width(mel: Tensor, bands: int) -> None:
 
 
 def check_mel(mel: Tensor, bands: int) -> None:
-    """Refuse what is no log-mel spectrogram of a wave in [-1, 1], as :class:`~dmlik_pl.speech.mel.LogMel` makes them.
+    """Refuse anything but a log-mel spectrogram of a wave in [-1, 1], see :class:`~dmlik_pl.speech.mel.LogMel`.
 
     Raises:
         ValueError: If it is not; the message says what was found.
@@ -37,14 +37,15 @@ def check_mel(mel: Tensor, bands: int) -> None:
     low, high = float(mel.min()), float(mel.max())
     if low < math.log(FLOOR) - 1e-2 or high > LOUDEST + _SLACK or low >= 0:
         raise ValueError(
-            f"the spectrogram reaches from {low:.4g} to {high:.4g}, which is no natural logarithm of mel magnitudes of "
-            f"a wave in [-1, 1]: these lie between {math.log(FLOOR):.2f} and {LOUDEST}, and reach below 0. Decibels, "
-            "magnitudes without a logarithm and waves in 16-bit counts are none: use dmlik_pl.speech.mel.LogMel"
+            f"the spectrogram reaches from {low:.4g} to {high:.4g}, which is not the natural logarithm of mel "
+            f"magnitudes of a wave in [-1, 1]: that lies between {math.log(FLOOR):.2f} and {LOUDEST}, and reaches "
+            "below 0. Decibels, magnitudes without a logarithm and waves in 16-bit counts do not: use "
+            "dmlik_pl.speech.mel.LogMel"
         )
 
 
 def check_tokens(tokens: Tensor, known: int) -> None:
-    """Refuse what is no list of token ids [L].
+    """Refuse what is not a list of token ids [L].
 
     Args:
         tokens: The ids.

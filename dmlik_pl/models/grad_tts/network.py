@@ -42,7 +42,7 @@ class Synthesis(NamedTuple):
 
 
 def padded_length(frames: int) -> int:
-    """The next number of frames that the decoder takes: a multiple of 4."""
+    """The number of frames rounded up to what the decoder takes: a multiple of 4."""
     return -(-frames // FRAME_MULTIPLE) * FRAME_MULTIPLE
 
 
@@ -68,7 +68,7 @@ class GradTTS(nn.Module):
         dec_dim: Channels of the decoder's first level, a multiple of 8.
         beta_min: Noise rate at t = 0.
         beta_max: Noise rate at t = 1.
-        pe_scale: What time is multiplied with before it is embedded: 1000, or 1 for the oldest official checkpoint.
+        pe_scale: What time is multiplied by before it is embedded: 1000, or 1 for the oldest official checkpoint.
 
     Raises:
         ValueError: If sizes do not fit each other.
@@ -116,15 +116,15 @@ class GradTTS(nn.Module):
         self.decoder = Diffusion(n_feats, dec_dim, n_spks, spk_emb_dim, beta_min, beta_max, pe_scale)
 
     def embed_speaker(self, spk: Tensor | None) -> Tensor | None:
-        """Embeddings [B, spk_emb_dim] of speakers [B]; None for a model of one.
+        """Embeddings [B, spk_emb_dim] of speakers [B]; None for a model of one speaker.
 
         Raises:
-            ValueError: If a model of several is not told who speaks, or does not know the speaker.
+            ValueError: If a model of several speakers is given none, or one that it does not know.
         """
         if self.n_spks == 1:
             return None
         if spk is None:
-            raise ValueError(f"a model of {self.n_spks} speakers needs to be told which one speaks: give `spk`")
+            raise ValueError(f"a model of {self.n_spks} speakers needs the number of the speaker: give `spk`")
         if not bool(((spk >= 0) & (spk < self.n_spks)).all()):
             raise ValueError(f"speakers {spk.tolist()} are not all among the model's 0 to {self.n_spks - 1}")
         embedded: Tensor = self.spk_emb(spk)
@@ -149,10 +149,10 @@ class GradTTS(nn.Module):
             x: Token ids, [B, L].
             x_lengths: How many of each row are real, [B].
             n_timesteps: Steps of the reverse diffusion.
-            temperature: What the noise is divided by: more of it means less noise.
+            temperature: What the noise is divided by: a higher temperature means less noise.
             stoc: Whether to follow the reverse SDE instead of the probability flow.
-            spk: Speakers, [B], for a model of several.
-            length_scale: What durations are multiplied with, after they were rounded up.
+            spk: Speakers, [B], for a model of several speakers.
+            length_scale: What durations are multiplied by after rounding up.
             noise: Standard normal noise, [B, n_feats, T].
         """
         device = self.encoder.emb.weight.device
@@ -189,14 +189,14 @@ class GradTTS(nn.Module):
             x_lengths: How many of each row are real, [B].
             y: Log-mel spectrograms, [B, n_feats, T]; T is a multiple of 4 unless segments are cut.
             y_lengths: How many of their frames are real, [B].
-            spk: Speakers, [B], for a model of several.
+            spk: Speakers, [B], for a model of several speakers.
             out_size: Length of the random segments on which the decoder is trained, a multiple of 4; None for all.
             time: Uniform numbers to use as diffusion times, [B].
             noise: Standard normal noise, [B, n_feats, T or out_size].
             offsets: First frames of the segments, [B]; one that begins late ends with padded frames.
 
         Raises:
-            ValueError: If a spectrogram is shorter than its tokens are many, or a length is no multiple of 4.
+            ValueError: If a spectrogram has fewer frames than tokens, or a length is not a multiple of 4.
         """
         length = y.shape[-1] if out_size is None else out_size
         if length % FRAME_MULTIPLE:

@@ -216,7 +216,7 @@ class TextEncoder(nn.Module):
         Args:
             x: Ids, [B, L].
             x_lengths: How many of each row are real, [B].
-            spk: Not heeded: the official encoder is built without speakers. It keeps the official signature.
+            spk: Ignored: the official encoder is built without speakers. It keeps the official signature.
 
         Returns:
             Mean spectra [B, n_feats, L], natural logarithms of durations in frames [B, 1, L], and the mask [B, 1, L].

@@ -55,7 +55,7 @@ class TextToSpeech(DiffusionModel):
         path: A folder with config.json and model.safetensors, the name of a shipped one, or a file of official weights
             (.pt or .safetensors).
         vocoder: What makes waves of spectrograms; Griffin-Lim by default.
-        pe_scale: What time is multiplied with before it is embedded; that of the folder by default, else 1000. The
+        pe_scale: What time is multiplied by before it is embedded; that of the folder by default, else 1000. The
             oldest official weights, grad-tts-old.pt, were trained with 1.
         beta_min: Noise rate at t = 0; that of the folder by default, else 0.05.
         beta_max: Noise rate at t = 1; that of the folder by default, else 20.
@@ -99,7 +99,7 @@ class TextToSpeech(DiffusionModel):
         duration_deviation: float | None = None,
         t_min: float = 1e-5,
     ) -> Self:
-        """The model around a network that goes on training: weights are shared, and nothing is frozen."""
+        """The model around a network that is trained further: weights are shared, and nothing is frozen."""
         model = cls.__new__(cls)
         nn.Module.__init__(model)
         model._assemble(network, vocoder, duration_deviation, t_min)
@@ -176,7 +176,7 @@ class TextToSpeech(DiffusionModel):
         """A spectrogram [80, T] as a batch of one, [1, 80, T'], with zeros up to the next multiple of 4.
 
         Raises:
-            ValueError: If it is no spectrogram.
+            ValueError: If it is not a spectrogram.
         """
         check_width(mel, self.grad_tts.n_feats)
         frames = mel.shape[1]
@@ -191,7 +191,7 @@ class TextToSpeech(DiffusionModel):
             mel: Log-mel spectrogram, [80, T].
             policy: ``search`` is the best monotonic path for this spectrogram; ``durations`` looks at nothing of it but
                 its length: every token gets one frame, and the others are shared as the model predicts.
-            speaker: Who speaks. The official text encoder does not heed it.
+            speaker: Who speaks. The official text encoder ignores it.
 
         Raises:
             ValueError: If it is no log-mel spectrogram of a wave in [-1, 1], there are fewer frames than tokens, or the
@@ -221,7 +221,7 @@ class TextToSpeech(DiffusionModel):
 
         Args:
             tokens: Token ids, [L].
-            speaker: Who speaks. The official text encoder does not heed it.
+            speaker: Who speaks. The official text encoder ignores it.
 
         Raises:
             ValueError: If the model does not know a token or the speaker.
@@ -254,9 +254,9 @@ class TextToSpeech(DiffusionModel):
             speaker: Who speaks.
             durations: Whole durations in frames, [L]; the predicted ones by default.
             steps: Steps of the reverse diffusion.
-            temperature: What the noise is divided by: more of it means less noise.
+            temperature: What the noise is divided by: a higher temperature means less noise.
             stochastic: Whether to follow the reverse SDE instead of the probability flow.
-            length_scale: What predicted durations are multiplied with, after they were rounded up.
+            length_scale: What predicted durations are multiplied by after rounding up.
             noise: Standard normal noise [80, T'], T' being T rounded up to a multiple of 4; drawn by default.
 
         Returns:
@@ -293,7 +293,7 @@ class TextToSpeech(DiffusionModel):
         """A log-mel spectrogram [80, T] as a wave [256 T] at ``rate``.
 
         Raises:
-            ValueError: If it is no spectrogram.
+            ValueError: If it is not a spectrogram.
         """
         check_width(mel, self.grad_tts.n_feats)
         wave: Tensor = self.vocoder(mel[None])

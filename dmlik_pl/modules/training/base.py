@@ -20,10 +20,10 @@ PATIENCE = 3  # batches
 
 
 class Training(LightningModule, ABC):
-    """A network in training that ends as a folder of safetensors.
+    """A network in training, which is exported as a folder of safetensors.
 
-    Exported are the weights of the best checkpoint where one is kept by a monitored value, so that a fit may run too
-    long unharmed; else the last ones.
+    The weights of the best checkpoint are exported if checkpoints monitor a value, so that too long a fit does no harm;
+    else the last ones.
 
     Args:
         output: Folder for the trained weights; it is made, and files of the same names are overwritten.
@@ -46,10 +46,10 @@ class Training(LightningModule, ABC):
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write the weights, as they are now, into a folder in their library's own layout."""
+        """Write the present weights into a folder in their library's own layout."""
 
     def leave_out(self, reasons: Sequence[str]) -> None:
-        """Tell which samples of a batch cannot be trained on, and why; the others are.
+        """Report which samples of a batch cannot be trained on, and why; the others are used.
 
         Args:
             reasons: Their names with what is wrong.
@@ -66,7 +66,7 @@ class Training(LightningModule, ABC):
         self._without_samples += 1
         if self._without_samples == PATIENCE:
             raise ValueError(
-                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why of each"
+                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why"
             )
         weights = [weight for weight in self.parameters() if weight.requires_grad]
         return torch.stack([weight.sum() * 0 for weight in weights]).sum()
@@ -99,5 +99,5 @@ class Training(LightningModule, ABC):
 
 
 def overridden(defaults: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a network's default architecture with some of its entries replaced."""
+    """Return a network's default architecture with some entries replaced."""
     return {**defaults, **(changes or {})}

@@ -25,12 +25,12 @@ __all__ = ["FineTuning"]
 
 
 class FineTuning(Training):
-    """Goes on training the U-Net of a finished pipeline; VAE and text encoders stay as they are.
+    """Continues the training of the U-Net of a finished pipeline; VAE and text encoders stay fixed.
 
-    It trains the network that is evaluated: the same model class encodes images and prompts, tells the network what it
-    tells it in a likelihood, and is scored with its weights as they are. Images are encoded once, in float32, by the
+    It trains the network that is evaluated: the same model class encodes images and prompts, gives the network the
+    same inputs as in a likelihood, and is scored with its present weights. Images are encoded once, in float32, by the
     posterior's mode. Times, noise and dropped conditions are drawn by seed, epoch and batch: a fit that was stopped
-    goes on as if it had not been.
+    continues as if it had not been.
 
     Without `lora` all weights of the U-Net are trained and the export is a whole pipeline; with it, the export is
     diffusers' file of low-rank weights. Checkpoints hold what is trained and nothing else.
@@ -46,11 +46,11 @@ class FineTuning(Training):
         max_time_frequency: Highest frequency of the time embedding that the network may use, radians per step; null
             leaves it alone, as `lora` does anyway.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping them.
-        keep_latents: Keep the latents of training images in memory (0.3 MB an image of 1024 pixels).
+        keep_latents: Keep the latents of training images in memory (0.3 MB per image of 1024 pixels).
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         warmup_steps: Steps of linear warm-up.
-        seed: Of times, noise and dropped conditions.
+        seed: Seed of times, noise and dropped conditions.
 
     Raises:
         ValueError: If all weights are to be trained in half precision; that is what `trainer.precision` is for.
@@ -192,7 +192,7 @@ class FineTuning(Training):
             return self.diffusion.condition(batch.prompt)
 
     def likelihood_problems(self, batch: Batch, limit: int) -> list[LikelihoodProblem]:
-        """Pose images under their true prompts, and under the empty one, for the network as it is now."""
+        """Pose images under their true prompts, and under the empty one, for the present network."""
         some = batch.select(range(min(limit, len(batch))))
         if not len(some):
             return []
@@ -210,7 +210,7 @@ class FineTuning(Training):
         if wanted != {name: weight.shape for name, weight in checkpoint["state_dict"].items()}:
             raise ValueError(
                 f"the checkpoint holds {len(checkpoint['state_dict'])} tensors of a fit with other settings, and this "
-                f"one trains {len(wanted)}: give `lora` and the model as they were"
+                f"one trains {len(wanted)}: give the `lora` and the model of that fit"
             )
 
     def export(self, folder: Path) -> None:

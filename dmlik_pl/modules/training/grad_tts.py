@@ -1,4 +1,4 @@
-"""Training of Grad-TTS: the official recipe by default, and what a small network on a small corpus wants beside it."""
+"""Training of Grad-TTS: the official recipe by default, and additions for a small network on a small corpus."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ class GradTTSTraining(Training):
     """Trains text encoder, duration predictor and score network together on the plain sum of their losses.
 
     The defaults are the official recipe: Adam at a constant 1e-4, segments of 2 s, gradients clipped to norm 1, encoder
-    and decoder each for itself and the speakers' embeddings not at all. The seed (37) and the size of a batch (16)
+    and decoder separately and the speakers' embeddings not at all. The seed (37) and the size of a batch (16)
     belong to trainer and data.
 
     Args:
@@ -63,9 +63,9 @@ class GradTTSTraining(Training):
         warmup_steps: Steps of linear warm-up before the cosine.
         segment_frames: Length of the random segments on which the decoder is trained, a multiple of 4; null trains on
             whole utterances.
-        gradient_norm: To what the gradients of encoder and decoder are clipped.
-        encoder_steps: So many first steps train encoder and durations alone, on whole utterances: they cost little, and
-            the decoder then meets means that already fit. Several processes then want the strategy
+        gradient_norm: Norm to which the gradients of encoder and of decoder are clipped.
+        encoder_steps: Number of first steps that train encoder and durations alone, on whole utterances: they cost
+            little, and the decoder then meets means that already fit. With several processes, take the strategy
             ``ddp_find_unused_parameters_true``.
         ragged_share: This share of the segments ends 1 to 3 frames behind its utterance's end, on padded frames. An
             utterance that is scored or spoken is padded to a multiple of 4 frames, which a network that never met

@@ -105,7 +105,7 @@ class Gauge:
 
     Attributes:
         solver: How the flow is integrated.
-        divergence: How its divergence is estimated; None takes one fresh Rademacher probe a node.
+        divergence: How its divergence is estimated; None takes one fresh Rademacher probe per node.
         seed: Seed of probes, and of the bound's noise.
         elbo_draws: Noise levels of the evidence lower bound, one evaluation each; 0 leaves it out.
     """
@@ -188,7 +188,7 @@ def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, flo
 
     Args:
         found: What was measured.
-        start: What the first measurement found, of which the change is told; None tells none.
+        start: What the first measurement found, from which the change is taken; None takes none.
         gain: What the excess of the alternative's bits per dimension is called.
 
     Returns:
@@ -221,7 +221,7 @@ def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor) -> dict[str, f
 
     Args:
         name: What they are called.
-        nats: Of each sample, [N].
+        nats: Value of each sample, nats, [N].
         variance: Variance of these over probes, nats^2, [N].
         dims: Dimensions of each, [N].
     """

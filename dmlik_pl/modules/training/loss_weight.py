@@ -51,6 +51,11 @@ class MinSNR(LossWeight):
 
     Attributes:
         gamma: The most that any level counts.
+
+    Example:
+        >>> import torch
+        >>> MinSNR(5.0)(torch.tensor([0.1, 5.0, 100.0]))
+        tensor([0.1000, 5.0000, 5.0000])
     """
 
     gamma: float = 5.0
@@ -63,10 +68,10 @@ class MinSNR(LossWeight):
 
 
 def output_weight(weight: LossWeight, prediction: Prediction, snr: Tensor) -> Tensor:
-    """What the squared error of a network's output is multiplied by, of the shape of `snr`.
+    """Weight of the squared error of a network's output, of the shape of `snr`.
 
     Args:
-        weight: What the squared error of the denoised data is to be multiplied by.
+        weight: Weight of the squared error of the denoised data.
         prediction: What the network's output is; the process is variance preserving, or straight for "velocity".
         snr: Signal-to-noise ratios, positive unless the prediction is "v" or "x0".
     """
@@ -83,7 +88,7 @@ def output_weight(weight: LossWeight, prediction: Prediction, snr: Tensor) -> Te
 
 
 def target(prediction: Prediction, data: Tensor, noise: Tensor, level: NoiseLevel) -> Tensor:
-    """What a network should put out for alpha data + sigma noise.
+    """The output that a network should give for alpha data + sigma noise.
 
     Args:
         prediction: What its output is.

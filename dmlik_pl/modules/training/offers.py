@@ -16,7 +16,7 @@ class LikelihoodProblem:
     """Samples of one shape whose log-likelihood is asked for.
 
     Attributes:
-        flow: The flow of the model, with its weights as they are now.
+        flow: The flow of the model, with its present weights.
         x: Samples, [B, ...].
         condition: What they are conditioned on.
         sample_ids: Their stable names, which key the probes.

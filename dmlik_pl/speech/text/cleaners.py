@@ -32,7 +32,12 @@ WHITESPACE = re.compile(r"\s+")
 
 
 def clean_english(text: str) -> str:
-    """Clean a text; leading and trailing white space becomes one space, as it was in training."""
+    """Clean a text; leading and trailing white space becomes one space, as in training.
+
+    Example:
+        >>> clean_english("Dr. Smith  met Mrs. Brontë.")
+        'doctor smith met misess bronte.'
+    """
     text = load("unidecode", "reading text").unidecode(text).lower()
     text = spell_numbers(text)
     text = ABBREVIATION.sub(lambda found: ABBREVIATIONS[found[1]], text)

@@ -56,7 +56,7 @@ def _parse(lines: Iterable[str]) -> Pronunciations:
 
 
 def _corrected(words: Pronunciations, corrections: Iterable[str]) -> Pronunciations:
-    """Return a dictionary with the words of `corrections` as they are there; a word alone is taken out."""
+    """Return a dictionary with the pronunciations of `corrections`; a word without one is taken out."""
     words = dict(words)
     for line in corrections:
         if line.startswith(";;;"):

@@ -35,6 +35,10 @@ class EnglishFrontEnd:
 
     Raises:
         FileNotFoundError: If there is no such dictionary.
+
+    Example:
+        >>> EnglishFrontEnd()("hello")  # HH AH0 L OW1, with blanks (148) between
+        tensor([148, 106, 148,  73, 148, 117, 148, 123, 148])
     """
 
     symbols = SYMBOLS

@@ -16,6 +16,10 @@ def english_normaliser() -> Callable[[str], str]:
 
     Returns:
         A function from text to normalised text.
+
+    Example:
+        >>> english_normaliser()("Mr. Jones won't pay £20, the colour's grey!")
+        'mister jones will not pay £20 the color is gray'
     """
     normaliser: Callable[[str], str] = load("whisper_normalizer.english", "the word error rate").EnglishTextNormalizer()
     return normaliser
