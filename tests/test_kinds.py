@@ -61,7 +61,7 @@ class TestDeclaration:
         assert declare(kinds()["time_sweep"]) is kinds()["time_sweep"], "the same again is no other"
 
     def test_a_duplicate_of_another_package_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        entry = EntryPoint("sweeps", "dmlik_pl.results.time_sweep:KIND", "dmlik_pl.kinds")
+        entry = EntryPoint("sweeps", "dmlik_pl.results.time_sweep:KIND", "dmlik.kinds")
         monkeypatch.setattr(kinds_module, "entry_points", lambda group: [entry])
         forget_kinds()
         with pytest.raises(ValueError, match=r"entry point 'sweeps'.* called 'time_sweep', which is declared already"):

@@ -1,7 +1,7 @@
 """What is known of a kind of study where its records are shown: one declaration per kind, found by discovery.
 
 A kind of the package is a folder of :mod:`dmlik_pl.results` whose `__init__.py` has a :class:`Kind` called `KIND`. One
-of another package is an entry point of the group ``dmlik_pl.kinds`` that names such an object; one of a user's own
+of another package is an entry point of the group ``dmlik.kinds`` that names such an object; one of a user's own
 module is handed to :func:`declare`. Records of a kind that nobody declares are shown by their columns.
 """
 
@@ -26,7 +26,7 @@ from dmlik_pl.results.table import Table
 
 __all__ = ["Headline", "Kind", "Series", "declare", "kind_called", "kind_of", "kinds", "own_kinds"]
 
-GROUP = "dmlik_pl.kinds"
+GROUP = "dmlik.kinds"
 _NOT_KINDS = ("page",)
 
 Scalars = Iterator[tuple[str, float]]
