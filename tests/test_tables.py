@@ -12,7 +12,7 @@ import pytest
 import rich.console
 from fake_records import DIMS, Row, accuracy_units, frame_of, sweep_units
 
-from dmlik_pl.records.frames import describe
+from dmlik_pl.records.frames import describe, pooled_errors
 from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.bits_per_dim import bits_per_dim_rows
 from dmlik_pl.results.kinds import Kind
@@ -331,3 +331,30 @@ def test_a_new_study_declares_its_tables(declared: Callable[..., None]) -> None:
     failures = pd.DataFrame({"study": ["made_up"], "sample_id": ["b"], "error": ["no"]})
     made = by_name({"made_up": pd.DataFrame({"sample_id": ["a"]}), "failures": failures})
     assert made["made_up"].caption == "1 rows. 1 samples, 1 failed."
+
+
+class TestPooledProbeErrors:
+    """Errors of means are pooled from unbiased variances; a single value's own error is widened and is not."""
+
+    def test_variances_are_pooled_where_there_are_some(self) -> None:
+        frame = pd.DataFrame({"standard_error": [2.0, 2.0, np.nan], "probe_variance": [1.0, np.nan, np.nan]})
+        np.testing.assert_array_equal(pooled_errors(frame), [1.0, 2.0, np.nan])
+
+    def test_bits_per_dimension_share_those_of_the_log_density(self) -> None:
+        frame = pd.DataFrame(
+            {"standard_error": [2.0, 0.0], "probe_variance": [1.0, 0.0], "bpd_standard_error": [0.5, 0.0]}
+        )
+        np.testing.assert_array_equal(pooled_errors(frame, "bpd"), [0.25, 0.0])
+
+    def test_the_headline_has_them(self) -> None:
+        rows = {"sample_id": list("abcd"), "log_p": [-1.0, -2.0, -3.0, -4.0], "dims": 5, "standard_error": 3.0}
+        wide = bits_per_dim_rows({"any": pd.DataFrame(rows)})["probe_standard_error"][0]
+        narrow = bits_per_dim_rows({"any": pd.DataFrame(rows | {"probe_variance": 4.0})})["probe_standard_error"][0]
+        # sqrt(4 samples x variance) over 20 dimensions
+        assert wide == pytest.approx(6 / (20 * math.log(2))) and narrow == pytest.approx(4 / (20 * math.log(2)))
+
+    def test_those_of_a_sweep(self) -> None:
+        frame = frame_of(sweep_units(9), "time_sweep")
+        wide = sweep_summary(frame)["bpd_probe_error"]
+        narrow = sweep_summary(frame.assign(probe_variance=(0.5 * frame["standard_error"]) ** 2))["bpd_probe_error"]
+        np.testing.assert_allclose(narrow, wide / 2)

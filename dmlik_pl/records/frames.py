@@ -15,6 +15,7 @@ __all__ = [
     "listed",
     "listing",
     "named_scores",
+    "pooled_errors",
 ]
 
 _MOST_LISTED = 4
@@ -25,6 +26,26 @@ def column(frame: pd.DataFrame, name: str) -> np.ndarray:
     if name not in frame:
         return np.full(len(frame), np.nan)
     return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def pooled_errors(frame: pd.DataFrame, name: str = "log_p") -> np.ndarray:
+    """Error over probes of each value, [N], as a mean over samples pools it: the root of an unbiased variance.
+
+    The standard error of a single value is wider, since few probes know their own scatter badly; it stands in where the
+    records hold no variance.
+
+    Args:
+        frame: Records.
+        name: The column of the values; `bpd` has the errors of `log_p` in its own unit.
+    """
+    of = "log_p" if name == "bpd" else name
+    prefix = "" if of == "log_p" else f"{of}_"
+    single, variance = column(frame, f"{prefix}standard_error"), column(frame, f"{prefix}probe_variance")
+    pooled = np.where(np.isnan(variance), single, np.sqrt(variance))
+    if name != "bpd":
+        return pooled
+    narrower = np.divide(pooled, single, out=np.ones_like(pooled), where=np.isfinite(single) & (single > 0))
+    return column(frame, "bpd_standard_error") * narrower
 
 
 def named_scores(text: str, candidates: Sequence[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from dmlik_pl.metrics.bits_per_dim import bits_per_dim
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.kinds import kind_of
@@ -32,7 +32,8 @@ def bits_per_dim_summary(data: Data) -> dict[str, Any]:
     """
     finite = np.isfinite(column(data.rows, "log_p"))
     skipped, rows = int((~finite).sum()), data.rows[finite]
-    log_p, dims, errors = (torch.from_numpy(column(rows, name).copy()) for name in ("log_p", "dims", "standard_error"))
+    known = (column(rows, "log_p"), column(rows, "dims"), pooled_errors(rows))
+    log_p, dims, errors = (torch.from_numpy(values.copy()) for values in known)
     numbers = {name: float(value) for name, value in bits_per_dim(log_p, dims, errors).items()}
     solver_error = np.abs(column(rows, "discretisation")) / dims.numpy() / np.log(2)
     calls = sum(np.nan_to_num(column(rows, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))

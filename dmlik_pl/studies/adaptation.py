@@ -37,7 +37,8 @@ __all__ = ["Adaptation"]
 _LIKELIHOOD = (
     *("log_p", "standard_error", "probe_variance", "discretisation", "rounding", "bpd", "bpd_standard_error"),
     *("prior_term", "divergence_term"),
-    *("bpd_own_mean", "bpd_own_mean_standard_error", "bpd_change", "bpd_change_standard_error"),
+    *("bpd_own_mean", "bpd_own_mean_standard_error", "bpd_own_mean_probe_variance"),
+    *("bpd_change", "bpd_change_standard_error", "bpd_change_probe_variance"),
 )
 _WAY = ("latent_rms", "change_rms", "change_max")
 _HEARD = ("transcript", "word_errors", "words", "speaker_similarity", "source_similarity")
@@ -205,7 +206,7 @@ class Adaptation(Study):
         bits = found.source.shape[0] * found.frames * math.log(2)
         scores, count = [], 1 + 2 * len(self.routes)
         for first in range(0, len(pairs), count):
-            unchanged = {"bpd_change": None, "bpd_change_standard_error": None}
+            unchanged = dict.fromkeys(("bpd_change", "bpd_change_standard_error", "bpd_change_probe_variance"))
             each = [columns[first] | _bits(result, first, first, first, bits) | unchanged]
             for place in range(first + 1, first + 1 + len(self.routes)):
                 each.append(columns[place] | _bits(result, place, place + len(self.routes), first, bits))
@@ -296,11 +297,14 @@ class Adaptation(Study):
 
 def _bits(result: LogLikelihood, place: int, own: int, source: int, bits: float) -> dict[str, float]:
     """Bits per dimension of a mel: under the recording's blur, under its own, and their change from the recording's."""
-    change, error = result.select([place]).minus(result.select([source]))
+    adapted, recording = result.select([place]), result.select([source])
+    change, error = adapted.minus(recording)
     named = {"bpd": place, "bpd_own_mean": own}
     values = {name: -float(result.log_p[i]) / bits for name, i in named.items()}
     errors = {f"{name}_standard_error": float(result.standard_error[i]) / bits for name, i in named.items()}
+    errors["bpd_own_mean_probe_variance"] = float(result.variance[own]) / bits**2
     paired = {"bpd_change": -float(change[0]) / bits, "bpd_change_standard_error": float(error[0]) / bits}
+    paired["bpd_change_probe_variance"] = float(adapted.variance_of_difference(recording)) / bits**2
     return values | errors | paired
 
 

@@ -17,7 +17,10 @@ _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
     *("interpolation", "solver", "probes", "discretisation", "rounding", "dequantisation_bits"),
 )
-_NULL = ("null_log_p", "null_log_p_standard_error", "null_margin", "null_margin_standard_error")
+_NULL = (
+    *("null_log_p", "null_log_p_standard_error"),
+    *("null_margin", "null_margin_standard_error", "null_margin_probe_variance"),
+)
 
 
 @dataclass(frozen=True)
@@ -101,19 +104,25 @@ class Likelihoods:
         """
         question, rows = self.contest.questions[number], self._rows(number)
         # One by one: rounding should not depend on what else is in the batch.
-        errors = {value: float(self.result.select([row]).standard_error) for value, row in rows.items()}
+        alone = {value: self.result.select([row]) for value, row in rows.items()}
         columns: dict[str, Any] = {name: self.settings[min(rows.values())][name] for name in _SETTINGS}
-        columns["scores_standard_error"] = as_json(
-            {value: math.nan if math.isnan(score) else errors[value] for value, score in ranking.scores.items()}
-        )
+        for name, of in {"standard_error": "standard_error", "probe_variance": "variance"}.items():
+            columns[f"scores_{name}"] = as_json(
+                {
+                    value: math.nan if math.isnan(score) else float(getattr(alone[value], of))
+                    for value, score in ranking.scores.items()
+                }
+            )
         columns |= dict.fromkeys(_NULL)
         if self.empty is None or self.failure_of_empty(question.sample):
             return columns
         empty = self.empty.select([question.sample])
         columns |= {"null_log_p": float(empty.log_p), "null_log_p_standard_error": float(empty.standard_error)}
         if question.truth in rows:
-            margin, error = self.result.select([rows[question.truth]]).minus(empty)
+            own = self.result.select([rows[question.truth]])
+            margin, error = own.minus(empty)
             columns |= {"null_margin": float(margin), "null_margin_standard_error": float(error)}
+            columns["null_margin_probe_variance"] = float(own.variance_of_difference(empty))
         return columns
 
     def _rows(self, number: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ costs. As in the sweep of images, two densities of X_t are recorded: read as dat
 the model's own marginal at time t.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -209,10 +210,11 @@ class SpeechSweep(Study):
 def _marginal(result: LogLikelihood | None) -> dict[str, float | None]:
     """Density of the first sample of a result as that at its own time; nothing if it was not taken."""
     if result is None:
-        return {"bpd_marginal": None, "bpd_marginal_standard_error": None}
+        return dict.fromkeys(("bpd_marginal", "bpd_marginal_standard_error", "bpd_marginal_probe_variance"))
     return {
         "bpd_marginal": float(result.bpd[0]),
         "bpd_marginal_standard_error": float(result.bpd_standard_error[0]),
+        "bpd_marginal_probe_variance": float(result.variance[0] / (result.dims[0] * math.log(2)) ** 2),
     }
 
 

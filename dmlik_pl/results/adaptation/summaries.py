@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.missing import undefined
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.stats.paired import matched_pairs, permutation_p_value
@@ -66,7 +66,7 @@ def adaptation_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row |= corpus_rate(errors[known], words[known]).columns("wer")
         row |= {"word_errors": int(errors[known].sum()), "words": int(words[known].sum())}
         for name in ("bpd", "bpd_own_mean"):
-            mean = mean_over_utterances(column(part, name), column(part, f"{name}_standard_error"))
+            mean = mean_over_utterances(column(part, name), pooled_errors(part, name))
             row |= mean.columns(name, probes=True)
         for name in (*VOICES, "latent_rms"):
             row |= mean_over_utterances(column(part, name)).columns(name)
@@ -102,7 +102,7 @@ def paired_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {"baseline": baseline, "n": len(part)} | _word_difference(part, other)
             nearer = column(part, VOICES[0]) - column(other, VOICES[0])
             row |= mean_over_utterances(nearer).columns("similarity_difference")
-            change, error = column(part, "bpd_change"), column(part, "bpd_change_standard_error")
+            change, error = column(part, "bpd_change"), pooled_errors(part, "bpd_change")
             unknown = 1.0 if baseline == "data" else np.nan
             row |= mean_over_utterances(change * unknown, error * unknown).columns("bpd_change", probes=True)
             rows.append(row)

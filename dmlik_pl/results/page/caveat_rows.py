@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.results.kinds import Kind
 
 __all__ = ["Finding", "Rule", "Severity", "by_mean", "likelihoods", "some"]
@@ -31,13 +31,17 @@ _MOST_LISTED = 5
 
 
 def likelihoods(kind: Kind, frame: pd.DataFrame) -> pd.DataFrame:
-    """Every likelihood of a study with columns bpd, grid and probe, its value and errors in bits per dimension."""
+    """Every likelihood of a study with columns bpd, grid, probe and pooled, its value and errors in bits per dimension.
+
+    `pooled` is the error over probes as a mean over samples takes it.
+    """
     rows = kind.likelihoods(frame)
     unit = column(rows, "dims") * np.log(2)
     return rows.assign(
         bpd=-column(rows, "log_p") / unit,
         grid=column(rows, "discretisation") / unit,
         probe=column(rows, "standard_error") / unit,
+        pooled=pooled_errors(rows) / unit,
     )
 
 

@@ -48,7 +48,7 @@ def _unconverged(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
     biased = []
     for place, cell in by_mean(kind, known):
         # A few samples may agree by chance, but no better than their probes let them.
-        variance = np.nanmax([cell["bpd"].var(), (cell["probe"] ** 2).mean(), 0.0])
+        variance = np.nanmax([cell["bpd"].var(), (cell["pooled"] ** 2).mean(), 0.0])
         bias, error = abs(cell["grid"].mean()), np.sqrt(variance / len(cell))
         if bias > error > 0:
             biased.append((bias / error, f"{place}{bias:.2g} against {error:.2g} bits per dimension"))

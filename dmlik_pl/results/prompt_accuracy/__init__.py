@@ -31,7 +31,11 @@ def _data(frame: pd.DataFrame) -> Data | None:
     """Of the scores those of the true prompts, which are among the candidates of every attribute."""
     rows, part = plainest(frame)
     first = rows.drop_duplicates("sample_id").reset_index(drop=True)
-    first = first.assign(log_p=_of_truth(first, "scores"), standard_error=_of_truth(first, "scores_standard_error"))
+    first = first.assign(
+        log_p=_of_truth(first, "scores"),
+        standard_error=_known(_of_truth(first, "scores_standard_error")),
+        probe_variance=_known(_of_truth(first, "scores_probe_variance")),
+    )
     return Data(first[~np.isneginf(first["log_p"])].reset_index(drop=True), part, "truth")
 
 
@@ -41,6 +45,11 @@ def _of_truth(frame: pd.DataFrame, name: str) -> np.ndarray:
         return np.full(len(frame), np.nan)
     texts = zip(frame[name], frame["candidates"], frame["truth"], strict=True)
     return np.array([named_scores(text, listed(offered)).get(truth, np.nan) for text, offered, truth in texts])
+
+
+def _known(errors: np.ndarray) -> np.ndarray:
+    """Errors, NaN where a null says that there is none."""
+    return np.where(np.isfinite(errors), errors, np.nan)
 
 
 def _likelihoods(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, METHODS, Decisions, decisions
 from dmlik_pl.stats.estimate import NORMAL
@@ -234,7 +234,7 @@ def _gain_row(decision: Decisions, rows: pd.DataFrame, attribute: str, value: st
         return []
     unit = column(rows, "dims") * np.log(2)
     gain, error = column(rows, "null_margin"), column(rows, "null_margin_standard_error")
-    mean = mean_with_error(gain / unit, error / unit)
+    mean = mean_with_error(gain / unit, pooled_errors(rows, "null_margin") / unit)
     row = place(decision) | {"attribute": attribute, "value": value, "n": len(rows), "gain": mean.value}
     row |= {"standard_error": mean.standard_error, "probe_error": mean.probe_error}
     row |= {"gain_low": mean.interval.low, "gain_high": mean.interval.high}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.missing import HEARD, undefined
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.stats.significance import corpus_rate, mean_over_utterances
@@ -40,7 +40,7 @@ def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"stage": stage, "time": time, "sigma": column(level, "sigma").mean(), "n": len(level)}
         row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum()) if stage != "vocoded" else 0
         for name in ("bpd", "bpd_marginal"):
-            mean = mean_over_utterances(column(level, name), column(level, f"{name}_standard_error"))
+            mean = mean_over_utterances(column(level, name), pooled_errors(level, name))
             row |= mean.columns(name, probes=True)
         for name in HEARD:
             row |= mean_over_utterances(column(level, name)).columns(name)

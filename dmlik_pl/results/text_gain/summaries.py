@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.stats.significance import binomial_p_value, holm, mean_over_utterances
 
@@ -32,7 +32,7 @@ def text_gain_summary(frame: pd.DataFrame) -> pd.DataFrame:
     for (alignment, alternative), group in frame.groupby(["alignment", "alternative"], sort=False):
         finite = np.isfinite(column(group, "gain"))
         part = group[finite]
-        gain, error = column(part, "gain"), column(part, "gain_standard_error")
+        gain, error = column(part, "gain"), pooled_errors(part, "gain")
         frames, bits = column(part, "frames"), column(part, "dims") * np.log(2)
         decided = part["decided"].to_numpy(bool)
         durations = column(part, "duration_log_p") - column(part, "duration_log_p_alternative")

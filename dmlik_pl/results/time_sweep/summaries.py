@@ -12,7 +12,7 @@ from scipy import stats
 
 from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
-from dmlik_pl.records.frames import column, features_of
+from dmlik_pl.records.frames import column, features_of, pooled_errors
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.results.likelihoods import too_dense
 from dmlik_pl.results.parts import Part, labels, parts_of
@@ -73,7 +73,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row["grid_error"] = abs(np.mean(column(level, "discretisation") / column(level, "dims"))) / np.log(2)
             row["too_dense"] = int(too_dense(level).sum())
             for name in (*_LIKELIHOODS, *_OTHERS):
-                values, errors = column(level, name), column(level, f"{name}_standard_error")
+                values, errors = column(level, name), pooled_errors(level, name)
                 usable = np.isfinite(values)
                 mean = mean_with_error(values[usable], errors[usable])
                 row |= {name: mean.value, f"{name}_standard_error": mean.standard_error, f"{name}_n": mean.n}
