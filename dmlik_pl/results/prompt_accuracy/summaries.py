@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +22,6 @@ __all__ = [
     "class_average_summary",
     "confusion_matrix",
     "empty_prompt_summary",
-    "heading",
     "method_summary",
     "pair_summary",
     "place",
@@ -180,11 +178,6 @@ def confusion_matrix(decision: Decisions) -> pd.DataFrame:
     order = decision.candidates
     counts = pd.crosstab(decision.rows["truth"], decision.rows["predicted"])
     return counts.reindex(index=order, columns=order, fill_value=0).rename_axis(index="true", columns=None)
-
-
-def heading(row: Mapping[str, Any]) -> str:
-    """Attribute and part of a row that has the columns of `place`."""
-    return f"{row['attribute']} ({row['part']})" if row["part"] else str(row["attribute"])
 
 
 def place(decision: Decisions) -> dict[str, Any]:
