@@ -42,7 +42,7 @@ def _rms_z(row: Row) -> str:
 _COLUMNS = (
     method("method", "method"),
     Shown("n", lambda row: f"{row['n']} of {row['samples']}", "samples with the same two best prompts in both runs"),
-    Shown("rms z", _rms_z, "root mean square of z; above 1 if errors are too small"),
+    Shown("rms z", _rms_z, "root mean square of z; above 1 if errors are too small, below if too large"),
     p_value("p", "p", "chi-square test of an rms of 1"),
     share_with_interval("|z| > 1.96 %", "beyond", "5 if errors are honest"),
     share_with_interval("decided alike %", "alike", "of the samples that the first run calls decided"),
@@ -57,17 +57,16 @@ def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         second: Those of the same study with another seed.
 
     Returns:
-        One row a part, attribute and method with margins: samples (in both runs), n (those with the same two best
+        One row per part, attribute and method with margins: samples (in both runs), n (those with the same two best
         candidates), rms_z with its 95 % interval (_low, _high) and p, two-sided, both by the chi-square distribution;
         beyond, the share of |z| > 1.96 with its Wilson interval; and alike, the share of the samples that the first run
         calls decided on which the second decides alike.
     """
-    others = {(one.part, one.attribute): one for one in decisions(second)}
+    others = {(b.part, b.attribute, b.method): b for decision in decisions(second) for b in decision.methods()}
     rows: list[dict[str, Any]] = []
     for decision in decisions(first):
-        other = others.get((decision.part, decision.attribute))
-        for a in decision.methods() if other is not None else ():
-            b = other.by(a.method) if other is not None else None
+        for a in decision.methods():
+            b = others.get((a.part, a.attribute, a.method))
             if b is None or not np.isfinite(column(a.rows, "margin_standard_error")).any():
                 continue
             both = _top_two(a).merge(_top_two(b), on="sample_id", suffixes=("", "_again"))

@@ -24,10 +24,10 @@ _SCREENING = (
     share("saved %", "saved", "evaluations that screening saves on the checked samples"),
 )
 _ELIMINATION = (
-    count("draws", meaning="number of draws at which prompts stopped"),
+    count("draws", meaning="number of draws that prompts got in all"),
     Shown("fate", lambda row: "kept to the end" if row["last"] else "given up"),
-    share("prompts %", "stopped", "prompts that stopped there"),
-    share_with_interval("true prompts %", "true_stopped", "samples whose true prompt stopped there"),
+    share("prompts %", "stopped", "prompts that got this many"),
+    share_with_interval("true prompts %", "true_stopped", "samples whose true prompt got this many"),
     count("n", meaning="samples"),
     number("mean draws", "mean_draws", "draws per prompt, averaged over all prompts"),
 )
@@ -49,7 +49,7 @@ def _level_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     summary = level_summary(frame)
     tables = []
     for attribute, raw in summary.groupby("attribute", sort=False) if len(summary) else ():
-        right = "samples whose true prompt has the smallest sum of errors over the draws, a tie counting as wrong"
+        right = "samples whose true prompt has the smallest sum of errors over these draws, a tie counting as wrong"
         columns = (
             number("σ", "sigma", "noise-to-signal ratio at this log SNR", ".3g"),
             Shown("part", lambda row: row["part"] or MISSING, wanted=raw["part"].any()),

@@ -46,7 +46,7 @@ _SCORES = {
     "screened": "log p(x|y) among the prompts that the ELBO kept",
     "elbo": "evidence lower bound",
     "pmi": "pointwise mutual information by the I-MMSE integral, which ranks as the ELBO of the same draws does",
-    "clip": "cosine of image and prompt, which costs a pass of CLIP's encoders and no network evaluation",
+    "clip": "cosine of the CLIP features of image and prompt",
 }
 
 
@@ -68,10 +68,10 @@ _METHOD = (
     share_with_interval("accuracy %", "accuracy", "how often the true prompt has the highest score"),
     Shown("undecided", _undecided, "decisions that the method's own error does not support"),
     share_with_interval("decided %", "accuracy_decided", "accuracy of the decisions that the error supports"),
-    share_with_interval("centred %", "accuracy_centred", "accuracy once each prompt's mean score is subtracted"),
+    share_with_interval("centred %", "accuracy_centred", "accuracy with each prompt's mean over samples subtracted"),
     estimate("MRR", "mean_reciprocal_rank", "mean of 1 / rank of the true prompt, an equal score counting against it"),
     p_value("p (chance)", "chance_p_holm", "binomial test against 1/k, Holm-corrected over attributes and methods"),
-    number("calls", "nfe", "network evaluations per decision: forward passes and Jacobian products of all prompts"),
+    number("calls", "nfe", "network evaluations per decision: forward and Jacobian passes, all prompts; none for CLIP"),
 )
 _PAIRS = (
     method("A", "a"),
@@ -94,7 +94,7 @@ _EMPTY_PROMPT = (
     estimate("gain", "gain", "log p(x|true prompt) - log p(x|empty prompt), bits per dimension", "standard_error"),
     error("probe error", "probe_error", "part of the standard error that more probes would remove"),
     share_with_interval("better %", "better", "samples that the true prompt makes likelier"),
-    Shown("undecided", _undecided, "samples whose gain is within 1.96 standard errors of zero"),
+    Shown("undecided", _undecided, "samples whose own gain is within 1.96 standard errors over probes of zero"),
 )
 _CALIBRATION = (
     method("method", "method"),
@@ -107,7 +107,7 @@ _CALIBRATION = (
     _beside("log loss (guess)", "log_loss", "log_loss_chance", "nats; in brackets that of guessing"),
     estimate("T", "temperature", "fitted temperature ± standard error, above 1 if scores are overconfident"),
 )
-_CALIBRATION_NOTES = (
+_NOTES = (
     "ECE in brackets: the mean of simulated calibrated decisions of the same confidence.",
     "T is inf if the scores do not favour the true prompts, and 0 if they put all of them first.",
 )
@@ -126,9 +126,7 @@ def prompt_accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
         *_method_tables(study, frame),
         *by_attribute(f"{study}_pairs", pairs, pair_summary(frame), _PAIRS),
         *_empty_prompt_tables(study, frame),
-        *by_attribute(
-            f"{study}_calibration", calibration, calibration_summary(frame), _CALIBRATION, _CALIBRATION_NOTES
-        ),
+        *by_attribute(f"{study}_calibration", calibration, calibration_summary(frame), _CALIBRATION, _NOTES),
         *bound_tables(study, frame),
         *_confusion_tables(study, decisions(frame)),
     ]
@@ -143,14 +141,15 @@ def _without_part(raw: pd.DataFrame) -> pd.DataFrame:
 def _accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     raw = accuracy_summary(frame)
     others = [name for name in _OTHERS if raw[f"{name}_n"].any()]
-    of = ", of the samples that were computed in full" if "screened" in others else ""
-    unsupported = "decisions by log p that the probe error does not support; they count in 'log p %'"
+    highest = "how often the true prompt has the highest"
+    of = ", of the samples computed in full" if "screened" in others else ""
+    unsupported = "decisions by log p that the probe error does not support; 'log p %' counts them"
     columns = (
         count("n", meaning="samples"),
-        share_with_interval("log p %", "accuracy", f"accuracy by the highest {_SCORES[LIKELIHOOD]}{of}"),
+        share_with_interval("log p %", "accuracy", f"{highest} {_SCORES[LIKELIHOOD]}{of}"),
         Shown("undecided", _undecided, unsupported),
-        share_with_interval("decided %", "accuracy_decided", "accuracy of the decisions that it supports"),
-        *(share_with_interval(_OTHERS[name], name, f"accuracy by the highest {_SCORES[name]}") for name in others),
+        share_with_interval("decided %", "accuracy_decided", "the same among the other decisions"),
+        *(share_with_interval(_OTHERS[name], name, f"{highest} {_SCORES[name]}") for name in others),
         _CHANCE,
     )
     caption = f"Prompt accuracy: how often the true one of k prompts has the highest score. {WILSON}"
@@ -162,7 +161,7 @@ def _accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
 def _method_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """One table per attribute: every method in every part."""
     summary = method_summary(frame)
-    shared = "" if is_published(frame) else "All prompts of an image share probes, and noise and levels of the ELBO."
+    shared = "" if is_published(frame) else "All prompts of an image share their probes, noise and noise levels."
     tables = []
     for attribute, raw in summary.groupby("attribute", sort=False) if len(summary) else ():
         scores = "; ".join(f"{METHODS[name]}, {_SCORES[name]}" for name in METHODS if (raw["method"] == name).any())
@@ -215,7 +214,7 @@ def _confusion_tables(study: str, split: Sequence[Decisions]) -> list[Table]:
             continue
         counts = confusion_matrix(full)
         caption = (
-            f"Confusion of {named(full.heading)} by likelihood: true values in rows, the most likely prompt in "
+            f"Confusion of {named(full.heading)} by likelihood: true values in rows, the most likely prompts in "
             f"columns, {len(full.rows)} samples."
         )
         name = "_".join(filter(None, (study, "confusion", full.attribute, full.slug)))
