@@ -72,8 +72,8 @@ def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             both = _top_two(a).merge(_top_two(b), on="sample_id", suffixes=("", "_again"))
             same = both[both["pair"] == both["pair_again"]]
             turned = np.where(same["best"] == same["best_again"], 1.0, -1.0)
-            error = np.hypot(same["error"], same["error_again"])
-            z = ((same["margin"] - turned * same["margin_again"]) / error).to_numpy()
+            apart = same["margin"] - turned * same["margin_again"]
+            z = (apart / np.hypot(same["error"], same["error_again"])).to_numpy()
             z = z[np.isfinite(z)]
             row = place(decision) | {"method": a.method, "samples": len(both), "n": len(z)} | _size(z)
             certain = both[both["decided"]]
@@ -117,7 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("other", type=Path, help="folder of the same run with another --model.seed")
     parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
-    console = terminal()
     try:
         first, second = read(options.folder), read(options.other)
         studies = [
@@ -132,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for table in tables:
-        console.print(table.rich(), *table.below(), sep="\n")
+        terminal().print(table.rich(), *table.below(), sep="\n")
     return 0
 
 
