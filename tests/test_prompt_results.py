@@ -391,7 +391,9 @@ def test_captions_are_short_whatever_the_data(frame: pd.DataFrame) -> None:
     odd = frame.assign(protocol="published", deviations="averages decide", attribute="of " * 60 + frame["attribute"])
     odd.loc[0, "scores"] = json.dumps(dict.fromkeys(listed(odd.loc[0, "candidates"]), math.inf))
     samples = pd.DataFrame({"sample_id": [*frame["sample_id"].unique(), "never measured"]})
-    made = [table for table in make_tables({"prompt_accuracy": odd, "samples": samples}) if table.name != "bits_per_dim"]
+    made = [
+        table for table in make_tables({"prompt_accuracy": odd, "samples": samples}) if table.name != "bits_per_dim"
+    ]
     assert len(made) == 13 + 6
     for table in made:
         assert table.caption.startswith("Partial: ") and len(table.caption.split()) <= 60, table.name
