@@ -13,6 +13,7 @@ from scipy.stats import binom, t
 
 from dmlik_pl.records.frames import listed, listing
 from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.drawing import arms
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.kinds import kinds
 from dmlik_pl.results.page.headlines import headlines
@@ -373,11 +374,41 @@ def test_tables_say_what_they_count(tables: dict[str, Table]) -> None:
     assert methods.shown.loc["w = 1: chance", "accuracy %"] == "33.3"
     assert methods.shown.loc["w = 3: CLIP", ["undecided", "calls"]].tolist() == ["–", "–"]
     assert methods.shown.loc["w = 3: exact likelihood", "calls"] == "396"
-    assert "an equal score counting against it" in methods.caption
-    assert "Holm-corrected over this table" in tables["_pairs"].caption
+    assert "an equal score counting against it" in methods.legend["MRR"]
+    assert "Holm-corrected over this table" in tables["_pairs"].legend["p (Holm)"]
     assert tables["_empty_prompt"].shown.index[0] == "all (w = 1)"
-    assert "screened: of all" in tables[""].caption
+    assert tables[""].legend["log p %"].endswith("highest log p(x|y), of the samples computed in full")
+    assert tables[""].legend["screened %"].endswith("among the prompts that the ELBO kept")
+    assert "33 nodes" in tables[""].notes[0] and "screened likelihood, log p(x|y) among" in methods.notes[0]
+    assert methods.notes[1] == "All prompts of an image share their probes, noise and noise levels."
     assert "colour (w = 3, reconstructed)" in tables[""].shown.index
+
+
+def test_captions_are_short_whatever_the_data(frame: pd.DataFrame) -> None:
+    """With every sentence that a caption may have: a partial run, a score that is not finite, the paper's protocol."""
+    odd = frame.assign(protocol="published", deviations="averages decide", attribute="of " * 60 + frame["attribute"])
+    odd.loc[0, "scores"] = json.dumps(dict.fromkeys(listed(odd.loc[0, "candidates"]), math.inf))
+    samples = pd.DataFrame({"sample_id": [*frame["sample_id"].unique(), "never measured"]})
+    made = [
+        table for table in make_tables({"prompt_accuracy": odd, "samples": samples}) if table.name != "bits_per_dim"
+    ]
+    assert len(made) == 13 + 6
+    for table in made:
+        assert table.caption.startswith("Partial: ") and len(table.caption.split()) <= 60, table.name
+    assert made[1].caption.endswith("Decisions left out because a likelihood was not finite: 1.")
+    assert made[0].notes == ("Published protocol: averages decide.",)
+
+
+def test_probes_are_called_shared_only_where_they_are(frame: pd.DataFrame, tables: dict[str, Table]) -> None:
+    published = make_tables({"prompt_accuracy": frame.assign(protocol="published")})
+    [methods] = [table for table in published if table.name == "prompt_accuracy_methods_shape"]
+    assert methods.notes == tables["_methods_shape"].notes[:1]
+
+
+def test_arms_of_intervals_are_lengths() -> None:
+    rows = pd.DataFrame({"x": [0.5, 0.2], "x_low": [0.4, 0.2 + 1e-17], "x_high": [0.8, 0.2 - 1e-16]})
+    np.testing.assert_allclose(arms(rows, "x", 100), [[10, 0], [30, 0]])
+    assert arms(rows, "x").min() == 0
 
 
 def test_a_run_that_was_only_screened_has_headlines() -> None:

@@ -177,7 +177,7 @@ class TestPromptAccuracy:
         table = tables["prompt_accuracy_class_averages"]
         assert table.shown.loc["letter", "n"] == "3" and table.shown.loc["letter", "log p %"].startswith("66.7")
         assert table.shown.loc["letter", "log p %"].endswith("]") and "PMI %" not in table.shown
-        assert "7 images" in table.caption and "Published protocol: averages decide." in table.caption
+        assert "7 images" in table.caption and table.notes == ("Published protocol: averages decide.",)
         repaired = pd.DataFrame(rows).assign(protocol="repaired")
         assert "prompt_accuracy_class_averages" not in {t.name for t in make_tables({"prompt_accuracy": repaired})}
 

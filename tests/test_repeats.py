@@ -81,6 +81,7 @@ def test_command(tmp_path, capsys) -> None:
                 store.append("prompt_accuracy", name, rows)
         store.finalise()
     assert main([str(tmp_path / "1"), str(tmp_path / "2")]) == 0
-    assert "rms z" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "rms z" in out and "p: chi-square test of an rms of 1." in out
     assert main([str(tmp_path / "1"), str(tmp_path / "3")]) == 1
     assert "error: " in capsys.readouterr().err

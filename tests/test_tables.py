@@ -21,6 +21,7 @@ from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, confusi
 from dmlik_pl.results.table import Table, percent_with_interval, probability, with_error
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.results.time_sweep.summaries import sweep_summary
+from dmlik_pl.stats.estimate import UNKNOWN
 from dmlik_pl.stats.significance import holm, wilson_interval
 
 
@@ -190,7 +191,7 @@ class TestPromptAccuracy:
         }
         table = by_name({"prompt_accuracy": frame_of(units)})["prompt_accuracy"]
         assert table.raw.loc[0, ["n", "accuracy", "non_finite"]].tolist() == [1, 1.0, 1]
-        assert "1 decisions had a likelihood that is not finite" in table.caption
+        assert "because a likelihood was not finite: 1." in table.caption
 
     def test_baseline_known_for_some_samples_only(self) -> None:
         units = {
@@ -305,6 +306,7 @@ class TestTable:
         assert with_error(math.inf, 1.0) == "inf"
         assert with_error(1 - 1e-16, 2e-17) == "1"
         assert percent_with_interval(0.5, wilson_interval(5, 10)) == "50.0 [24–76]"
+        assert percent_with_interval(1 / 3, UNKNOWN) == "33.3"
         assert (probability(0.0004), probability(0.0123), probability(math.nan)) == ("<0.001", "0.012", "–")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
@@ -15,7 +16,7 @@ from dmlik_pl.plain_text import one_line
 
 __all__ = [
     *("BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"),
-    *("Canvas", "curve", "named", "open_axes", "time_axis"),
+    *("Canvas", "arms", "curve", "named", "open_axes", "time_axis"),
 ]
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
@@ -71,6 +72,18 @@ def _unknown_letters_as_boxes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
         yield
+
+
+def arms(rows: pd.DataFrame, name: str, scale: float = 1.0) -> np.ndarray:
+    """How far the intervals of a column reach below and above it, [2, N], as error bars are given.
+
+    Args:
+        rows: The numbers, with the columns `name`, `name`_low and `name`_high.
+        name: The column.
+        scale: What lengths are multiplied by.
+    """
+    reach = [rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]]
+    return np.clip(scale * np.array(reach), 0, None)  # rounding may leave a value a hair outside its interval
 
 
 def curve(

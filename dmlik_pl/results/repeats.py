@@ -24,13 +24,29 @@ from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
 from dmlik_pl.plain_text import terminal
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.store import read
+from dmlik_pl.results.columns import Row, Shown, p_value, share_with_interval, table_of
 from dmlik_pl.results.kinds import kind_of
-from dmlik_pl.results.prompt_accuracy.decisions import METHODS, Decisions, decisions
-from dmlik_pl.results.prompt_accuracy.summaries import heading, place, share
-from dmlik_pl.results.table import MISSING, Table, percent_with_interval, probability
-from dmlik_pl.stats.estimate import NORMAL, Interval
+from dmlik_pl.results.prompt_accuracy.by_attribute import headings, method
+from dmlik_pl.results.prompt_accuracy.decisions import Decisions, decisions
+from dmlik_pl.results.prompt_accuracy.summaries import place, share
+from dmlik_pl.results.table import MISSING, Table
+from dmlik_pl.stats.estimate import NORMAL
 
 __all__ = ["main", "repeat_summary", "repeat_table"]
+
+
+def _rms_z(row: Row) -> str:
+    return f"{row['rms_z']:.2f} [{row['rms_z_low']:.2f}–{row['rms_z_high']:.2f}]" if row["n"] else MISSING
+
+
+_COLUMNS = (
+    method("method", "method"),
+    Shown("n", lambda row: f"{row['n']} of {row['samples']}", "samples with the same two best prompts in both runs"),
+    Shown("rms z", _rms_z, "root mean square of z; above 1 if errors are too small, below if too large"),
+    p_value("p", "p", "chi-square test of an rms of 1"),
+    share_with_interval("|z| > 1.96 %", "beyond", "5 if errors are honest"),
+    share_with_interval("decided alike %", "alike", "of the samples that the first run calls decided"),
+)
 
 
 def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -41,24 +57,23 @@ def repeat_summary(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         second: Those of the same study with another seed.
 
     Returns:
-        One row a part, attribute and method with margins: samples (in both runs), n (those with the same two best
+        One row per part, attribute and method with margins: samples (in both runs), n (those with the same two best
         candidates), rms_z with its 95 % interval (_low, _high) and p, two-sided, both by the chi-square distribution;
         beyond, the share of |z| > 1.96 with its Wilson interval; and alike, the share of the samples that the first run
         calls decided on which the second decides alike.
     """
-    others = {(one.part, one.attribute): one for one in decisions(second)}
+    others = {(b.part, b.attribute, b.method): b for decision in decisions(second) for b in decision.methods()}
     rows: list[dict[str, Any]] = []
     for decision in decisions(first):
-        other = others.get((decision.part, decision.attribute))
-        for a in decision.methods() if other is not None else ():
-            b = other.by(a.method) if other is not None else None
+        for a in decision.methods():
+            b = others.get((a.part, a.attribute, a.method))
             if b is None or not np.isfinite(column(a.rows, "margin_standard_error")).any():
                 continue
             both = _top_two(a).merge(_top_two(b), on="sample_id", suffixes=("", "_again"))
             same = both[both["pair"] == both["pair_again"]]
             turned = np.where(same["best"] == same["best_again"], 1.0, -1.0)
-            error = np.hypot(same["error"], same["error_again"])
-            z = ((same["margin"] - turned * same["margin_again"]) / error).to_numpy()
+            apart = same["margin"] - turned * same["margin_again"]
+            z = (apart / np.hypot(same["error"], same["error_again"])).to_numpy()
             z = z[np.isfinite(z)]
             row = place(decision) | {"method": a.method, "samples": len(both), "n": len(z)} | _size(z)
             certain = both[both["decided"]]
@@ -78,25 +93,11 @@ def repeat_table(study: str, first: pd.DataFrame, second: pd.DataFrame) -> Table
         raise ValueError(f"the two runs of {study} have no decision with a standard error in common")
     if (raw["rms_z"] == 0).all():
         raise ValueError(f"the two runs of {study} drew the same noise: give one of them another --model.seed")
-    lines = [
-        {
-            "method": METHODS[row["method"]],
-            "n": f"{row['n']} of {row['samples']}",
-            "rms z": f"{row['rms_z']:.2f} [{row['rms_z_low']:.2f}–{row['rms_z_high']:.2f}]" if row["n"] else MISSING,
-            "p": probability(row["p"]),
-            "|z| > 1.96 %": percent_with_interval(row["beyond"], Interval(row["beyond_low"], row["beyond_high"])),
-            "decided alike %": percent_with_interval(row["alike"], Interval(row["alike_low"], row["alike_high"])),
-        }
-        for row in raw.to_dict("records")
-    ]
     caption = (
-        "The same decisions with other probes and draws. z: difference of the two margins in units of its standard "
-        "error as recorded; honest errors give an rms of 1 (above: errors are too small, below: too large) and 5 % "
-        "beyond 1.96. p: chi-square test of that. n: samples whose two best prompts are the same in both runs. Decided "
-        "alike: of those that the first run calls decided. Brackets: 95 % intervals."
+        "The same decisions with other probes and draws. z is the difference of the two margins over its recorded "
+        "standard error; its root mean square is 1 if errors are honest. Brackets: 95 % intervals."
     )
-    index = pd.Index([heading(row) for row in raw.to_dict("records")], name="attribute")
-    return Table(f"{study}_repeats", caption, pd.DataFrame(lines, index=index), raw)
+    return table_of(f"{study}_repeats", caption, raw, _COLUMNS, headings(raw), "attribute")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("other", type=Path, help="folder of the same run with another --model.seed")
     parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
-    console = terminal()
     try:
         first, second = read(options.folder), read(options.other)
         studies = [
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for table in tables:
-        console.print(table.rich())
+        terminal().print(table.rich(), *table.below(), sep="\n")
     return 0
 
 

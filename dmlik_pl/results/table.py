@@ -101,11 +101,14 @@ class Table:
                 label=f"tab:{self.name}",
             )
         )
-        below = [f"{key}: {text}." for key, text in self.legend.items()] + list(self.notes)
-        if not below:
+        if not (below := self.below()):
             return table
         words = for_latex(" ".join(below), _LONGEST_CAPTION)
         return table.replace("\\end{table}", f"\\par\\smallskip\\footnotesize {words}\n\\end{{table}}")
+
+    def below(self) -> list[str]:
+        """What the headings mean and what else has to be known, in sentences."""
+        return [*(f"{key}: {text}." for key, text in self.legend.items()), *self.notes]
 
     def _escaped(self, escape: Callable[[str], str]) -> pd.DataFrame:
         """All that is shown, the rows' headings in the first column."""
@@ -165,9 +168,9 @@ def percent(share: float) -> str:
 
 
 def percent_with_interval(share: float, interval: Interval) -> str:
-    """A share of 1 as a percentage with its interval."""
-    if math.isnan(share):
-        return MISSING
+    """A share of 1 as a percentage with its interval; without one the share stands alone."""
+    if math.isnan(share) or math.isnan(interval.low):
+        return percent(share)
     return f"{percent(share)} [{100 * interval.low:.0f}–{100 * interval.high:.0f}]"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.records.frames import listed, named_scores
+from dmlik_pl.results.columns import share_with_interval
 from dmlik_pl.results.kinds import Headline, Kind, Series
 from dmlik_pl.results.likelihoods import Data, every_likelihood
 from dmlik_pl.results.numbers import slug, with_errors
@@ -21,8 +22,6 @@ from dmlik_pl.results.prompt_accuracy.published import prompt_cells
 from dmlik_pl.results.prompt_accuracy.schema import SCHEMA
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, method_summary
 from dmlik_pl.results.prompt_accuracy.tables import prompt_accuracy_tables
-from dmlik_pl.results.table import percent_with_interval
-from dmlik_pl.stats import Interval
 
 __all__ = ["KIND"]
 
@@ -73,12 +72,11 @@ def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
     """Accuracies of the exact likelihood, or of the screened one where no sample was computed in full."""
     for row in accuracy_summary(frame).to_dict("records"):
         name = "screened" if math.isnan(row["accuracy"]) else "accuracy"
-        interval = Interval(row[f"{name}_low"], row[f"{name}_high"])
         detail = f"n = {row[f'{name}_n']}, chance {100 * row['chance']:.1f} %"
         detail += "" if math.isnan(row["undecided"]) else f", {int(row['undecided'])} undecided"
         part = f" ({row['part']})" if row["part"] else ""
         label = f"{study.replace('_', ' ').capitalize()}: {row['attribute']}{part}"
-        yield Headline(label, f"{percent_with_interval(row[name], interval)} %", detail)
+        yield Headline(label, f"{share_with_interval(label, name).cell(row)} %", detail)
 
 
 def _series(frame: pd.DataFrame) -> dict[str, Series]:

@@ -16,7 +16,7 @@ _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 
 def part_styles(summary: pd.DataFrame) -> dict[str, tuple[str, bool]]:
-    """Colour of each part, one a guidance, and whether its images are reconstructed."""
+    """Colour of each part, one per guidance, and whether its images are reconstructed."""
     parts = summary.drop_duplicates("part")
     weights = list(dict.fromkeys(parts["guidance"].fillna(0)))
     places = [weights.index(weight) for weight in parts["guidance"].fillna(0)]
@@ -27,7 +27,7 @@ def part_styles(summary: pd.DataFrame) -> dict[str, tuple[str, bool]]:
 
 
 def level_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
-    """A panel an attribute: accuracy of the least denoising error over log-SNR, from noise to data, a curve a part."""
+    """Accuracy of the least denoising error over log-SNR: one panel per attribute, a curve per part."""
     summary = level_summary(frame)
     if summary.empty:
         return {}
@@ -63,7 +63,7 @@ def level_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         places = np.linspace(own["log_snr"].min(), own["log_snr"].max(), 5)
         above.set_xticks(places, [f"{np.exp(-place / 2):.2g}" for place in places], fontsize=8)
         above.set_xlabel("noise-to-signal ratio σ", fontsize=8)
-    figure.axes[0].set_ylabel("true prompt errs least (%), Wilson 95 % band")
+    figure.axes[0].set_ylabel("true prompt has the least error (%), Wilson 95 % band")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=5)
     return {f"{study}_levels": figure}

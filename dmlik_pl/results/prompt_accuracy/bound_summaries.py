@@ -28,8 +28,8 @@ def level_summary(frame: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
         bins: Number of bins.
 
     Returns:
-        One row a part, attribute and bin: log_snr (mean of its draws) with its edges log_snr_low and log_snr_high,
-        sigma (the noise-to-signal ratio at log_snr), n (samples), draws (mean number a sample), accuracy with its
+        One row per part, attribute and bin: log_snr (mean of its draws) with its edges log_snr_low and log_snr_high,
+        sigma (the noise-to-signal ratio at log_snr), n (samples), draws (mean number per sample), accuracy with its
         Wilson interval, and chance. Empty where no errors of single draws were kept.
     """
     rows: list[dict[str, Any]] = []
@@ -66,9 +66,9 @@ def elimination_summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The records of a prompt accuracy study.
 
     Returns:
-        One row a part, attribute and number of draws at which candidates stopped: draws, n (samples), mean_draws
-        (a candidate, over all stages), stopped (share of all candidates that were given so many), true_stopped (share
-        of samples whose true candidate was) with its Wilson interval, and last (whether it is the last stage, whose
+        One row per part, attribute and number of draws at which candidates stopped: draws, n (samples), mean_draws
+        (per candidate, over all stages), stopped (share of all candidates that got this many), true_stopped (share of
+        samples whose true candidate did) with its Wilson interval, and last (whether it is the last stage, whose
         candidates were never given up). Empty without elimination.
     """
     rows: list[dict[str, Any]] = []
@@ -96,10 +96,10 @@ def screening_summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The records of a prompt accuracy study.
 
     Returns:
-        One row a part and attribute: n (screened samples), kept (mean number of candidates that got a likelihood),
+        One row per part and attribute: n (screened samples), kept (mean number of candidates that got a likelihood),
         true_kept (share of samples whose true candidate did), checked (samples computed in full as well), agreement
         (share of these on which both decide alike) and survived (share on which the winner of all candidates was kept),
-        each with its Wilson interval, and the mean network evaluations a decision, nfe_screened over all samples and
+        each with its Wilson interval, and the mean network evaluations per decision, nfe_screened over all samples and
         nfe_full and saved (share of it that screening spares) over the checked ones. Empty without screening.
     """
     rows: list[dict[str, Any]] = []

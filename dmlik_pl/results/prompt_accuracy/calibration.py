@@ -26,7 +26,7 @@ def usable(decision: Decisions) -> Decisions | None:
 
 @once_per_frame
 def calibration_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """How honest the posteriors are, one row a part, attribute and method with scores in nats.
+    """How honest the posteriors are, one row per part, attribute and method with scores in nats.
 
     Args:
         frame: The records of a prompt accuracy study.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from dmlik_pl.results.drawing import BLUE, GREY, SKY, named, open_axes
+from dmlik_pl.results.drawing import BLUE, GREY, SKY, arms, named, open_axes
 from dmlik_pl.results.prompt_accuracy.calibration import IN_NATS, usable
 from dmlik_pl.results.prompt_accuracy.decisions import METHODS, Decisions
 from dmlik_pl.stats.calibration import (
@@ -25,11 +25,11 @@ _BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 
 
 
 def calibration_figures(name: str, part: Sequence[Decisions]) -> dict[str, Figure]:
-    """Of one part of a study: a row an attribute, a column a method with scores in nats.
+    """Of one part of a study: one row per attribute, one column per method with scores in nats.
 
     Args:
         name: Name of the figure.
-        part: The decisions of the part, one entry an attribute.
+        part: The decisions of the part, one entry per attribute.
     """
     found = {
         (one.attribute, method): chosen
@@ -63,10 +63,8 @@ def _draw(above: Axes, below: Axes, decision: Decisions) -> None:
     belief = posterior(decision.scores, decision.truth)
     bins = reliability_bins(belief.confidence, belief.correct)
     above.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1)
-    arms = [bins["accuracy"] - bins["accuracy_low"], bins["accuracy_high"] - bins["accuracy"]]
-    reach = np.clip(100 * np.array(arms), 0, None)
     x, y = 100 * bins["confidence"], 100 * bins["accuracy"]
-    above.errorbar(x, y, reach, fmt="none", ecolor=BLUE, capsize=2, elinewidth=1)
+    above.errorbar(x, y, arms(bins, "accuracy", 100), fmt="none", ecolor=BLUE, capsize=2, elinewidth=1)
     above.scatter(x, y, 10 + 90 * bins["n"] / bins["n"].max(), color=BLUE, zorder=3, clip_on=False)
     error = calibration_error(belief.confidence, belief.correct)["ece"]
     fitted = fit_temperature(decision.scores, decision.truth)

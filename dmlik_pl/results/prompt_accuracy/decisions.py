@@ -32,7 +32,7 @@ class Decisions:
 
     Attributes:
         attribute: For instance "colour".
-        rows: The records, one row a sample, [N]; predicted, correct, decided, margin, nfe and scores are the method's.
+        rows: The records, one per sample, [N]; predicted, correct, decided, margin, nfe and scores are the method's.
         candidates: The K values that compete, in the order of the columns of `scores`.
         scores: Score of each candidate, [N, K], in nats if the method has them. NaN: the sample was not offered it (or
             the method keeps no scores); -inf: it was screened out, and so ranks behind all others.

@@ -54,7 +54,7 @@ def prompt_accuracy_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure
 
 
 def _margin_figure(split: list[Decisions]) -> Figure:
-    """Margin of the true prompt for each sample in order, with its error: a row a part, a column an attribute."""
+    """Margin of the true prompt of each sample in order, with its error: a row per part, a column per attribute."""
     parts = _parts(split)
     columns = max(map(len, parts))
     figure = Figure(figsize=(1 + 4 * columns, 0.3 + 3.3 * len(parts)), layout="constrained")
@@ -93,7 +93,7 @@ def _margins(axes: Axes, decision: Decisions) -> None:
 
 
 def _gain_figure(gains: pd.DataFrame) -> Figure:
-    """A panel an attribute: mean gain of the true prompt over the empty one of each true value, a colour a part."""
+    """Mean gain over the empty prompt for each true value: one panel per attribute, a colour per part."""
     counts = gains[gains["attribute"] != OVERALL].groupby("attribute", sort=False)["value"].nunique()
     attributes, most = list(counts.index), counts.max()
     styles = part_styles(gains)
@@ -110,7 +110,7 @@ def _gain_figure(gains: pd.DataFrame) -> Figure:
             y = np.array([values.index(value) for value in rows["value"]]) + shift
             look = {"color": colour, "markerfacecolor": face, "markersize": 4, "capsize": 2, "linewidth": 1}
             reach = (rows["gain_high"] - rows["gain"]).fillna(0)
-            axes.errorbar(rows["gain"], y, xerr=reach, fmt="o", label=part or "samples of a value", **look)
+            axes.errorbar(rows["gain"], y, xerr=reach, fmt="o", label=part or "mean over samples", **look)
             [mean] = gains.loc[(gains["part"] == part) & (gains["attribute"] == OVERALL), "gain"]
             axes.axvline(mean, color=colour, linestyle=":" if moved and len(styles) > 1 else "--", linewidth=1)
         axes.axvline(0, color="black", linewidth=0.8)
@@ -125,7 +125,7 @@ def _gain_figure(gains: pd.DataFrame) -> Figure:
 
 
 def _confusion_figures(name: str, part: list[Decisions]) -> dict[str, Figure]:
-    """Counts for every method: one row of panels an attribute whose samples share their candidates."""
+    """Counts for every method: one row of panels per attribute whose samples share their candidates."""
     part = [decision for decision in part if decision.shared and len(decision.candidates) <= _MOST_CONFUSED]
     if not part:
         return {}

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, named, open_axes
+from dmlik_pl.results.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, arms, named, open_axes
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, METHODS
 from dmlik_pl.results.prompt_accuracy.summaries import CHANCE
 
@@ -25,7 +25,7 @@ _MARKERS = "os^DvPX*"
 
 
 def accuracy_figure(summary: pd.DataFrame) -> Figure:
-    """A panel a part, a group of bars an attribute, a bar a method."""
+    """One panel per part, a group of bars per attribute, a bar per method."""
     parts, attributes = summary["part"].unique(), list(summary["attribute"].unique())
     methods = [method for method in METHODS if (summary["method"] == method).any()]
     columns = min(2, len(parts))
@@ -63,7 +63,7 @@ def _bars(axes: Axes, summary: pd.DataFrame, methods: Sequence[str], attributes:
             certain = 100 * known["accuracy_decided"].fillna(0) * (1 - known["undecided_share"])
             unsure = (height - certain).clip(lower=0)
             axes.bar(x, unsure, 0.9 * width, certain, color="none", edgecolor="white", hatch="////", linewidth=0)
-        axes.errorbar(x, height, _reach(known), fmt="none", ecolor="black", elinewidth=1, capsize=3)
+        axes.errorbar(x, height, arms(known, "accuracy", 100), fmt="none", ecolor="black", elinewidth=1, capsize=3)
     counts = []
     for place, name in enumerate(attributes):
         own = summary[summary["attribute"] == name]
@@ -76,14 +76,8 @@ def _bars(axes: Axes, summary: pd.DataFrame, methods: Sequence[str], attributes:
     open_axes(axes)
 
 
-def _reach(summary: pd.DataFrame) -> np.ndarray:
-    """Lengths of the interval's arms below and above, per cent, [2, N]."""
-    arms = [summary["accuracy"] - summary["accuracy_low"], summary["accuracy_high"] - summary["accuracy"]]
-    return np.clip(100 * np.array(arms), 0, None)  # rounding may leave an end a hair outside its interval
-
-
 def guidance_figure(summary: pd.DataFrame) -> Figure:
-    """A panel an attribute: accuracy of every method against guidance, reconstructed images dashed."""
+    """Accuracy of every method against guidance, one panel per attribute; reconstructed images are dashed."""
     attributes = summary["attribute"].unique()
     weights = np.sort(summary["guidance"].unique())
     methods = [method for method in METHODS if (summary["method"] == method).any()]
@@ -100,7 +94,7 @@ def guidance_figure(summary: pd.DataFrame) -> Figure:
                     _line(axes, line, (k - (len(methods) - 1) / 2) * step, _COLOURS[method], style)
         axes.axhline(100 * own["chance"].max(), color="black", linestyle=":", linewidth=1.2)
         axes.set_xticks(weights, [f"{weight:g}" for weight in weights])
-        axes.set_xlabel("guidance w   (1 conditional)")
+        axes.set_xlabel("guidance w   (1: conditional)")
         axes.set_title(named(attribute), fontsize=10)
         axes.set_ylim(0, 105)
         axes.grid(axis="y", alpha=0.3)
@@ -123,7 +117,7 @@ def _line(axes: Axes, line: pd.DataFrame, shift: float, colour: str, style: str)
     axes.errorbar(
         line["guidance"] + shift,
         100 * line["accuracy"],
-        _reach(line),
+        arms(line, "accuracy", 100),
         color=colour,
         linestyle=style,
         marker="o",
@@ -136,7 +130,7 @@ def _line(axes: Axes, line: pd.DataFrame, shift: float, colour: str, style: str)
 
 
 def cost_figure(summary: pd.DataFrame) -> Figure:
-    """A panel an attribute: accuracy against network evaluations, a colour a method, a marker a part."""
+    """Accuracy against network evaluations: one panel per attribute, a colour per method, a marker per part."""
     attributes, parts = summary["attribute"].unique(), list(summary["part"].unique())
     methods = [method for method in METHODS if (summary["method"] == method).any()]
     figure = Figure(figsize=(1 + 4 * len(attributes), 4.2), layout="constrained")
@@ -153,7 +147,7 @@ def cost_figure(summary: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-2, 105)
-        axes.set_xlabel("network evaluations a decision" + (", parts side by side" if len(parts) > 1 else ""))
+        axes.set_xlabel("network evaluations per decision" + (", parts side by side" if len(parts) > 1 else ""))
         axes.set_title(named(attribute), fontsize=10)
         axes.grid(axis="y", alpha=0.3)
         open_axes(axes)
@@ -175,13 +169,13 @@ def cost_figure(summary: pd.DataFrame) -> Figure:
 
 def _cost_point(axes: Axes, row: dict[str, Any], parts: list[str]) -> None:
     """A method's accuracy at its cost, parts beside each other; a line for a method without network evaluations."""
-    value, colour, arms = 100 * row["accuracy"], _COLOURS[row["method"]], _reach(pd.DataFrame([row]))
+    value, colour, reach = 100 * row["accuracy"], _COLOURS[row["method"]], arms(pd.DataFrame([row]), "accuracy", 100)
     if not np.isnan(row["nfe"]):
         place = parts.index(row["part"])
         spread = 1.05 ** (place - (len(parts) - 1) / 2)
         marker = _MARKERS[place % len(_MARKERS)]
-        axes.errorbar(row["nfe"] * spread, value, arms, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1)
+        axes.errorbar(row["nfe"] * spread, value, reach, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1)
         return
     axes.axhline(value, color=colour, linewidth=1.2 if len(parts) == 1 else 0.7)
     if len(parts) == 1:
-        axes.axhspan(value - arms[0, 0], value + arms[1, 0], color=colour, alpha=0.12, linewidth=0)
+        axes.axhspan(value - reach[0, 0], value + reach[1, 0], color=colour, alpha=0.12, linewidth=0)

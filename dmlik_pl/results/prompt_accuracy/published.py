@@ -1,4 +1,4 @@
-"""A run's prompt accuracies in the form of the paper's Table 6: one system a guidance, with and without reconstruction.
+"""A run's prompt accuracies as in the paper's Table 6: one system per guidance, with and without reconstruction.
 
 References:
     What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), Table 6

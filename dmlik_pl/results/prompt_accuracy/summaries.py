@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +22,6 @@ __all__ = [
     "class_average_summary",
     "confusion_matrix",
     "empty_prompt_summary",
-    "heading",
     "method_summary",
     "pair_summary",
     "place",
@@ -36,7 +34,7 @@ OVERALL = "all"
 
 @once_per_frame
 def method_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """How well each method decides, one row a part, attribute and method, guessing being the last method.
+    """How well each method decides, one row per part, attribute and method, guessing being the last method.
 
     An exact tie in a score counts against the true prompt in its rank; the decision itself is the record's.
 
@@ -48,7 +46,7 @@ def method_summary(frame: pd.DataFrame) -> pd.DataFrame:
         decided and that with each candidate's mean taken off (_centred), as shares of 1 with their Wilson intervals
         (_low, _high); undecided and its share; mean_rank, mean_reciprocal_rank with its standard error; chance with
         chance_p, the exact binomial p-value, and chance_p_holm, corrected over all rows; nfe, the mean number of
-        network evaluations a decision.
+        network evaluations per decision.
     """
     rows = []
     for decision in decisions(frame):
@@ -61,7 +59,7 @@ def method_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 @once_per_frame
 def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies of all methods side by side, one row a part and attribute.
+    """Accuracies of all methods side by side, one row per part and attribute.
 
     Args:
         frame: The records of a prompt accuracy study.
@@ -103,7 +101,7 @@ def pair_summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The records of a prompt accuracy study.
 
     Returns:
-        One row a part, attribute and pair: a, b (methods), n, only_a, only_b (samples that one alone decides right),
+        One row per part, attribute and pair: a, b (methods), n, only_a, only_b (samples that one alone decides right),
         difference (accuracy of a minus that of b, share of 1) with its standard_error, p and p_holm, which is
         corrected over all rows. Empty where there is one method.
     """
@@ -124,13 +122,13 @@ def pair_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 @once_per_frame
 def class_average_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of decisions on averages over all samples of a true value, one row an attribute: Table 6 as published.
+    """Accuracy of decisions on averages over all samples of a true value, one row per attribute: Table 6 as published.
 
     Args:
         frame: The records of a prompt accuracy study.
 
     Returns:
-        Columns part, guidance, reconstructed, attribute, n (the decisions, one a true value), samples, accuracy and
+        Columns part, guidance, reconstructed, attribute, n (the decisions, one per true value), samples, accuracy and
         those of other methods with scores as shares of 1 with their Wilson intervals, and chance with its exact
         binomial p-value.
     """
@@ -158,7 +156,7 @@ def empty_prompt_summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The records of a prompt accuracy study.
 
     Returns:
-        One row a part with attribute "all", then one for each true value of each attribute: n, gain (mean, bits per
+        One row per part with attribute "all", then one for each true value of each attribute: n, gain (mean, bits per
         dimension) with its standard_error over samples, probe_error, the probes' part of it, and 95 % interval
         (gain_low, gain_high), better (share of samples on which the true prompt beats the empty one) with its Wilson
         interval, and undecided_share, of the samples whose difference is within 1.96 of its own standard errors. Empty
@@ -180,11 +178,6 @@ def confusion_matrix(decision: Decisions) -> pd.DataFrame:
     order = decision.candidates
     counts = pd.crosstab(decision.rows["truth"], decision.rows["predicted"])
     return counts.reindex(index=order, columns=order, fill_value=0).rename_axis(index="true", columns=None)
-
-
-def heading(row: Mapping[str, Any]) -> str:
-    """Attribute and part of a row that has the columns of `place`."""
-    return f"{row['attribute']} ({row['part']})" if row["part"] else str(row["attribute"])
 
 
 def place(decision: Decisions) -> dict[str, Any]:

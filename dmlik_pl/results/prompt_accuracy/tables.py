@@ -5,52 +5,128 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.protocol import is_published, protocol_caption
+from dmlik_pl.results.columns import (
+    Row,
+    Shown,
+    count,
+    error,
+    estimate,
+    number,
+    p_value,
+    share,
+    share_with_interval,
+    table_of,
+)
+from dmlik_pl.results.drawing import named
 from dmlik_pl.results.prompt_accuracy.bound_tables import bound_tables
+from dmlik_pl.results.prompt_accuracy.by_attribute import WILSON, by_attribute, heading, method
 from dmlik_pl.results.prompt_accuracy.calibration import calibration_summary
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, METHODS, Decisions, decisions
 from dmlik_pl.results.prompt_accuracy.summaries import (
-    CHANCE,
     accuracy_summary,
     class_average_summary,
     confusion_matrix,
     empty_prompt_summary,
-    heading,
     method_summary,
     pair_summary,
 )
-from dmlik_pl.results.table import MISSING, Table, percent, percent_with_interval, probability, short, with_error
-from dmlik_pl.stats.significance import Interval
+from dmlik_pl.results.table import MISSING, Table
 
 __all__ = ["prompt_accuracy_tables"]
 
 _MOST_CONFUSED = 40
-_OTHERS = tuple(method for method in METHODS if method != LIKELIHOOD)
-_SHORT = {"screened": "screened", "elbo": "ELBO", "pmi": "PMI", "clip": "CLIP"}
-_MEANINGS = {
-    LIKELIHOOD: "Exact likelihood: highest log p(x|y), all prompts sharing probes.",
-    "screened": "Screened: the same among the prompts that the ELBO kept.",
-    "elbo": "ELBO: highest evidence lower bound, all prompts sharing noise and levels.",
-    "pmi": "PMI: highest pointwise mutual information of image and prompt by the I-MMSE integral; it ranks as the ELBO "
-    "of the same draws does.",
-    "clip": "CLIP: highest cosine of image and prompt; it costs a pass of its encoders, no network evaluation.",
+_OTHERS = {"screened": "screened %", "elbo": "ELBO %", "pmi": "PMI %", "clip": "CLIP %"}
+_SCORES = {
+    LIKELIHOOD: "log p(x|y)",
+    "screened": "log p(x|y) among the prompts that the ELBO kept",
+    "elbo": "evidence lower bound",
+    "pmi": "pointwise mutual information by the I-MMSE integral, which ranks as the ELBO of the same draws does",
+    "clip": "cosine of the CLIP features of image and prompt",
 }
+
+
+def _undecided(row: Row) -> str:
+    if math.isnan(row["undecided_share"]):
+        return MISSING
+    undecided = f"{100 * row['undecided_share']:.0f} %"
+    return f"{row['undecided']:.0f} ({undecided})" if "undecided" in row else undecided
+
+
+def _beside(title: str, name: str, other: str, meaning: str) -> Shown:
+    """A number with what it is compared with in brackets; -0 is 0."""
+    return Shown(title, lambda row: f"{abs(row[name]):.3f} ({row[other]:.3f})", meaning)
+
+
+_CHANCE = share("chance %", "chance", "1/k, with k prompts")
+_METHOD = (
+    count("n", meaning="samples that the method decided"),
+    share_with_interval("accuracy %", "accuracy", "how often the true prompt has the highest score"),
+    Shown("undecided", _undecided, "decisions that the method's own error does not support"),
+    share_with_interval("decided %", "accuracy_decided", "accuracy of the decisions that the error supports"),
+    share_with_interval("centred %", "accuracy_centred", "accuracy with each prompt's mean over samples subtracted"),
+    estimate("MRR", "mean_reciprocal_rank", "mean of 1 / rank of the true prompt, an equal score counting against it"),
+    p_value("p (chance)", "chance_p_holm", "binomial test against 1/k, Holm-corrected over attributes and methods"),
+    number("calls", "nfe", "network evaluations per decision: forward and Jacobian passes, all prompts; none for CLIP"),
+)
+_PAIRS = (
+    method("A", "a"),
+    method("B", "b"),
+    count("n", meaning="samples that both decided"),
+    count("only A", "only_a", "samples that A alone decides correctly"),
+    count("only B", "only_b", "samples that B alone decides correctly"),
+    estimate(
+        "A - B",
+        "difference",
+        "accuracy of A less that of B ± standard error, percentage points",
+        "standard_error",
+        scale=100,
+    ),
+    p_value("p", "p", "exact McNemar test of equal accuracy"),
+    p_value("p (Holm)", "p_holm", "the same, Holm-corrected over this table"),
+)
+_EMPTY_PROMPT = (
+    count("n", meaning="samples"),
+    estimate("gain", "gain", "log p(x|true prompt) - log p(x|empty prompt), bits per dimension", "standard_error"),
+    error("probe error", "probe_error", "part of the standard error that more probes would remove"),
+    share_with_interval("better %", "better", "samples that the true prompt makes likelier"),
+    Shown("undecided", _undecided, "samples whose own gain is within 1.96 standard errors over probes of zero"),
+)
+_CALIBRATION = (
+    method("method", "method"),
+    count("n", meaning="samples"),
+    share("confidence %", "confidence", "mean probability of the decisions"),
+    share("right %", "accuracy", "decisions that are right"),
+    _beside("ECE (if calibrated)", "ece", "ece_calibrated", "expected calibration error over 10 bins"),
+    p_value("p", "ece_p", "how often simulated calibrated decisions of the same confidence reach the ECE"),
+    number("Brier", "brier", "squared errors of the probabilities, summed over prompts: 0 is best, 2 worst", ".3f"),
+    _beside("log loss (guess)", "log_loss", "log_loss_chance", "nats; in brackets that of guessing"),
+    estimate("T", "temperature", "fitted temperature ± standard error, above 1 if scores are overconfident"),
+)
+_NOTES = (
+    "ECE in brackets: the mean of simulated calibrated decisions of the same confidence.",
+    "T is inf if the scores do not favour the true prompts, and 0 if they put all of them first.",
+)
 
 
 def prompt_accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """All tables of a prompt accuracy study."""
+    pairs = "Every two methods on the samples that both decided."
+    calibration = (
+        "Do margins mean what they say? A score in nats implies a posterior over the prompts of an image, under a "
+        "uniform prior. Calibrated decisions are right as often as their probability says."
+    )
     tables = [
         *(_class_average_tables(study, frame) if is_published(frame) else []),
-        _accuracy_table(study, frame),
+        *_accuracy_tables(study, frame),
         *_method_tables(study, frame),
-        *_pair_tables(study, frame),
+        *by_attribute(f"{study}_pairs", pairs, pair_summary(frame), _PAIRS),
         *_empty_prompt_tables(study, frame),
-        *_calibration_tables(study, frame),
+        *by_attribute(f"{study}_calibration", calibration, calibration_summary(frame), _CALIBRATION, _NOTES),
         *bound_tables(study, frame),
         *_confusion_tables(study, decisions(frame)),
     ]
@@ -62,155 +138,71 @@ def _without_part(raw: pd.DataFrame) -> pd.DataFrame:
     return raw.drop(columns="part") if "part" in raw and (raw["part"] == "").all() else raw
 
 
-def _accuracy_table(study: str, frame: pd.DataFrame) -> Table:
+def _accuracy_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     raw = accuracy_summary(frame)
-    others = [method for method in _OTHERS if raw[f"{method}_n"].any()]
-    lines = []
-    for row in raw.to_dict("records"):
-        line = {"n": str(row["n"]), "log p %": _shown_share(row, "accuracy"), "undecided": _undecided(row)}
-        line["decided %"] = _shown_share(row, "accuracy_decided")
-        line |= {f"{_SHORT[method]} %": _shown_share(row, method) for method in others}
-        lines.append(line | {"chance %": percent(row["chance"])})
-    caption = (
-        f"Prompt accuracy: how often the true one of k prompts has the highest likelihood. {describe(frame)} "
-        "Brackets: Wilson 95 % interval. Undecided: the probe error does not support the decision (counted as made in "
-        "the first accuracy, left out of 'decided'). Chance is 1/k."
+    others = [name for name in _OTHERS if raw[f"{name}_n"].any()]
+    highest = "how often the true prompt has the highest"
+    of = ", of the samples computed in full" if "screened" in others else ""
+    unsupported = "decisions by log p that the probe error does not support; 'log p %' counts them"
+    columns = (
+        count("n", meaning="samples"),
+        share_with_interval("log p %", "accuracy", f"{highest} {_SCORES[LIKELIHOOD]}{of}"),
+        Shown("undecided", _undecided, unsupported),
+        share_with_interval("decided %", "accuracy_decided", "the same among the other decisions"),
+        *(share_with_interval(_OTHERS[name], name, f"{highest} {_SCORES[name]}") for name in others),
+        _CHANCE,
     )
-    if "screened" in others:
-        caption += " log p: of the samples only that were computed in full; screened: of all."
+    caption = f"Prompt accuracy: how often the true one of k prompts has the highest score. {WILSON}"
     if raw["non_finite"].any():
-        caption += f" {raw['non_finite'].sum()} decisions had a likelihood that is not finite and are left out."
-    return Table(study, caption, pd.DataFrame(lines, index=_index(raw)), raw)
+        caption += f" Decisions left out because a likelihood was not finite: {raw['non_finite'].sum()}."
+    return by_attribute(study, caption, raw, columns, [describe(frame)])
 
 
 def _method_tables(study: str, frame: pd.DataFrame) -> list[Table]:
-    """One table an attribute: every method in every part."""
+    """One table per attribute: every method in every part."""
     summary = method_summary(frame)
+    shared = "" if is_published(frame) else "All prompts of an image share their probes, noise and noise levels."
     tables = []
     for attribute, raw in summary.groupby("attribute", sort=False) if len(summary) else ():
-        lines, names = [], []
-        for row in raw.to_dict("records"):
-            name = METHODS.get(row["method"], row["method"])
-            names.append(f"{row['part']}: {name}" if row["part"] else name)
-            line = {"n": str(row["n"]), "accuracy %": _shown_share(row, "accuracy"), "undecided": _undecided(row)}
-            if row["method"] == CHANCE:
-                line["accuracy %"] = percent(row["accuracy"])
-            line |= {"decided %": _shown_share(row, "accuracy_decided")}
-            line |= {"centred %": _shown_share(row, "accuracy_centred")}
-            line["MRR"] = with_error(row["mean_reciprocal_rank"], row["mean_reciprocal_rank_standard_error"])
-            line["p (chance)"] = probability(row["chance_p_holm"])
-            line["calls"] = MISSING if math.isnan(row["nfe"]) else f"{row['nfe']:.4g}"
-            lines.append(line)
-        caption = (
-            f"How well each method tells the {attribute}. {_meanings(raw['method'])} Undecided: the method's own error "
-            "does not support the decision. Centred: accuracy after each prompt's mean over all samples is taken off "
-            "its scores, so that no prompt wins everywhere. MRR: mean reciprocal rank of the true prompt, an equal "
-            "score counting against it, ± standard error. p (chance): exact binomial test against 1/k, "
-            "Holm-corrected over all attributes and methods. Calls: network evaluations a decision (forward passes and "
-            "Jacobian products, all prompts). Brackets: Wilson 95 % interval."
-        )
-        index = pd.Index(names, name="method")
-        shown = pd.DataFrame(lines, index=index)
-        tables.append(Table(f"{study}_methods_{attribute}", caption, shown, raw.reset_index(drop=True)))
+        scores = "; ".join(f"{METHODS[name]}, {_SCORES[name]}" for name in METHODS if (raw["method"] == name).any())
+        titles = [METHODS.get(name, name) for name in raw["method"]]
+        titles = [f"{part}: {title}" if part else title for part, title in zip(raw["part"], titles, strict=True)]
+        caption = f"How often each method puts the true {named(attribute)} first. MRR ± standard error. {WILSON}"
+        name, notes = f"{study}_methods_{attribute}", [f"Scores: {scores}.", shared]
+        tables.append(table_of(name, caption, raw, _METHOD, titles, "method", notes))
     return tables
-
-
-def _pair_tables(study: str, frame: pd.DataFrame) -> list[Table]:
-    raw = pair_summary(frame)
-    if raw.empty:
-        return []
-    lines = [
-        {
-            "A": METHODS[row["a"]],
-            "B": METHODS[row["b"]],
-            "n": str(row["n"]),
-            "only A": str(row["only_a"]),
-            "only B": str(row["only_b"]),
-            "A - B": with_error(100 * row["difference"], 100 * row["standard_error"]),
-            "p": probability(row["p"]),
-            "p (Holm)": probability(row["p_holm"]),
-        }
-        for row in raw.to_dict("records")
-    ]
-    caption = (
-        "Every two methods on the samples that both decided. Only A, only B: samples that one of them alone decides "
-        "right. A - B: difference of their accuracies in percentage points ± standard error. p: exact McNemar test of "
-        "'both are right equally often', and the same Holm-corrected over this table."
-    )
-    return [Table(f"{study}_pairs", caption, pd.DataFrame(lines, index=_index(raw)), raw)]
 
 
 def _empty_prompt_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     raw = empty_prompt_summary(frame)
     if raw.empty:
         return []
-    lines = [
-        {
-            "n": str(row["n"]),
-            "gain": with_error(row["gain"], row["standard_error"]),
-            "probe error": short(row["probe_error"]),
-            "better %": _shown_share(row, "better"),
-            "undecided": _undecided(row),
-        }
-        for row in raw.to_dict("records")
-    ]
     caption = (
-        "What the true prompt adds to the empty one. Gain: log p(x|true prompt) - log p(x|empty prompt), the empty "
-        "one without guidance, bits per dimension, mean ± standard error over samples; probe error: the part of it "
-        "that more probes would remove. Better: share of samples that the true prompt makes likelier; undecided: of "
-        "the samples whose difference is within 1.96 of its own standard errors. Brackets: Wilson 95 % interval. "
-        "Within an image the gain ranks prompts as the likelihood does."
+        "What the true prompt adds to the empty one, which is scored without guidance: means over samples ± standard "
+        f"error. {WILSON}"
     )
-    names = [
+    titles = [
         heading(row) if row["value"] == row["attribute"] else f"{heading(row)}: {row['value']}"
         for row in raw.to_dict("records")
     ]
-    return [Table(f"{study}_empty_prompt", caption, pd.DataFrame(lines, index=pd.Index(names, name="samples")), raw)]
-
-
-def _calibration_tables(study: str, frame: pd.DataFrame) -> list[Table]:
-    raw = calibration_summary(frame)
-    if raw.empty:
-        return []
-    lines = [
-        {
-            "method": METHODS[row["method"]],
-            "n": str(row["n"]),
-            "confidence %": percent(row["confidence"]),
-            "right %": percent(row["accuracy"]),
-            "ECE (if calibrated)": f"{row['ece']:.3f} ({row['ece_calibrated']:.3f})",
-            "p": probability(row["ece_p"]),
-            "Brier": f"{row['brier']:.3f}",
-            "log loss (guess)": f"{abs(row['log_loss']):.3f} ({row['log_loss_chance']:.3f})",
-            "T": with_error(row["temperature"], row["temperature_standard_error"]),
-        }
-        for row in raw.to_dict("records")
-    ]
-    caption = (
-        "Do margins mean what they say? Posterior over the prompts of an image that a score in nats implies under a "
-        "uniform prior. Confidence: mean probability of the decision; right: how often it is right. ECE: expected "
-        "calibration error over 10 bins; in brackets what decisions as confident as these would show if they were "
-        "calibrated, and p how often those reach it (simulated). Brier: 0 best, 2 worst. Log loss: nats, beside that "
-        "of guessing. T: fitted temperature ± standard error; above 1: overconfident, inf: the scores do not favour "
-        "the true prompts, 0: they put all of them first."
-    )
-    return [Table(f"{study}_calibration", caption, pd.DataFrame(lines, index=_index(raw)), raw)]
+    notes = ["The gain ranks the prompts of an image as the likelihood does."]
+    return [table_of(f"{study}_empty_prompt", caption, raw, _EMPTY_PROMPT, titles, "samples", notes)]
 
 
 def _class_average_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     raw = class_average_summary(frame)
-    lines = []
-    for row in raw.to_dict("records"):
-        line = {"n": str(row["n"]), "log p %": _shown_share(row, "accuracy")}
-        line |= {f"{_SHORT[name]} %": _shown_share(row, name) for name in _OTHERS if raw[name].notna().any()}
-        lines.append(line | {"chance %": percent(row["chance"]), "p (chance)": probability(row["chance_p"])})
-    caption = (
-        "Prompt accuracy as in the paper: how often a true value has the highest score of all prompts, after scores "
-        f"were averaged over all its images. n: decisions, one a true value; all of them rest on "
-        f"{frame['sample_id'].nunique()} images. Brackets: Wilson 95 % interval. p (chance): exact binomial test "
-        f"against 1/k. {protocol_caption(frame)}"
+    columns = (
+        count("n", meaning="decisions, one per true value"),
+        share_with_interval("log p %", "accuracy"),
+        *(share_with_interval(title, name) for name, title in _OTHERS.items() if raw[name].notna().any()),
+        _CHANCE,
+        p_value("p (chance)", "chance_p", "exact binomial test against 1/k"),
     )
-    return [Table(f"{study}_class_averages", caption, pd.DataFrame(lines, index=_index(raw)), raw)]
+    caption = (
+        "Prompt accuracy as in the paper: how often a true value has the highest score of all prompts after scores are "
+        f"averaged over all its images. All decisions rest on {frame['sample_id'].nunique()} images. {WILSON}"
+    )
+    return by_attribute(f"{study}_class_averages", caption, raw, columns, [protocol_caption(frame)])
 
 
 def _confusion_tables(study: str, split: Sequence[Decisions]) -> list[Table]:
@@ -222,28 +214,9 @@ def _confusion_tables(study: str, split: Sequence[Decisions]) -> list[Table]:
             continue
         counts = confusion_matrix(full)
         caption = (
-            f"Confusion of {full.heading} by likelihood: true value (rows) against the most likely prompt (columns), "
-            f"{len(full.rows)} samples."
+            f"Confusion of {named(full.heading)} by likelihood: true values in rows, the most likely prompts in "
+            f"columns, {len(full.rows)} samples."
         )
         name = "_".join(filter(None, (study, "confusion", full.attribute, full.slug)))
         tables.append(Table(name, caption, counts.astype(str), counts.reset_index(allow_duplicates=True)))
     return tables
-
-
-def _meanings(methods: Sequence[str]) -> str:
-    return " ".join(_MEANINGS[method] for method in _MEANINGS if method in set(methods) - {CHANCE})
-
-
-def _index(raw: pd.DataFrame) -> pd.Index:
-    return pd.Index([heading(row) for row in raw.to_dict("records")], name="attribute")
-
-
-def _undecided(row: dict[str, Any]) -> str:
-    if math.isnan(row["undecided_share"]):
-        return MISSING
-    share = f"{100 * row['undecided_share']:.0f} %"
-    return f"{row['undecided']:.0f} ({share})" if "undecided" in row else share
-
-
-def _shown_share(row: dict[str, Any], name: str) -> str:
-    return percent_with_interval(row[name], Interval(row[f"{name}_low"], row[f"{name}_high"]))
