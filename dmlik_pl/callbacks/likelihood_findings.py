@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lightning import Trainer
 
-from dmlik_pl.modules.training.likelihoods import Gauge, Measured
+from dmlik_pl.modules.training.likelihoods import Measured
 from dmlik_pl.modules.training.offers import LikelihoodProblem
 
-__all__ = ["Findings", "gathered"]
+__all__ = ["Findings", "Measure", "gathered"]
+
+Measure = Callable[[LikelihoodProblem], Measured]
 
 
 @dataclass
@@ -37,16 +39,16 @@ class Findings:
         """Samples that were measured."""
         return sum(len(part.sample_ids) for parts in self.parts.values() for part in parts)
 
-    def measure(self, gauge: Gauge, loader: str, problem: LikelihoodProblem) -> None:
+    def measure(self, measure: Measure, loader: str, problem: LikelihoodProblem) -> None:
         """Measure some samples; one that cannot be measured fails alone, and ends no training."""
         try:
-            self.parts[loader].append(gauge.measure(problem))
+            self.parts[loader].append(measure(problem))
         except Exception as error:
             if len(problem.sample_ids) == 1:
                 self.failures[loader][str(problem.sample_ids[0])] = str(error)
                 return
             for single in problem.apart():
-                self.measure(gauge, loader, single)
+                self.measure(measure, loader, single)
 
     def of_all(self, trainer: Trainer, loaders: Iterable[str]) -> Findings:
         """Put together what all processes found."""

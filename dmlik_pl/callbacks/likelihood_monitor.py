@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from dmlik_pl.callbacks.fixed_samples import FixedSamples
 from dmlik_pl.callbacks.likelihood_curve import LikelihoodCurve
 from dmlik_pl.callbacks.likelihood_findings import Findings, gathered
-from dmlik_pl.flow import Divergence, Multistep, Solver
-from dmlik_pl.modules.training.likelihoods import Gauge, Measured, Scores, summary
+from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver
+from dmlik_pl.modules.training.likelihoods import Measured, cost, cost_is_fixed, measure, of_state, summary, to_state
 from dmlik_pl.modules.training.offers import OffersLikelihoods
 from dmlik_pl.ranges import at_least, seeds
+from dmlik_pl.studies import Estimator
 
 __all__ = ["LikelihoodMonitor"]
 
@@ -85,7 +87,13 @@ class LikelihoodMonitor(Callback):
             raise ValueError(f"elbo_draws={elbo_draws} must be 0, for no bound, or at least 2, for one with an error")
         self.every_n_validations = every_n_validations
         self.samples = samples
-        self.gauge = Gauge(Multistep() if solver is None else solver, divergence, seed, elbo_draws)
+        self.estimator = Estimator(
+            solver=Multistep() if solver is None else solver,
+            divergence=Hutchinson() if divergence is None else divergence,
+            seed=seed,
+            rounding_every=0,
+        )
+        self.elbo_draws = elbo_draws
         self.max_nfe = max_nfe
         self.gain = gain
         self._forget()
@@ -153,25 +161,30 @@ class LikelihoodMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed fit continues with: plain numbers and tensors."""
         start = {
-            name: {"sample_ids": found.sample_ids, "dims": found.dims, "scores": found.condition.state()}
+            name: {"sample_ids": found.sample_ids, "dims": found.dims, "likelihood": to_state(found.condition)}
             for name, found in self._start.items()
         }
-        own = {"gauge": self.gauge.describe(), "validations": self._validations, "start": start}
+        own = {"settings": self._settings, "validations": self._validations, "start": start}
         return own | {"rows": self._curve.rows, "nfe": self._curve.nfe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up an earlier fit's start and curve; of another grid or other probes only the curve."""
         self._validations = state_dict["validations"]
         self._curve = LikelihoodCurve(state_dict["rows"], state_dict["nfe"])
-        if state_dict["gauge"] != self.gauge.describe():
+        if state_dict["settings"] != self._settings:
             rank_zero_warn(
-                f"the resumed fit measured with {state_dict['gauge']}, this one with "
-                f"{self.gauge.describe()}: changes of bits per dimension are taken from here on"
+                f"the resumed fit measured with {state_dict['settings']}, this one with "
+                f"{self._settings}: changes of bits per dimension are taken from here on"
             )
             return
         for name, each in state_dict["start"].items():
-            scores = Scores.of_state(each["scores"])
-            self._start[name] = Measured(each["sample_ids"], each["dims"], scores, None, None, 0)
+            found = of_state(each["likelihood"])
+            self._start[name] = Measured(each["sample_ids"], each["dims"], found, None, None, 0)
+
+    @property
+    def _settings(self) -> str:
+        """What two measurements must share to be paired."""
+        return f"{self.estimator.solver}, {self.estimator.divergence}, seed {self.estimator.seed}"
 
     def _due(self, trainer: Trainer) -> bool:
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
@@ -183,9 +196,12 @@ class LikelihoodMonitor(Callback):
         Raises:
             ValueError: If the budget is less than what one sample of each loader costs.
         """
-        if self.max_nfe is None or not self.gauge.cost_is_fixed:
+        if self.max_nfe is None or not cost_is_fixed(self.estimator.solver):
             return self.samples
-        own = {name: 0 if first is None else self.gauge.cost(first) for name, first in self._fixed.first.items()}
+        own = {
+            name: 0 if first is None else cost(first, self.estimator, self.elbo_draws)
+            for name, first in self._fixed.first.items()
+        }
         costs = [max(each) for each in zip(*(costs.values() for costs in gathered(trainer, own)), strict=True)]
         count = min(self.samples, self.max_nfe // max(1, sum(costs)))
         price = f"{' + '.join(map(str, costs))} network evaluations for a sample of each validation loader"
@@ -202,7 +218,9 @@ class LikelihoodMonitor(Callback):
 
     def _measure(self, trainer: Trainer) -> Findings:
         """What this process finds for its share of the samples, as far as the budget reaches."""
-        budget = None if self.max_nfe is None or self.gauge.cost_is_fixed else self.max_nfe / trainer.world_size
+        budget = (
+            None if self.max_nfe is None or cost_is_fixed(self.estimator.solver) else self.max_nfe / trainer.world_size
+        )
         posed = {name: self._fixed.posed(name, self._count) for name in self._fixed}
         problems = {name: each.problems for name, each in posed.items()}
         if budget is not None:
@@ -214,7 +232,7 @@ class LikelihoodMonitor(Callback):
                 if not self._curve.rows:
                     rank_zero_info(f"max_nfe={self.max_nfe} is enough for {found.count} samples")
                 break
-            found.measure(self.gauge, name, problem)
+            found.measure(partial(measure, estimator=self.estimator, elbo_draws=self.elbo_draws), name, problem)
         return found
 
     def _joined(self, trainer: Trainer, own: Findings) -> tuple[dict[str, Measured], dict[str, dict[str, str]]]:

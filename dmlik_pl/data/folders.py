@@ -57,14 +57,14 @@ class ImageFolderData(EvaluationData):
     def __init__(
         self,
         root: Path,
-        size: int,
-        resize: Resize | None,
-        per_cell: int | None,
-        batch_size: int,
-        num_workers: int,
-        limit: int | None,
-        channels: Channels,
-        background: str,
+        size: int = 1024,
+        resize: Resize | None = "square",
+        per_cell: int | None = 20,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        limit: int | None = None,
+        channels: Channels = 3,
+        background: str = "white",
     ) -> None:
         super().__init__(batch_size, num_workers, limit)
         at_least(1, size=size, per_cell=per_cell)
@@ -119,20 +119,6 @@ class PACS(ImageFolderData):
 
     layout = PACS_HELP
 
-    def __init__(
-        self,
-        root: Path,
-        size: int = 1024,
-        resize: Resize | None = "square",
-        per_cell: int | None = 20,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        limit: int | None = None,
-        channels: Channels = 3,
-        background: str = "white",
-    ) -> None:
-        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit, channels, background)
-
     def entries(self) -> list[ImageEntry]:
         """Return all images."""
         if os.path.isfile(self.root / MANIFEST):
@@ -185,20 +171,6 @@ class CLEVR(ImageFolderData):
     """
 
     layout = CLEVR_HELP
-
-    def __init__(
-        self,
-        root: Path,
-        size: int = 1024,
-        resize: Resize | None = "square",
-        per_cell: int | None = 20,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        limit: int | None = None,
-        channels: Channels = 3,
-        background: str = "white",
-    ) -> None:
-        super().__init__(root, size, resize, per_cell, batch_size, num_workers, limit, channels, background)
 
     def entries(self) -> list[ImageEntry]:
         """Return all single-object images; files with other names are not part of the experiment."""

@@ -14,6 +14,7 @@ from dmlik_pl.data.fingerprint import fingerprint
 from dmlik_pl.data.shapes import PROMPTS
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
+from dmlik_pl.modules.training.loss_weight import noise_error
 from dmlik_pl.modules.training.times import draw_times, limit_time_frequency, time_of
 from dmlik_pl.modules.training.tokens import small_tokenizer
 from dmlik_pl.pretrained import load_model
@@ -195,16 +196,16 @@ class SDXLTraining(Training):
         Returns:
             Errors, [B].
         """
-        level = self.schedule.at(time).like(latents)
         resolution = latents.shape[-1] * self.pipeline.vae_scale_factor
         sizes = latents.new_tensor([resolution, resolution, 0, 0, resolution, resolution])
-        predicted = self.unet(
-            level.alpha * latents + level.sigma * noise,
-            self.schedule.network_time(time).to(latents),
-            encoder_hidden_states=condition[0],
-            added_cond_kwargs={"text_embeds": condition[1], "time_ids": sizes.expand(len(latents), -1)},
-        ).sample
-        return (predicted - noise).square().flatten(1).sum(dim=1)
+        step = self.schedule.network_time(time).to(latents)
+
+        def predict(x: Tensor) -> Tensor:
+            beside = {"text_embeds": condition[1], "time_ids": sizes.expand(len(x), -1)}
+            noise: Tensor = self.unet(x, step, encoder_hidden_states=condition[0], added_cond_kwargs=beside).sample
+            return noise
+
+        return noise_error(predict, latents, noise, self.schedule.at(time).like(latents))
 
     def draw_times(self, count: int) -> Tensor:
         """Draw times in [0, 1] that are spread evenly, a share of them uniform in log-SNR, [count]."""

@@ -8,47 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import Condition, Divergence, LogLikelihood, Multistep, Solver, TraceIntegral, elbo, log_likelihood
+from dmlik_pl.flow import NFE, Condition, LogLikelihood, Multistep, Solver, TraceIntegral, elbo
 from dmlik_pl.modules.training.offers import LikelihoodProblem
+from dmlik_pl.studies.base import Estimator
 
-__all__ = ["Gauge", "Measured", "Scores", "bits", "summary"]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Log-densities of N samples with the traces they were made from, on the CPU.
-
-    Attributes:
-        log_p: Log-density, nats, [N].
-        integral: The divergence term, whose probes say how far log_p is off.
-    """
-
-    log_p: Tensor
-    integral: TraceIntegral
-
-    def select(self, index: Sequence[int]) -> "Scores":
-        """Those of some samples."""
-        chosen = list(index)
-        return Scores(self.log_p[chosen], replace(self.integral, values=self.integral.values[..., chosen]))
-
-    def minus(self, other: "Scores") -> tuple[Tensor, Tensor]:
-        """Difference of log_p for the same samples on the same probes and grid, nats, and its variance, [N] each."""
-        return self.log_p - other.log_p, (self.integral - other.integral).variance
-
-    @staticmethod
-    def cat(parts: "Sequence[Scores]") -> "Scores":
-        """Several parts as one."""
-        values = torch.cat([part.integral.values for part in parts], -1)
-        return Scores(torch.cat([part.log_p for part in parts]), replace(parts[0].integral, values=values))
-
-    def state(self) -> dict[str, Any]:
-        """As plain tensors."""
-        return {"log_p": self.log_p, **vars(self.integral)}
-
-    @staticmethod
-    def of_state(state: dict[str, Any]) -> "Scores":
-        """From what `state` returned."""
-        return Scores(state["log_p"], TraceIntegral(**{name: state[name] for name in state if name != "log_p"}))
+__all__ = ["Measured", "bits", "cost", "cost_is_fixed", "measure", "of_state", "summary", "to_state"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +22,16 @@ class Measured:
     Attributes:
         sample_ids: Their names.
         dims: Their dimensions, [N] in float64.
-        condition: Scores under their condition.
-        alternative: Scores under the condition that says less, on the same probes; None without one.
+        condition: Likelihoods under their condition, in float64 on the CPU.
+        alternative: Those under the condition that says less, on the same probes; None without one.
         bound: Evidence lower bounds under their condition, nats, [2, N]: values and their variances; None if not taken.
         nfe: Network evaluations that this cost.
     """
 
     sample_ids: list[str]
     dims: Tensor
-    condition: Scores
-    alternative: Scores | None
+    condition: LogLikelihood
+    alternative: LogLikelihood | None
     bound: Tensor | None
     nfe: int
 
@@ -90,8 +54,8 @@ class Measured:
         whole = Measured(
             sample_ids=[name for part in parts for name in part.sample_ids],
             dims=torch.cat([part.dims for part in parts]),
-            condition=Scores.cat([part.condition for part in parts]),
-            alternative=Scores.cat(alternatives) if len(alternatives) == len(parts) else None,
+            condition=LogLikelihood.cat([part.condition for part in parts]),
+            alternative=LogLikelihood.cat(alternatives) if len(alternatives) == len(parts) else None,
             bound=torch.cat(bounds, 1) if len(bounds) == len(parts) else None,
             nfe=sum(part.nfe for part in parts),
         )
@@ -99,75 +63,60 @@ class Measured:
         return whole.select(sorted(places.values()))
 
 
-@dataclass(frozen=True)
-class Gauge:
-    """How likelihoods are measured: the same way each time.
+def measure(problem: LikelihoodProblem, estimator: Estimator, elbo_draws: int = 0) -> Measured:
+    """Likelihoods of some samples; one without a result is NaN.
 
-    Attributes:
-        solver: How the flow is integrated.
-        divergence: How its divergence is estimated; None takes one fresh Rademacher probe per node.
-        seed: Seed of probes, and of the bound's noise.
+    Args:
+        problem: The samples, and the network as it is now.
+        estimator: How likelihoods are taken.
         elbo_draws: Noise levels of the evidence lower bound, one evaluation each; 0 leaves it out.
     """
-
-    solver: Solver = Multistep()  # noqa: RUF009 (frozen, without state of its own)
-    divergence: Divergence | None = None
-    seed: int = 0
-    elbo_draws: int = 0
-
-    def describe(self) -> str:
-        """What two measurements must share to be paired."""
-        return f"{self.solver}, {self.divergence}, seed {self.seed}"
-
-    @property
-    def cost_is_fixed(self) -> bool:
-        """Whether samples cost what `cost` says, whatever the weights: not where the solver chooses its own steps."""
-        return isinstance(self.solver, Multistep) or not (
-            getattr(self.solver, "adaptive", False) or getattr(self.solver, "method", "") in _ITERATED
-        )
-
-    def measure(self, problem: LikelihoodProblem) -> Measured:
-        """Likelihoods of some samples; one without a result is NaN."""
-        found = self._log_likelihood(problem, problem.condition)
-        other = None if problem.alternative is None else self._log_likelihood(problem, problem.alternative)
-        spent = _evaluations(found) + (0 if other is None else _evaluations(other))
-        bound = None
-        if self.elbo_draws:
-            lower = elbo(
-                problem.flow,
-                problem.x,
-                problem.condition,
-                draws=self.elbo_draws,
-                sample_ids=problem.sample_ids,
-                seed=self.seed,
-            )
-            bound = torch.stack([lower.value, lower.standard_error**2]).double().cpu()
-            spent += lower.nfe.forward
-        return Measured(
-            sample_ids=[str(name) for name in problem.sample_ids],
-            dims=found.dims.double().cpu(),
-            condition=_scores(found),
-            alternative=None if other is None else _scores(other),
-            bound=bound,
-            nfe=spent * len(problem.x),
-        )
-
-    def cost(self, problem: LikelihoodProblem) -> int:
-        """Network evaluations of one sample, counted on a network that answers zero at once."""
-        flow = replace(problem.flow, network=lambda x, time, inputs: 0 * x)
-        return self.measure(replace(next(iter(problem.apart())), flow=flow)).nfe
-
-    def _log_likelihood(self, problem: LikelihoodProblem, condition: Condition) -> LogLikelihood:
-        return log_likelihood(
+    found = _log_likelihood(problem, problem.condition, estimator)
+    other = None if problem.alternative is None else _log_likelihood(problem, problem.alternative, estimator)
+    spent = _evaluations(found) + (0 if other is None else _evaluations(other))
+    bound = None
+    if elbo_draws:
+        lower = elbo(
             problem.flow,
             problem.x,
-            condition,
-            solver=self.solver,
-            divergence=self.divergence,
+            problem.condition,
+            draws=elbo_draws,
             sample_ids=problem.sample_ids,
-            seed=self.seed,
-            on_failure="record",
+            seed=estimator.seed,
         )
+        bound = torch.stack([lower.value, lower.standard_error**2]).double().cpu()
+        spent += lower.nfe.forward
+    return Measured(
+        sample_ids=[str(name) for name in problem.sample_ids],
+        dims=found.dims.double().cpu(),
+        condition=_kept(found),
+        alternative=None if other is None else _kept(other),
+        bound=bound,
+        nfe=spent * len(problem.x),
+    )
+
+
+def cost(problem: LikelihoodProblem, estimator: Estimator, elbo_draws: int = 0) -> int:
+    """Network evaluations of one sample, counted on a network that answers zero at once; arguments as `measure`."""
+    flow = replace(problem.flow, network=lambda x, time, inputs: 0 * x)
+    return measure(replace(next(iter(problem.apart())), flow=flow), estimator, elbo_draws).nfe
+
+
+def cost_is_fixed(solver: Solver) -> bool:
+    """Whether samples cost what :func:`cost` says, whatever the weights: not where a solver chooses its own steps."""
+    return isinstance(solver, Multistep) or not (
+        getattr(solver, "adaptive", False) or getattr(solver, "method", "") in _ITERATED
+    )
+
+
+def to_state(found: LogLikelihood) -> dict[str, Any]:
+    """A result as plain tensors, texts and numbers, for a checkpoint."""
+    return {**vars(found), "integral": dict(vars(found.integral)), "nfe": dict(vars(found.nfe))}
+
+
+def of_state(state: dict[str, Any]) -> LogLikelihood:
+    """The result of which :func:`to_state` made a state."""
+    return LogLikelihood(**{**state, "integral": TraceIntegral(**state["integral"]), "nfe": NFE(**state["nfe"])})
 
 
 _ITERATED = ("implicit_adams", "fixed_adams")  # until they converge
@@ -177,10 +126,20 @@ def _evaluations(found: LogLikelihood) -> int:
     return found.nfe.forward + found.nfe.vjp + found.nfe.jvp
 
 
-def _scores(found: LogLikelihood) -> Scores:
-    integral = found.integral
-    parts = {name: getattr(integral, name).double().cpu() for name in ("values", "weights", "log_r")}
-    return Scores(found.log_p.double().cpu(), replace(integral, **parts))
+def _log_likelihood(problem: LikelihoodProblem, condition: Condition, estimator: Estimator) -> LogLikelihood:
+    """The samples' likelihoods, their state in the precision that they have."""
+    own = replace(estimator, double=problem.x.dtype == torch.float64)
+    return own.log_likelihood(problem.flow, problem.x, condition, problem.sample_ids)
+
+
+def _kept(found: LogLikelihood) -> LogLikelihood:
+    """A result in float64 on the CPU, without x_T."""
+
+    def tensors(of: Any) -> dict[str, Any]:
+        return {name: value.double().cpu() for name, value in vars(of).items() if isinstance(value, Tensor)}
+
+    own = tensors(found) | {"integral": replace(found.integral, **tensors(found.integral))}
+    return replace(found, **own | {"latent": torch.empty(len(found.log_p), 0)})
 
 
 def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, float]:
@@ -198,19 +157,20 @@ def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, flo
     """
     fine = _finite(found.condition)
     kept = found.select(fine)
-    numbers = bits("bpd", -kept.condition.log_p, kept.condition.integral.variance, kept.dims)
+    numbers = bits("bpd", -kept.condition.log_p, kept.condition.variance, kept.dims)
     if found.alternative is not None:
         both = found.select([place for place in _finite(found.alternative) if place in set(fine)])
         assert both.alternative is not None
         free = both.alternative
-        numbers |= bits("bpd_unconditional", -free.log_p, free.integral.variance, both.dims)
-        numbers |= bits(gain, *both.condition.minus(free), both.dims)
+        numbers |= bits("bpd_unconditional", -free.log_p, free.variance, both.dims)
+        change = both.condition.log_p - free.log_p
+        numbers |= bits(gain, change, both.condition.variance_of_difference(free), both.dims)
     if kept.bound is not None:
         numbers |= bits("elbo", -kept.bound[0], kept.bound[1], kept.dims)
     if start is not None:
         now, before = _paired(kept, start.select(_finite(start.condition)))
-        change, variance = now.condition.minus(before.condition)
-        numbers |= bits("bpd_change", -change, variance, now.dims)
+        change = now.condition.log_p - before.condition.log_p
+        numbers |= bits("bpd_change", -change, now.condition.variance_of_difference(before.condition), now.dims)
         moved, error = numbers["bpd_change"], numbers["bpd_change_sampling_error"]
         numbers["bpd_change_z"] = moved / error if error > 0 else moved and math.nan
     return numbers | {"bpd_samples": float(len(fine)), "bpd_failed": float(len(found.sample_ids) - len(fine))}
@@ -235,8 +195,8 @@ def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor) -> dict[str, f
     }
 
 
-def _finite(scores: Scores) -> list[int]:
-    return scores.log_p.isfinite().nonzero()[:, 0].tolist()
+def _finite(found: LogLikelihood) -> list[int]:
+    return found.log_p.isfinite().nonzero()[:, 0].tolist()
 
 
 def _paired(one: Measured, other: Measured) -> tuple[Measured, Measured]:

@@ -10,6 +10,7 @@ References:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from dmlik_pl.flow import Prediction
 from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.ranges import above
 
-__all__ = ["LossWeight", "MinSNR", "NoiseError", "VelocityError", "output_weight", "target"]
+__all__ = ["LossWeight", "MinSNR", "NoiseError", "VelocityError", "noise_error", "output_weight", "target"]
 
 
 class LossWeight(ABC):
@@ -106,3 +107,15 @@ def target(prediction: Prediction, data: Tensor, noise: Tensor, level: NoiseLeve
         case "velocity":
             return noise - data
     raise ValueError(f"no training is known for networks that predict {prediction!r}")
+
+
+def noise_error(predict: Callable[[Tensor], Tensor], data: Tensor, noise: Tensor, level: NoiseLevel) -> Tensor:
+    """The squared error of the noise that a network predicts, summed over a sample's dimensions, [B].
+
+    Args:
+        predict: Takes alpha data + sigma noise and gives the predicted noise.
+        data: Samples [B, ...].
+        noise: Standard normal noise of the same shape.
+        level: Noise levels, broadcastable to them.
+    """
+    return (predict(level.alpha * data + level.sigma * noise) - noise).square().flatten(1).sum(1)

@@ -27,6 +27,7 @@ from torch import Tensor
 from dmlik_pl.data.base import Batch
 from dmlik_pl.flow.schedule import DiscreteVP
 from dmlik_pl.modules.training.base import Training, overridden
+from dmlik_pl.modules.training.loss_weight import noise_error
 from dmlik_pl.modules.training.times import even_share
 from dmlik_pl.ranges import at_least, between, within
 
@@ -114,10 +115,8 @@ class PixelDiffusionTraining(Training):
         """
         most, least = self.schedule.log_snr(0.0), self.schedule.log_snr(1.0)
         point = self.schedule.at_log_snr(torch.lerp(most, least, level.double()))
-        scale = point.like(image)
         step = self.schedule.network_time(point.t).to(image)
-        predicted = self.unet(scale.alpha * image + scale.sigma * noise, step, label).sample
-        return (predicted - noise).square().flatten(1).sum(1)
+        return noise_error(lambda x: self.unet(x, step, label).sample, image, noise, point.like(image))
 
     def bits_per_dim(self, image: Tensor, error: Tensor) -> Tensor:
         """Turn mean noise errors into the negative bound, in bits per dimension of the continuous density.
