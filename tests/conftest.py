@@ -8,6 +8,7 @@ import torch
 from nbest_lists import write_made_lists
 
 from dmlik_pl.models.closed_form import GaussianMixture
+from dmlik_pl.results import kinds
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +37,17 @@ def short_fit(tmp_path):
         "trainer.logger.init_args.save_dir": tmp_path,
     }
     return [f"--{name}={value}" for name, value in few.items()]
+
+
+@pytest.fixture
+def declared(monkeypatch):
+    """Declares kinds of studies for one test."""
+
+    def declare(*declarations):
+        for kind in declarations:
+            monkeypatch.setitem(kinds._declared, kind.name, kind)
+
+    return declare
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,9 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
+
+from dmlik_pl.results.kinds import kinds
 
 Row = dict[str, object]
 
@@ -26,6 +29,19 @@ _LIKELIHOOD: Row = {
     "solver": "ab3 in log-SNR, 33 nodes",
     "probes": "1 Rademacher a node",
 }
+
+
+def record(kind: str, **values: object) -> Row:
+    """A record of a kind of study that has a likelihood, as its declaration wants it."""
+    row = _LIKELIHOOD | {"kind": kind} | values
+    kinds()[kind].schema.check([row])
+    return row
+
+
+def frame_of(units: dict[str, list[Row]], kind: str = "") -> pd.DataFrame:
+    """The records of all samples as one frame; of this kind, unless they say their own."""
+    named = {"kind": kind} if kind else {}
+    return pd.DataFrame([{"sample_id": name} | named | row for name, rows in units.items() for row in rows])
 
 
 def identity(i: int) -> tuple[str, str, str]:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmlik_pl.records.frames import data_likelihoods
 from dmlik_pl.records.sharing import file_name
 from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.adaptation import KIND
 from dmlik_pl.results.adaptation.figures import adaptation_figures, adaptation_sheet
 from dmlik_pl.results.adaptation.summaries import (
     adaptation_summary,
@@ -145,7 +145,7 @@ def test_untouched_speech_is_compared_utterance_by_utterance(frame: pd.DataFrame
         errors, theirs = ERRORS["adapted", forward, reverse], ERRORS[baseline, "none", "none"]
         test = matched_pairs(errors, theirs)
         assert row["wer_difference"] == pytest.approx((sum(errors) - sum(theirs)) / sum(WORDS))
-        assert (row["matched_pairs_z"], row["matched_pairs_p"]) == pytest.approx((test.z, test.p_value))
+        assert (row["matched_pairs_z"], row["matched_pairs_p"]) == pytest.approx((test.z, test.p))
         assert row["permutation_p"] == pytest.approx(permutation_p_value(errors, theirs))
         assert row["matched_pairs_p_holm"] >= row["matched_pairs_p"]
         assert row["worse"] == sum(a > b for a, b in zip(errors, theirs, strict=True))
@@ -293,5 +293,7 @@ def test_a_run_folder_is_reported_whole(frame: pd.DataFrame, tmp_path: Path) -> 
     assert {"adaptation", "adaptation_paired", "adaptation_round_trip", "bits_per_dim", "failures"} <= tables
     report = (tmp_path / "report.md").read_text()
     assert "figures/adaptation.png" in report and "## Adaptation paired" in report
-    data = data_likelihoods(frame)
-    assert data is not None and len(data) == N and set(data["mean"]) == {"blur 3×3, σ 2"}  # each recording once
+    data, named, _ = KIND.data(frame)
+    assert (
+        named == "μ: blur 3×3, σ 2" and len(data) == N and set(data["mean"]) == {"blur 3×3, σ 2"}
+    )  # each recording once

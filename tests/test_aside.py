@@ -16,10 +16,6 @@ from torch import Tensor, nn
 from toy import ToyModel
 from toy_speech import Loudness, ToySpeech, make_utterances
 
-import dmlik_pl.results.adaptation.tables
-import dmlik_pl.results.prompt_accuracy.tables
-import dmlik_pl.results.speech_sweep.tables
-import dmlik_pl.results.time_sweep.tables  # noqa: F401  # names the makers of its tables
 from dmlik_pl.flow import Exact, Multistep
 from dmlik_pl.results.page.caveats import find_caveats
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, class_average_summary

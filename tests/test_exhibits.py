@@ -23,6 +23,8 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "sample_id": name,
+            "kind": "time_sweep",
+            "part": f"guidance={weight:g},size=data{',reconstructed' if again else ''}",
             "guidance": weight,
             "reconstructed": again,
             "size": 32,
@@ -65,6 +67,7 @@ def test_prompts_that_compete_show_the_likelihood_of_the_true_one(tmp_path: Path
         [
             {
                 "sample_id": "one",
+                "kind": "prompt_accuracy",
                 "attribute": "colour",
                 "truth": "red",
                 "candidates": "red|blue",

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import t
 
 from dmlik_pl.records.store import RecordStore
-from dmlik_pl.results.figures import make_figures, register_figures
+from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.page.report import main, write_report
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary
 from dmlik_pl.results.time_sweep.summaries import sweep_summary
@@ -146,14 +146,6 @@ def test_drawing_leaves_no_global_state(records: dict[str, pd.DataFrame]) -> Non
     make_figures(records)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
-
-
-def test_a_new_study_registers_its_figures() -> None:
-    @register_figures("drawn")
-    def draw(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
-        return {study: Figure()}
-
-    assert list(make_figures({"drawn": pd.DataFrame({"sample_id": ["a"]})})) == ["drawn"]
 
 
 def test_report_of_a_killed_run_and_again_without_its_lines(tmp_path: Path) -> None:

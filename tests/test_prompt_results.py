@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_records import CELLS, COLOURS, SHAPES, Row, prompt_units
+from fake_records import CELLS, COLOURS, SHAPES, Row, frame_of, prompt_units
 from matplotlib.figure import Figure
 from scipy.stats import binom, t
 
-import dmlik_pl.results.prompt_accuracy.figures
-import dmlik_pl.results.prompt_accuracy.tables  # noqa: F401  # names the makers of its tables
-from dmlik_pl.records.frames import data_likelihoods, listed, listing
+from dmlik_pl.records.frames import listed, listing
 from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.figures import make_figures
+from dmlik_pl.results.kinds import kinds
 from dmlik_pl.results.page.headlines import headlines
 from dmlik_pl.results.prompt_accuracy.bound_summaries import elimination_summary, level_summary, screening_summary
 from dmlik_pl.results.prompt_accuracy.decisions import decisions
@@ -31,10 +30,6 @@ from dmlik_pl.results.tables import make_tables
 from dmlik_pl.stats.significance import holm, wilson_interval
 
 FIRST = ["w = 1", "w = 1, reconstructed", "w = 3", "w = 3, reconstructed"]
-
-
-def frame_of(units: dict[str, list[Row]]) -> pd.DataFrame:
-    return pd.DataFrame([{"sample_id": name} | row for name, rows in units.items() for row in rows])
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +89,14 @@ class TestParts:
             assert (row["accuracy_n"], row["accuracy"]) == (24, pytest.approx(full["correct"].mean()))
 
     def test_one_part_is_not_named(self) -> None:
-        single = frame_of(prompt_units(6, CELLS[:1]))
+        single = frame_of(prompt_units(6, CELLS[:1]), "prompt_accuracy")
         assert accuracy_summary(single)["part"].tolist() == ["", ""]
-        moved = frame_of(prompt_units(6, CELLS[:2]))
+        moved = frame_of(prompt_units(6, CELLS[:2]), "prompt_accuracy")
         assert list(dict.fromkeys(accuracy_summary(moved)["part"])) == ["as given", "reconstructed"]
 
     def test_the_data_s_likelihood_is_of_the_data_and_taken_once(self, frame: pd.DataFrame) -> None:
-        data = data_likelihoods(frame)
+        data, named, attribute = kinds()["prompt_accuracy"].data(frame)
+        assert (named, attribute) == ("w = 1", "truth")
         plain = of(frame, "colour")
         expected = [json.loads(text)[truth] for text, truth in zip(plain["scores"], plain["truth"], strict=True)]
         known = [value for value in expected if value is not None]
@@ -151,14 +147,14 @@ class TestMethods:
             ]
             for truth, values in scores
         }
-        summary = method_summary(frame_of(units)).set_index("method")
+        summary = method_summary(frame_of(units, "prompt_accuracy")).set_index("method")
         for method in ("likelihood", "elbo"):
             row = summary.loc[method, ["accuracy", "accuracy_centred", "mean_rank"]]
             assert row.tolist() == pytest.approx([1 / 3, 1.0, 2.0])
 
     def test_costs_of_records_without_costs_are_those_of_all_candidates(self) -> None:
         row = question("a", {"a": 1.0, "b": 0.0}, nfe_forward=33, nfe_vjp=33, nfe_jvp=0)
-        summary = method_summary(frame_of({"x": [row]})).set_index("method")
+        summary = method_summary(frame_of({"x": [row]}, "prompt_accuracy")).set_index("method")
         assert summary.loc["likelihood", "nfe"] == 132
 
     def test_candidates_may_differ_from_sample_to_sample(self) -> None:
@@ -166,7 +162,7 @@ class TestMethods:
             "x": [question("a", {"a": 3.0, "b": 2.0})],
             "y": [question("c", {"c": 1.0, "d": 2.0, "e": 0.0})],
         }
-        frame = frame_of(units)
+        frame = frame_of(units, "prompt_accuracy")
         (decision,) = decisions(frame)
         assert decision.ranks().tolist() == [1, 2] and not decision.shared
         np.testing.assert_array_equal(decision.offered, [[True] * 2 + [False] * 3, [False] * 2 + [True] * 3])
@@ -193,7 +189,7 @@ class TestPairs:
             ]
             for i in range(10)
         }
-        pairs = pair_summary(frame_of(units)).set_index(["a", "b"])
+        pairs = pair_summary(frame_of(units, "prompt_accuracy")).set_index(["a", "b"])
         first = pairs.loc[("likelihood", "elbo")]
         assert first[["n", "only_a", "only_b", "difference", "p"]].tolist() == pytest.approx([10, 6, 0, 0.6, 2 / 64])
         # Differences of 1 on six samples and of 0 on four: standard deviation sqrt(.6 - .36) over sqrt(10).
@@ -234,7 +230,7 @@ class TestEmptyPrompt:
         assert len(summary) == 4 * (1 + len(COLOURS) + len(SHAPES))
 
     def test_nothing_without_an_empty_prompt(self) -> None:
-        without = frame_of(prompt_units(4, CELLS[:1])).assign(null_margin=None)
+        without = frame_of(prompt_units(4, CELLS[:1]), "prompt_accuracy").assign(null_margin=None)
         assert empty_prompt_summary(without).empty
         assert not any("empty" in table.name for table in make_tables({"prompt_accuracy": without}))
 
@@ -254,7 +250,7 @@ class TestBound:
             ]
             for i, (mine, other) in enumerate(noisy)
         }
-        summary = level_summary(frame_of(units))
+        summary = level_summary(frame_of(units, "prompt_accuracy"))
         assert summary["accuracy"].tolist() == pytest.approx([1 / 3, 1.0])  # the tie counts against it
         assert summary["log_snr"].tolist() == pytest.approx([-2.1, 1.1])
         assert summary["sigma"].tolist() == pytest.approx([math.exp(1.05), math.exp(-0.55)])
@@ -300,15 +296,17 @@ class TestBound:
         kept = json.dumps({"a": 2.0, "b": 1.0, "c": None})
         row = question("c", {"a": 2.0, "b": 1.0, "c": 3.0})
         row |= {"screened_predicted": "a", "screened_correct": False, "screened_scores": kept}
-        summary = screening_summary(frame_of({"x": [row | {"screened_checked": True, "screened_nfe": 5}]})).iloc[0]
+        summary = screening_summary(
+            frame_of({"x": [row | {"screened_checked": True, "screened_nfe": 5}]}, "prompt_accuracy")
+        ).iloc[0]
         assert summary[["kept", "agreement", "survived", "true_kept"]].tolist() == [2, 0, 0, 0]
-        screened = decisions(frame_of({"x": [row | {"screened_checked": True}]}))[0].by("screened")
+        screened = decisions(frame_of({"x": [row | {"screened_checked": True}]}, "prompt_accuracy"))[0].by("screened")
         assert screened.ranks().tolist() == [3]  # last, with all that were screened out
 
     def test_only_screened_samples_have_no_exact_decision(self) -> None:
         row = question("a", {"a": 2.0, "b": 1.0, "c": None}, screened_predicted="a", screened_correct=True)
         row |= {"screened_scores": row["scores"], "screened_checked": False, "screened_nfe": 5, "nfe": 5}
-        frame = frame_of({"x": [row], "y": [row]})
+        frame = frame_of({"x": [row], "y": [row]}, "prompt_accuracy")
         assert method_summary(frame)["method"].tolist() == ["screened", "chance"]
         assert math.isnan(accuracy_summary(frame)["accuracy"][0])
         assert screening_summary(frame)["checked"].tolist() == [0]
@@ -383,10 +381,12 @@ def test_tables_say_what_they_count(tables: dict[str, Table]) -> None:
 
 
 def test_a_run_that_was_only_screened_has_headlines() -> None:
-    frame = frame_of(prompt_units(4, CELLS[:2])).assign(screened_checked=False)
+    frame = frame_of(prompt_units(4, CELLS[:2]), "prompt_accuracy").assign(screened_checked=False)
     tables = make_tables({"prompt_accuracy": frame})
     assert tables[0].shown["log p %"].tolist() == ["–"] * 4
     assert tables[0].raw["part"].tolist() == ["as given"] * 2 + ["reconstructed"] * 2
-    found = [headline for headline in headlines(tables) if "colour (reconstructed)" in headline.label]
+    found = [
+        headline for headline in headlines({"prompt_accuracy": frame}) if "colour (reconstructed)" in headline.label
+    ]
     right = of(frame, "colour", 1.0, True)["screened_correct"].mean()
     assert found[0].value.startswith(f"{100 * right:.1f} [") and found[0].detail.startswith("n = 4, chance 12.5 %")

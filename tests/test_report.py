@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,16 +14,14 @@ from hostile import WHOLE
 from matplotlib.figure import Figure
 from PIL import Image
 
-import dmlik_pl.results.page.report
 from dmlik_pl.records.sharing import file_name
 from dmlik_pl.records.store import SAMPLES, RecordStore, read
-from dmlik_pl.results import caveats, figures, scalars, tables
 from dmlik_pl.results.coverage import coverage
-from dmlik_pl.results.figures import register_figures
+from dmlik_pl.results.kinds import Kind
+from dmlik_pl.results.page import caveats, scalars
+from dmlik_pl.results.page import report as report_module
 from dmlik_pl.results.page.report import Report, main, write_report
-from dmlik_pl.results.page.scalars import register_scalars
 from dmlik_pl.results.table import Table
-from dmlik_pl.results.tables import register_tables
 
 NAMES = ("a/b $c$", "[red]s|h[/red] _d_")
 
@@ -45,12 +43,10 @@ def hostile_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             store.append_failure("prompt_accuracy", f"bad {i} {text[:40]}", text)
 
 
-@register_tables("small")
 def _small_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     return [Table(f"{study}_{kind}", "Values.", frame[["value"]].astype(str), frame) for kind in ("one", "two")]
 
 
-@register_figures("small")
 def _small_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     figures = {f"{study}_{kind}": Figure(figsize=(1, 1)) for kind in ("one", "two")}
     for figure in figures.values():
@@ -58,14 +54,17 @@ def _small_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     return figures
 
 
-@register_scalars("small")
 def _small_numbers(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
     yield "mean", frame["value"].mean()
 
 
+SMALL = Kind("small", tables=_small_tables, figures=_small_figures, scalars=_small_numbers)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, declared: Callable[..., None]) -> Path:
     """A run of twelve samples and two studies."""
+    declared(SMALL)
     folder = tmp_path / "run-0123"
     with RecordStore(folder) as store:
         for study in ("first", "second"):
@@ -85,7 +84,7 @@ def of_report(report: Report) -> list[tuple[str, str]]:
 def test_texts_of_any_kind_spoil_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run[red]$x$-0123"
     hostile_run(folder, monkeypatch)
-    monkeypatch.setattr(dmlik_pl.results.page.report, "_DOTS_PER_INCH", 30)
+    monkeypatch.setattr(report_module, "_DOTS_PER_INCH", 30)
     assert not of_report(write_report(folder))
     figures = {path.stem for path in (folder / "figures").iterdir()}
     assert {"prompt_accuracy", "prompt_accuracy_margins", "prompt_accuracy_confusion", "time_sweep"} <= figures
@@ -99,12 +98,11 @@ def test_texts_of_any_kind_spoil_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert WHOLE[-1] in failures["error"].tolist(), "whole in the CSV"
 
 
-def test_what_cannot_be_made_is_a_line_and_all_else_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_made_is_a_line_and_all_else_is_there(folder: Path, declared: Callable[..., None]) -> None:
     def fail(study: str, frame: pd.DataFrame) -> NoReturn:
         raise ZeroDivisionError("by <b>zero</b> $")
 
-    monkeypatch.setattr(tables, "_MAKERS", tables._MAKERS | {"broken": fail})
-    monkeypatch.setattr(figures, "_MAKERS", figures._MAKERS | {"broken": fail})
+    declared(Kind("broken", tables=fail, figures=fail))
     with RecordStore(folder) as store:
         store.append("second", "test-00012", [{"kind": "small", "value": 1.0}])
         store.append("broken", "test-00012", [{"kind": "broken", "value": 1.0}])
@@ -119,11 +117,13 @@ def test_what_cannot_be_made_is_a_line_and_all_else_is_there(folder: Path, monke
     assert page.count("Tables could not be made: ZeroDivisionError: by &lt;b&gt;zero&lt;/b&gt; $.") == 2
 
 
-def test_numbers_and_caveats_fail_alone_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(frame: pd.DataFrame) -> NoReturn:
+def test_numbers_and_caveats_fail_alone_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, declared: Callable[..., None]
+) -> None:
+    def fail(*given: object) -> NoReturn:
         raise RuntimeError("no number")
 
-    monkeypatch.setattr(scalars, "_MAKERS", scalars._MAKERS | {"broken": fail})
+    declared(Kind("broken", scalars=fail))
     monkeypatch.setattr(caveats, "RULES", (fail, *caveats.RULES))
     records = read(folder)
     records["third"] = records["second"].assign(kind="broken")
@@ -151,11 +151,8 @@ def test_a_figure_that_cannot_be_drawn_is_told(folder: Path, monkeypatch: pytest
     assert "second_one.png" not in (folder / "report.md").read_text()
 
 
-def test_a_figure_without_end_is_drawn_with_fewer_dots(folder: Path) -> None:
-    @register_figures("long")
-    def _long(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
-        return {study: Figure(figsize=(1, 2000))}
-
+def test_a_figure_without_end_is_drawn_with_fewer_dots(folder: Path, declared: Callable[..., None]) -> None:
+    declared(Kind("long", figures=lambda study, frame: {study: Figure(figsize=(1, 2000))}))
     with RecordStore(folder) as store:
         store.append("long", "test-00000", [{"kind": "long"}])
     assert not of_report(write_report(folder))
@@ -182,7 +179,7 @@ def test_a_page_that_fails_leaves_the_rest_in_its_place(folder: Path, monkeypatc
     def fail(*_: object) -> str:
         raise KeyError("template")
 
-    monkeypatch.setattr(dmlik_pl.results.page.report, "render_page", fail)
+    monkeypatch.setattr(report_module, "render_page", fail)
     assert of_report(write_report(folder)) == [
         ("run", "The page with everything could not be made: KeyError: 'template'.")
     ]
@@ -332,10 +329,7 @@ def test_samples_that_the_run_is_not_of_any_more_do_not_count() -> None:
     assert coverage({SAMPLES: records[SAMPLES]}).words == "Partial: 0 of 1 samples, 0 failed"
 
 
-def test_numbers_have_names_of_one_line() -> None:
-    @register_scalars("counted")
-    def _numbers(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
-        yield "na\nme $", 1.0
-
+def test_numbers_have_names_of_one_line(declared: Callable[..., None]) -> None:
+    declared(Kind("counted", scalars=lambda frame: iter([("na\nme $", 1.0)])))
     frame = pd.DataFrame({"sample_id": ["a"], "kind": ["counted"]})
     assert scalars.scalars({"own": frame})["own/na me $"] == 1.0

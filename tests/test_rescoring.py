@@ -12,8 +12,6 @@ import pytest
 from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 
-import dmlik_pl.results.rescoring.figures
-import dmlik_pl.results.rescoring.tables  # noqa: F401  (registers the makers)
 from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.rescoring.summaries import (
@@ -272,9 +270,9 @@ def test_matched_pairs_by_hand() -> None:
     # differences 1, 0, -1, 3: mean 3/4, variance (1/16 + 9/16 + 49/16 + 81/16) / 3 = 35/12
     assert test.difference == pytest.approx(0.75)
     assert test.standard_error == pytest.approx(np.sqrt(35 / 12 / 4))
-    assert test.p_value == pytest.approx(2 * stats.norm.cdf(-0.75 / np.sqrt(35 / 48)))
+    assert test.p == pytest.approx(2 * stats.norm.cdf(-0.75 / np.sqrt(35 / 48)))
     assert matched_pairs([1, 2], [1, 2])[2:] == (0.0, 1.0, 2)
-    assert np.isnan(matched_pairs([1], [2]).p_value)
+    assert np.isnan(matched_pairs([1], [2]).p)
     with pytest.raises(ValueError, match="same utterances"):
         matched_pairs([1, 2], [1])
 

@@ -12,7 +12,6 @@ from served import batches
 from torch import Tensor
 from toy_speech import BANDS, ToySpeech, make_utterances
 
-import dmlik_pl.results.rescoring.tables  # noqa: F401  (registers the maker)
 from dmlik_pl.data.nbest import ListBatch, StoredLists
 from dmlik_pl.data.speech import UtteranceBatch
 from dmlik_pl.flow import NFE, Exact, Hutchinson, LogLikelihood, Multistep

@@ -1,6 +1,7 @@
 """The numbers that loggers get, and the lines that W&B draws, against direct computation from records."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fake_records import Row, accuracy_units, prompt_units, sweep_grid_units
+from fake_records import accuracy_units, frame_of, prompt_units, sweep_grid_units
 
 from dmlik_pl.records.store import FAILURES
 from dmlik_pl.results.coverage import coverage
+from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.page.report import Report
-from dmlik_pl.results.page.scalars import register_scalars, scalars
+from dmlik_pl.results.page.scalars import scalars
 from dmlik_pl.results.page.wandb_run import MOST_ROWS, log_run
-
-
-def frame_of(kind: str, units: dict[str, list[Row]]) -> pd.DataFrame:
-    return pd.DataFrame([{"sample_id": name, "kind": kind} | row for name, rows in units.items() for row in rows])
 
 
 def logged(records: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def logged(records: dict[str, pd.DataFrame]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sweep() -> pd.DataFrame:
-    return frame_of("time_sweep", sweep_grid_units(6, guidances=(1.0, 3.0), sizes=(32, 64)))
+    return frame_of(sweep_grid_units(6, guidances=(1.0, 3.0), sizes=(32, 64)), "time_sweep")
 
 
 def test_every_cell_of_a_sweep_has_its_numbers(sweep: pd.DataFrame) -> None:
@@ -48,8 +46,8 @@ def test_every_cell_of_a_sweep_has_its_numbers(sweep: pd.DataFrame) -> None:
 
 
 def test_accuracies_come_with_wilson_s_interval() -> None:
-    numbers = scalars({"colours": frame_of("prompt_accuracy", accuracy_units(24))})
-    frame = frame_of("prompt_accuracy", accuracy_units(24)).query("attribute == 'colour'")
+    numbers = scalars({"colours": frame_of(accuracy_units(24), "prompt_accuracy")})
+    frame = frame_of(accuracy_units(24), "prompt_accuracy").query("attribute == 'colour'")
     share, n, z = frame["correct"].mean(), 24, 1.959964
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -61,12 +59,12 @@ def test_accuracies_come_with_wilson_s_interval() -> None:
     assert numbers["colours/accuracy_colour_chance"] == pytest.approx(1 / 8)
 
 
-def test_a_study_of_one_s_own_registers_its_numbers() -> None:
-    @register_scalars("own")
-    def _own(frame: pd.DataFrame) -> Any:
+def test_a_study_of_one_s_own_declares_its_numbers(declared: Callable[..., None]) -> None:
+    def own(frame: pd.DataFrame) -> Any:
         yield "total", frame["value"].sum()
         yield "unknown", math.nan
 
+    declared(Kind("own", scalars=own))
     assert scalars({"mine": pd.DataFrame({"kind": ["own"] * 2, "value": [1, 2]})}) == {"failures": 0, "mine/total": 3}
 
 
@@ -86,7 +84,7 @@ def test_a_sweep_has_a_line_for_each_cell(sweep: pd.DataFrame) -> None:
 
 
 def test_the_bound_is_a_series_over_log_snr() -> None:
-    panels = logged({"prompts": frame_of("prompt_accuracy", prompt_units(12))})
+    panels = logged({"prompts": frame_of(prompt_units(12), "prompt_accuracy")})
     shares = [row[-1] for row in panels["prompts/elbo_accuracy"].table.data]
     assert len(shares) > 4 and all(0 <= share <= 1 for share in shares)
 

@@ -39,9 +39,11 @@ def test_mcnemar_by_hand() -> None:
     a = [True] * 5 + [True] + [False] * 7 + [False] * 3
     b = [True] * 5 + [False] + [True] * 7 + [False] * 3
     result = mcnemar(a, b)
-    assert (result.only_a, result.only_b) == (1, 7)
-    assert result.p_value == pytest.approx(18 / 256)
-    assert mcnemar(a, a).p_value == 1.0
+    # (1 - 7) / 16 of the samples, and the variance of such a difference of two shares
+    assert (result.value, result.n) == (-6 / 16, 16)
+    assert result.standard_error == pytest.approx(math.sqrt((8 / 16 - (6 / 16) ** 2) / 16))
+    assert result.p == pytest.approx(18 / 256)
+    assert mcnemar(a, a).p == 1.0
     with pytest.raises(ValueError, match="same samples"):
         mcnemar(a, b[:-1])
 

@@ -3,29 +3,24 @@
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import rich.console
-from fake_records import DIMS, Row, accuracy_units, sweep_units
+from fake_records import DIMS, Row, accuracy_units, frame_of, sweep_units
 
-import dmlik_pl.results.prompt_accuracy.tables
-import dmlik_pl.results.time_sweep.tables  # noqa: F401  # names the makers of its tables
-from dmlik_pl.records.frames import data_likelihoods, describe
+from dmlik_pl.records.frames import describe
 from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.prompt_accuracy.decisions import decisions
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, confusion_matrix, method_summary, pair_summary
-from dmlik_pl.results.summaries import bits_per_dim_summary
 from dmlik_pl.results.table import Table, percent_with_interval, probability, with_error
-from dmlik_pl.results.tables import make_tables, register_tables
+from dmlik_pl.results.tables import make_tables
 from dmlik_pl.results.time_sweep.summaries import sweep_summary
 from dmlik_pl.stats.significance import holm, wilson_interval
-
-
-def frame_of(units: dict[str, list[Row]]) -> pd.DataFrame:
-    return pd.DataFrame([{"sample_id": name} | row for name, rows in units.items() for row in rows])
 
 
 def by_name(records: dict[str, pd.DataFrame]) -> dict[str, Table]:
@@ -252,7 +247,7 @@ class TestBitsPerDim:
 
     def test_weighted_by_dimensions(self) -> None:
         frame = pd.DataFrame({"sample_id": ["a", "b"], "log_p": [-10.0, -90.0], "dims": [10, 30]})
-        assert bits_per_dim_summary(frame)["bpd"] == pytest.approx(100 / 40 / math.log(2))
+        assert bits_per_dim_rows({"any": frame})["bpd"][0] == pytest.approx(100 / 40 / math.log(2))
 
     def test_a_density_above_that_of_the_noise_is_named(self) -> None:
         # log N(0; 0, 0.0413^2) = 2.2676 nats per dimension
@@ -264,8 +259,13 @@ class TestBitsPerDim:
 
     def test_studies_without_likelihoods_of_data(self) -> None:
         frame = pd.DataFrame({"sample_id": ["a"], "score": [1.0]})
-        assert data_likelihoods(frame) is None
-        assert make_tables({"other": frame}) == []
+        (table,) = make_tables({"other": frame})  # of a kind that nobody declares
+        assert table.name == "other" and table.shown.loc["all", "score"] == "1"
+
+    def test_several_likelihoods_of_a_sample_that_nobody_declares_make_no_headline(self) -> None:
+        rows = [{"sample_id": name, "dims": 4, "log_p": -1.0, "level": level} for name in "ab" for level in ("x", "y")]
+        table, *others = make_tables({"other": pd.DataFrame(rows)})
+        assert not others and table.shown["n"].to_dict() == {"x": "2", "y": "2"}
 
 
 class TestTable:
@@ -322,11 +322,11 @@ class TestCaption:
         assert make_tables({"failures": records["failures"].iloc[:0]}) == []
 
 
-def test_a_new_study_registers_its_tables() -> None:
-    @register_tables("made_up")
+def test_a_new_study_declares_its_tables(declared: Callable[..., None]) -> None:
     def tables(study: str, frame: pd.DataFrame) -> list[Table]:
         return [Table(study, f"{len(frame)} rows.", frame.astype(str), frame)]
 
+    declared(Kind("made_up", tables=tables))
     failures = pd.DataFrame({"study": ["made_up"], "sample_id": ["b"], "error": ["no"]})
     made = by_name({"made_up": pd.DataFrame({"sample_id": ["a"]}), "failures": failures})
     assert made["made_up"].caption == "1 rows. 1 samples, 1 failed."
