@@ -19,7 +19,7 @@ from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.page.report import Report, write_report
 from dmlik_pl.results.page.scalars import scalars
 from dmlik_pl.results.page.wandb_run import log_run
-from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary, text_gain_summary
+from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.stats.significance import bootstrap_mean_interval, corpus_rate
