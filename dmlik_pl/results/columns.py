@@ -34,6 +34,7 @@ __all__ = [
     "interval",
     "number",
     "p_value",
+    "paired_tests",
     "share",
     "share_with_interval",
     "table_of",
@@ -176,3 +177,14 @@ def with_interval(
 def p_value(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
     """A column of p-values."""
     return Shown(heading, lambda row: probability(row[name]), meaning, wanted)
+
+
+def paired_tests(wanted: bool = True) -> tuple[Shown, ...]:
+    """Columns of the two tests of word errors on the same utterances, each also Holm-corrected."""
+    segments = "Gillick and Cox's two-sided test of the mean difference of errors, each utterance a segment"
+    return (
+        p_value("p (matched pairs)", "matched_pairs_p", segments, wanted),
+        p_value("Holm (m. p.)", "matched_pairs_p_holm", "the same, corrected over all rows", wanted),
+        p_value("p (permutation)", "permutation_p", "two-sided, over all exchanges within utterances", wanted),
+        p_value("Holm (perm.)", "permutation_p_holm", "the same, corrected over all rows", wanted),
+    )
