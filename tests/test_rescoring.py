@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_records import said
 from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 
@@ -268,10 +269,11 @@ def test_useful_second_score_is_used() -> None:
 def test_matched_pairs_by_hand() -> None:
     test = matched_pairs([2, 1, 0, 3], [1, 1, 1, 0])
     # differences 1, 0, -1, 3: mean 3/4, variance (1/16 + 9/16 + 49/16 + 81/16) / 3 = 35/12
-    assert test.difference == pytest.approx(0.75)
+    assert test.value == pytest.approx(0.75)
     assert test.standard_error == pytest.approx(np.sqrt(35 / 12 / 4))
     assert test.p == pytest.approx(2 * stats.norm.cdf(-0.75 / np.sqrt(35 / 48)))
-    assert matched_pairs([1, 2], [1, 2])[2:] == (0.0, 1.0, 2)
+    same = matched_pairs([1, 2], [1, 2])
+    assert (same.z, same.p, same.n) == (0.0, 1.0, 2)
     assert np.isnan(matched_pairs([1], [2]).p)
     with pytest.raises(ValueError, match="same utterances"):
         matched_pairs([1, 2], [1])
@@ -369,8 +371,9 @@ def test_tables_from_records(records: dict[str, pd.DataFrame]) -> None:
         "oracle worst": "32.50",
     }
     assert "40 lists, 10 of one hypothesis, 400 words" in rates.caption
-    assert "Words are what spaces separate" in rates.caption
-    assert "95 % of single draws lie in [12.2–21.2] %" in rates.caption
+    assert "Words are what spaces separate, as stored." in rates.notes
+    assert "95 % of single draws lie in [12.2–21.2] %" in rates.legend["random (expected)"]
+    assert rates.shown.loc["acoustic", "95 % interval"].startswith("[") and rates.shown.loc["acoustic", "w"] == "–"
     tests = tables["base_tests"].shown
     assert tests.loc["likelihood vs random (expected)", "p (matched pairs)"] == "0.031"
     lists = tables["base_lists"].shown[""]

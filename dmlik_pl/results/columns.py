@@ -168,8 +168,8 @@ def with_interval(
     low, high = ends or (f"{name}_low", f"{name}_high")
 
     def cell(row: Row) -> str:
-        value, *reach = (scale * row[key] + shift for key in (name, low, high))
-        return f"{formatted(value, form)} {bracket(*reach, form.lstrip('+'), dash)}".rstrip()
+        value, start, end = (scale * row[key] + shift for key in (name, low, high))
+        return f"{formatted(value, form)} {bracket(start, end, form.lstrip('+'), dash)}".rstrip()
 
     return Shown(heading, cell, meaning, wanted)
 

@@ -79,17 +79,14 @@ def _grid(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
 def _ways(frame: pd.DataFrame) -> str:
     """The forwards, solvers and speakers in words."""
     solvers = pd.concat(
-        [
-            frame[[f"{way}", f"{way}_solver"]].set_axis(["name", "solver"], axis=1).dropna()
-            for way in ("forward", "reverse")
-        ]
-    ).drop_duplicates()
+        [frame[[way, f"{way}_solver"]].set_axis(["name", "solver"], axis=1) for way in ("forward", "reverse")]
+    )
     known = {
         "stochastic": "stochastic, one draw from q(x_T | x_0), which keeps next to nothing of the recording but μ",
         "prior": "prior, one draw from N(μ, I)",
     }
     forwards = [text for name, text in known.items() if (frame["forward"] == name).any()]
-    named = [f"{row.name_}, {row.solver}" for row in solvers.rename(columns={"name": "name_"}).itertuples()]
+    named = [f"{name}, {solver}" for name, solver in solvers.dropna().drop_duplicates().itertuples(index=False)]
     text = f"Ways: {'; '.join([*forwards, *named])}."
     there, back = frame["forward_speaker"].iloc[0], frame["reverse_speaker"].iloc[0]
     if there != back:
@@ -153,9 +150,14 @@ def _paired(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
 
 
 _LOST = (
-    error("relative RMS, median", "change_rms_median", "root mean square change over the spectrogram's spread"),
-    error("mean", "change_rms_mean", "that of the utterances' relative RMS"),
-    error("largest", "change_rms_largest", "that of the utterances' relative RMS"),
+    error(
+        "relative RMS, median",
+        "change_rms_median",
+        "root mean square change over the standard deviation of the spectrogram: median, mean and largest value over "
+        "utterances",
+    ),
+    error("mean", "change_rms_mean"),
+    error("largest", "change_rms_largest"),
     error("largest change (nats)", "change_max", "of any value of any utterance"),
     estimate(
         "RMS of x_T − μ",

@@ -76,7 +76,7 @@ def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> dict[str, Shown]:
         (
             "FID",
             "fid",
-            f"Fréchet distance to the data, of N = {samples}; biased upwards by about features / N, so compare it only "
+            f"Frechet distance to the data, of N = {samples}; biased upwards by about features / N, so compare it only "
             "within this table",
         ),
         ("KID", "kid", "kernel distance on the same features: unbiased at any N, and negative at times"),
