@@ -36,6 +36,7 @@ def adaptation_tables(study: str, frame: pd.DataFrame) -> list[Table]:
 def _grid(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
     published, recogniser = is_published(frame), distinct(frame, "recogniser")
     vocoder, blurs = distinct(frame, "vocoder"), raw["mean"].unique()
+    voices = raw["speaker_similarity"].notna().any()
     columns = (
         words("reverse", "reverse", "way back from x_T"),
         words("μ", "mean", "blur of the recording's mel that is the mean", wanted=len(blurs) > 1),
@@ -57,11 +58,11 @@ def _grid(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
         with_interval(
             "ASV",
             "speaker_similarity",
-            _voice(frame, published),
+            _voice(frame, published) if voices else "",
             form=".3f",
             scale=0.5 if published else 1.0,
             shift=0.5 if published else 0.0,
-            wanted=raw["speaker_similarity"].notna().any(),
+            wanted=voices,
         ),
     )
     caption = (
@@ -95,10 +96,8 @@ def _ways(frame: pd.DataFrame) -> str:
 
 
 def _voice(frame: pd.DataFrame, published: bool) -> str:
-    """What voices are compared with; nothing where nobody listened."""
+    """What voices are compared with."""
     encoder, reference = distinct(frame, "speaker_encoder"), distinct(frame, "reference")
-    if not encoder:
-        return ""
     size, own = int(frame["reference_size"].iloc[0]), pd.to_numeric(frame["reference_similarity"]).iloc[0]
     recordings = f"the mean of {size} recordings" if size > 1 else "one recording"
     text = f"{'(cosine + 1) / 2' if published else 'cosine'} by {encoder} to {recordings} of {reference}"
