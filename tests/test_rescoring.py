@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_records import said
 from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 

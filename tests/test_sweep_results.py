@@ -155,7 +155,7 @@ class TestSummary:
         assert counts["too_dense"].sum() == number(counts, part, 0.0)["too_dense"] == 1
         assert counts["non_finite"].sum() == number(counts, part, 0.0)["non_finite"] == 1
         table = by_name(changed)["sweep"]
-        assert "1 likelihoods were not finite" in table.caption
+        assert "1 likelihoods were not finite" in table.caption and len(table.caption.split()) <= 50
         assert "1 likelihoods are higher than data smoothed" in said(table)
 
 
@@ -235,6 +235,7 @@ class TestTables:
             shown_value = float(shown.loc["w = 7, 32 px, reconstructed", f"BPD, t = {time:g}"].split(" ")[0])
             assert shown_value == pytest.approx(expected, abs=1e-3)
         assert shown.loc["w = 7, 32 px", "round trip, t = 0"] == "–"
+        assert all(len(table.caption.split()) <= 55 for table in tables.values())
         assert "σ is 0.0413 at t = 0, 14.6 at t = 1" in tables["sweep_settings"].caption
         assert "under one heading" in said(tables["sweep_settings"])
         assert list(tables["sweep_settings"].legend) == [
@@ -295,7 +296,7 @@ class TestFigures:
         assert left > 1 > 0 > right
         assert [text.get_text() for text in panel.get_xticklabels()][-1] == "data"
         legend = [text.get_text() for text in figures["sweep"].legends[0].get_texts()]
-        assert legend == ["w = 1", "w = 3", "w = 7", "as it is", "reconstructed"]
+        assert legend == ["w = 1", "w = 3", "w = 7", "not reconstructed", "reconstructed"]
 
     def test_bands_are_95_percent_intervals(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         band = figures["sweep"].axes[0].collections[0].get_paths()[0].vertices[:, 1]

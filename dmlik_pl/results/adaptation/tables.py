@@ -124,12 +124,14 @@ def _paired(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
         Shown(
             "better / worse",
             lambda row: f"{row['better']} / {row['worse']}",
-            "utterances with fewer and with more errors",
+            "utterances with fewer / with more errors",
             wanted=heard,
         ),
         *paired_tests(heard),
         with_interval("BPD", "bpd_change", "under the blur of the recording, on the same probes", form="+.3f"),
-        error("probe error", "bpd_change_probe_error", "part of the standard error of BPD that more probes remove"),
+        error(
+            "probe error", "bpd_change_probe_error", "part of the standard error of BPD that more probes would remove"
+        ),
         with_interval(
             "cosine",
             "similarity_difference",

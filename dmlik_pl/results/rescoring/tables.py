@@ -115,7 +115,7 @@ def _notes(frame: pd.DataFrame, lists: NBestLists) -> Iterator[str]:
     yield " / ".join(_NORMALISATION.get(name, name) for name in sorted(set(frame["normalisation"]))) + "."
     yield _PUBLISHED if published else _REPAIRED
     if "unconditional" in lists.scores and not lists.centred(lists.scores["unconditional"]).any():
-        yield "The unconditional likelihood is the same for all of a list, so it cannot change a choice."
+        yield "The unconditional likelihood is the same for all hypotheses of a list, so it cannot change a choice."
     if "alignment" in frame:  # likelihoods of this run, not stored ones
         policies = " / ".join(_ALIGNMENTS.get(policy, policy) for policy in sorted(set(frame["alignment"].dropna())))
         yield f"Tokens get their frames by {policies}."
@@ -142,7 +142,7 @@ def _test_table(study: str, raw: pd.DataFrame) -> list[Table]:
         Shown(
             "A better / B better",
             lambda row: f"{row['better_a']} / {row['better_b']}",
-            "utterances in which A, or B, has fewer errors",
+            "utterances in which A / in which B has fewer errors",
         ),
         number("z", "z", "of the matched-pairs test", form=".2f"),
         *paired_tests(),
@@ -201,13 +201,13 @@ def _excluded_table(study: str, frame: pd.DataFrame) -> list[Table]:
 
 def _correlation_table(study: str, raw: pd.DataFrame) -> Table:
     columns = (
-        number("Spearman", "correlation", "rank correlation of score and −errors within a list", form=".3f"),
+        number("Spearman", "correlation", "Spearman's correlation of score and −errors within a list", form=".3f"),
         interval("95 % interval", ("low", "high"), "bootstrap over lists", form=".3f", dash=True),
         p_value("p", "p", "t-test of a mean of 0"),
         count("lists"),
         count("undefined", meaning="lists left out, in which all scores or all numbers of errors are equal"),
     )
-    caption = "How well a score knows the errors: its rank correlation with few errors, mean over lists."
+    caption = "How well each score orders hypotheses by their errors: rank correlation within lists, mean over lists."
     return table_of(f"{study}_correlation", caption, raw, columns, raw["score"], "score")
 
 
@@ -234,11 +234,11 @@ def _reliability_table(study: str, raw: pd.DataFrame) -> list[Table]:
             form=".0f",
             dash=True,
         ),
-        number("Spearman", "correlation", "rank correlation of score and −errors within lists", form=".3f"),
+        number("Spearman", "correlation", "Spearman's correlation of score and −errors within lists", form=".3f"),
         with_interval(
             "corrected",
             "corrected",
-            "the same of a score without noise: divided by the root of the reliability",
+            "the same for a score without noise: divided by the root of the reliability",
             dash=True,
         ),
     )

@@ -61,8 +61,8 @@ def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> Iterator[Shown]:
         (
             "WER",
             "wer",
-            f"errors per word of {recogniser} over all {span(raw['words'])} words, no mean over utterances; the data's "
-            "own is the recogniser's error",
+            f"errors per word of {recogniser} over all {span(raw['words'])} words, not per utterance; that of the data "
+            "is the recogniser's own error",
         ),
         ("ASV", "speaker_similarity", f"cosine to the recording's voice by {encoder}"),
     ):

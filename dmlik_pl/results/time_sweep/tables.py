@@ -24,7 +24,7 @@ _LAST = ("bpd", "fid", "kid", "clip", "round_trip")
 _FIRST = ("bpd", "fid", "clip")
 _COMPARED = ("bpd", "clip")
 _SETTING = "w is the weight of guidance, 1 being conditional"
-_SAMPLES = "samples of a setting"
+_SAMPLES = "samples per setting"
 _ENDS = (
     "FID and KID are against the data of the same size; sizes are not comparable by them.",
     "The paper's Table 5 shows its rows of guidance at t = 0 and those of size and reconstruction at t = 1, under one "
@@ -70,16 +70,20 @@ def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> dict[str, Shown]:
         (
             "BPD marginal",
             "bpd_marginal",
-            "x_t at its own time t; at t = 0 the same density taken on another path, where a difference beyond the "
+            "x_t at its own time t; at t = 0 it is the same density along another path, and a difference beyond the "
             "probe errors is the solver's",
         ),
         (
             "FID",
             "fid",
-            f"Frechet distance to the data, of N = {samples}; biased upwards by about features / N, so compare it only "
-            "within this table",
+            f"Frechet distance to the data, of N = {samples}, ± by jackknife; biased upwards by about features / N, so "
+            "compare it only within this table",
         ),
-        ("KID", "kid", "kernel distance on the same features: unbiased at any N, and negative at times"),
+        (
+            "KID",
+            "kid",
+            "kernel distance of the same features, ± by jackknife; unbiased at any N, so it can be negative",
+        ),
         ("CLIP", "clip", "CLIP score of the image and its prompt, 100 × cosine"),
         ("round trip", "round_trip", "root mean square change by the reconstruction, over that of x_t"),
         ("round trip, levels", "round_trip_pixels", "the same of the decoded image, in levels of 255"),
@@ -115,10 +119,7 @@ def _settings(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[
     sigmas = ", ".join(
         f"{raw.loc[raw['time'] == time, 'sigma'].mean():.3g} at t = {time:g}" for time in dict.fromkeys((last, first))
     )
-    caption = (
-        f"What the settings do at both ends of time: σ is {sigmas}. Means over samples ± standard error, that of FID "
-        "and KID by jackknife."
-    )
+    caption = f"What the settings do at both ends of time: σ is {sigmas}. Means over samples ± standard error."
     notes = (_reconstructed(frame), *_ENDS, protocol_caption(frame))
     table = table_of(name, caption, wide, columns, wide.index, "setting", notes, {"setting": _SETTING})
     return replace(table, raw=raw)
@@ -175,8 +176,7 @@ def _grid(lines: Sequence[Sequence[str]], second: str, stages: pd.DataFrame) -> 
 
 def _caption(raw: pd.DataFrame) -> str:
     caption = (
-        "Time sweep from noise (t = 1) to data (t = 0). Means over samples ± standard error (sampling and probes), "
-        "that of FID and KID by jackknife."
+        "Time sweep from noise (t = 1) to data (t = 0). Means over samples ± standard error (sampling and probes)."
     )
     return f"{caption} {left_out(raw)}".rstrip()
 
