@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dmlik_pl.results.kinds import kinds
+from dmlik_pl.results.table import Table
 
 Row = dict[str, object]
 
@@ -42,6 +43,11 @@ def frame_of(units: dict[str, list[Row]], kind: str = "") -> pd.DataFrame:
     """The records of all samples as one frame; of this kind, unless they say their own."""
     named = {"kind": kind} if kind else {}
     return pd.DataFrame([{"sample_id": name} | named | row for name, rows in units.items() for row in rows])
+
+
+def said(table: Table) -> str:
+    """All that a table says in words: its caption, what its headings mean, and its notes."""
+    return "\n".join([table.caption, *(f"{key}: {text}" for key, text in table.legend.items()), *table.notes])
 
 
 def identity(i: int) -> tuple[str, str, str]:

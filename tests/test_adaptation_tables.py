@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fake_records import said
 from PIL import Image
 
 from dmlik_pl.records.sharing import file_name
@@ -203,12 +204,12 @@ def test_tables_say_what_is_shown(frame: pd.DataFrame) -> None:
     ]
     assert grid.shown["vocoded"].tolist()[:3] == ["no", "yes", "yes"]
     assert grid.shown["BPD, μ of recording"].iloc[1] == "–" and grid.shown["WER %"].iloc[0].startswith("0.0 [0.0, ")
-    assert grid.shown["ASV"].iloc[0].startswith("0.55") and "cosine by Resemblyzer" in grid.caption
+    assert grid.shown["ASV"].iloc[0].startswith("0.55") and grid.legend["ASV"].startswith("cosine by Resemblyzer")
     for words in (
         *("WordLoop", f"all {sum(WORDS)} words", "mean of 50 recordings of LJSpeech"),
         *("reach 0.87", "HiFiGAN", "dopri5", "Protocol: repaired", "2 waves have no voice", "q(x_T | x_0)"),
     ):
-        assert words in grid.caption, words
+        assert words in said(grid), words
     assert paired.shown.index.tolist()[0] == "blur 3×3, σ 2: stochastic → Euler"
     assert paired.shown["against"].tolist()[:2] == ["vocoded recording", "recording"]
     assert paired.shown["BPD"].tolist()[0] == "–" and paired.shown["BPD"].tolist()[1].startswith("+1.70")
@@ -227,7 +228,7 @@ def test_the_published_protocol_names_its_deviations() -> None:
         *("Protocol: published", "zeros", "(cosine + 1) / 2 by Resemblyzer to one recording of LJSpeech"),
         *("The paper calls the stochastic draw Euler", "22.05 kHz", "Not reproduced", "Unknown"),
     ):
-        assert words in grid.caption, words
+        assert words in said(grid), words
 
 
 def test_without_recogniser_and_encoder_only_likelihoods_are_shown(frame: pd.DataFrame) -> None:
@@ -237,7 +238,7 @@ def test_without_recogniser_and_encoder_only_likelihoods_are_shown(frame: pd.Dat
     )
     grid, paired, _ = adaptation_tables("adaptation", deaf[deaf["blur_kernel"] == 5])
     assert grid.shown.columns.tolist() == ["reverse", "vocoded", "BPD, μ of recording", "BPD, own μ"]
-    assert "WER" not in grid.caption and "ASV:" not in grid.caption
+    assert "WER" not in said(grid) and "ASV:" not in said(grid)
     assert paired.shown.columns.tolist() == ["against", "BPD", "probe error"]
     (figure,) = adaptation_figures("adaptation", deaf).values()
     assert [axes.get_ylabel() for axes in figure.axes] == ["bits per dimension, μ of the recording"]

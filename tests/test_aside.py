@@ -119,7 +119,7 @@ class TestImages:
         assert summary["clip_n"].tolist() == [read] * 3 and summary["bpd_n"].tolist() == [len(seen)] * 3
         (table, *_) = make_tables({"sweep": frame})
         lost = len(seen) - read
-        assert table.caption.endswith(f" CLIP score missing for {lost} of {len(seen)} samples.")
+        assert table.notes[-1] == f"CLIP score missing for {lost} of {len(seen)} samples."
         [caveat] = [one for one in find_caveats({"sweep": frame}) if one.topic == "missing"]
         assert caveat.severity == "caution" and "the prompt 'dark large' is too long (" in caveat.text
 
@@ -171,7 +171,7 @@ class TestPrompts:
         assert summary["n"].to_dict() == dict.fromkeys(("tone", "size"), len(outcomes))
         averages = class_average_summary(frame).set_index("attribute")
         assert np.isfinite(averages.loc["tone", "clip"]) and np.isnan(averages.loc["size", "clip"])
-        assert "CLIP score missing for" in make_tables({"prompts": frame})[0].caption
+        assert "CLIP score missing for" in make_tables({"prompts": frame})[0].notes[-1]
 
     def test_a_bound_that_fails_leaves_the_likelihood(self, monkeypatch: pytest.MonkeyPatch) -> None:
         batch = make_batch(ToyModel()).select([0])
@@ -243,7 +243,7 @@ class TestSpeech:
         frame = frame_of("speech_sweep", outcomes)
         assert speech_sweep_summary(frame)["words"].tolist() == [2, 3, 3, 3]
         (table, *_) = make_tables({"speech": frame})
-        assert "over all 2 to 3 words" in table.caption and "WER missing for 1 of 2 samples." in table.caption
+        assert "over all 2 to 3 words" in table.legend["WER"] and "WER missing for 1 of 2 samples." in table.notes
 
     def test_a_vocoder_that_fails_leaves_the_likelihood_and_the_other_waves(self) -> None:
         class Mute(ToySpeech):
@@ -298,8 +298,8 @@ class TestSpeech:
         assert by_stage["data"]["log_p"] is not None and by_stage["adapted"]["words"] == 1
         assert by_stage["data"]["source_similarity"] == pytest.approx(1)
         tables = {table.name: table for table in make_tables({"adaptation": frame_of("adaptation", outcomes)})}
-        assert "over all 2 to 3 words" in tables["adaptation"].caption
-        assert tables["adaptation_paired"].caption.endswith("WER missing for 1 of 2 samples.")
+        assert "over all 2 to 3 words" in tables["adaptation"].legend["WER %"]
+        assert "WER missing for 1 of 2 samples." in tables["adaptation_paired"].notes
 
     def test_a_reference_voice_is_that_of_the_recordings_that_can_be_read(self, tmp_path: Path) -> None:
         for number in range(3):

@@ -288,8 +288,9 @@ class TestTimeSweep:
         frame = frame.assign(kind="time_sweep")
         tables = {table.name: table for table in make_tables({"time_sweep": frame})}
         table = tables["time_sweep"]
-        assert list(table.shown.index) == ["σ", "BPD"] and "BPD marginal" not in table.caption
-        assert all(phrase in table.caption for phrase in study.deviations) and len(study.deviations) == 5
+        assert list(table.shown.index) == ["σ", "BPD"] == list(table.legend)
+        [note] = [note for note in table.notes if note.startswith("Published protocol")]
+        assert all(phrase in note for phrase in study.deviations) and len(study.deviations) == 5
         data = frame[frame["stage"] == "data"]
         assert table.raw["bpd"][0] == pytest.approx(data["bpd"].mean())
         # Bits per dimension of the data stay those of the density.

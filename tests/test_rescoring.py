@@ -370,8 +370,9 @@ def test_tables_from_records(records: dict[str, pd.DataFrame]) -> None:
         "oracle worst": "32.50",
     }
     assert "40 lists, 10 of one hypothesis, 400 words" in rates.caption
-    assert "Words are what spaces separate" in rates.caption
-    assert "95 % of single draws lie in [12.2–21.2] %" in rates.caption
+    assert "Words are what spaces separate, as stored." in rates.notes
+    assert "95 % of single draws lie in [12.2–21.2] %" in rates.legend["random (expected)"]
+    assert rates.shown.loc["acoustic", "95 % interval"].startswith("[") and rates.shown.loc["acoustic", "w"] == "–"
     tests = tables["base_tests"].shown
     assert tests.loc["likelihood vs random (expected)", "p (matched pairs)"] == "0.031"
     lists = tables["base_lists"].shown[""]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fake_records import SIGMAS, TIMES, frame_of, sweep_grid_units, sweep_units
+from fake_records import SIGMAS, TIMES, frame_of, said, sweep_grid_units, sweep_units
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
@@ -154,8 +154,9 @@ class TestSummary:
         counts = sweep_summary(changed)
         assert counts["too_dense"].sum() == number(counts, part, 0.0)["too_dense"] == 1
         assert counts["non_finite"].sum() == number(counts, part, 0.0)["non_finite"] == 1
-        caption = by_name(changed)["sweep"].caption
-        assert "1 likelihoods are higher than data smoothed" in caption and "1 likelihoods were not finite" in caption
+        table = by_name(changed)["sweep"]
+        assert "1 likelihoods were not finite" in table.caption and len(table.caption.split()) <= 50
+        assert "1 likelihoods are higher than data smoothed" in said(table)
 
 
 class TestDifferences:
@@ -216,10 +217,11 @@ class TestTables:
         assert float(value) == pytest.approx(row["fid"], abs=float(error) / 10)
         assert float(error) == pytest.approx(row["fid_standard_error"], rel=0.1)
         for words in ("w > 1",):
-            assert words not in table.caption
-        for words in ("density of the guided flow", f"N = {N} samples a column", "not per pixel value", "KID",
+            assert words not in said(table)
+        for words in ("density of the guided flow", f"N = {N} samples per column", "not per pixel value", "KID",
                       "encoded again", "16 samples, 0 failed"):  # fmt: skip
-            assert words in table.caption, words
+            assert words in said(table), words
+        assert table.legend["round trip, levels"] == "the same of the decoded image, in levels of 255"
 
     def test_settings_stand_at_both_ends_of_time(self, tables: dict[str, Table], summary: pd.DataFrame) -> None:
         shown = tables["sweep_settings"].shown
@@ -233,8 +235,12 @@ class TestTables:
             shown_value = float(shown.loc["w = 7, 32 px, reconstructed", f"BPD, t = {time:g}"].split(" ")[0])
             assert shown_value == pytest.approx(expected, abs=1e-3)
         assert shown.loc["w = 7, 32 px", "round trip, t = 0"] == "–"
-        caption = tables["sweep_settings"].caption
-        assert "σ is 0.0413 at t = 0, 14.6 at t = 1" in caption and "under one heading" in caption
+        assert all(len(table.caption.split()) <= 55 for table in tables.values())
+        assert "σ is 0.0413 at t = 0, 14.6 at t = 1" in tables["sweep_settings"].caption
+        assert "under one heading" in said(tables["sweep_settings"])
+        assert list(tables["sweep_settings"].legend) == [
+            "setting", "N", "BPD, data", "CLIP, data", "FID, t = 0", "KID, t = 0", "round trip, t = 0",
+        ]  # fmt: skip
 
     def test_differences_have_a_column_a_time(self, tables: dict[str, Table]) -> None:
         table = tables["sweep_differences"]
@@ -243,7 +249,7 @@ class TestTables:
         raw = table.raw.query("part == 'w = 7, 32 px' and baseline == 'w = 1, 32 px' and time == 0").iloc[0]
         assert shown.endswith("(<0.001)") and float(shown.split(" ")[0]) == pytest.approx(raw["bpd"], abs=1e-3)
         for words in ("paired", "Holm", "N = 16", "guided flow"):
-            assert words in table.caption, words
+            assert words in said(table), words
 
     def test_the_published_protocol_names_its_unit(self) -> None:
         units = {
@@ -252,14 +258,14 @@ class TestTables:
         }
         for name, table in by_name(frame_of(units, "time_sweep")).items():
             if name != "bits_per_dim":
-                assert "bits per pixel value" in table.caption and "Published protocol: odd." in table.caption, name
+                assert "bits per pixel value" in said(table) and "Published protocol: odd." in table.notes, name
 
     def test_a_failed_unit_shows_in_the_number_of_samples(self) -> None:
         units = sweep_grid_units(5, (1.0, 3.0), (32,), (False,))
         units["test-00002"] = [row for row in units["test-00002"] if row["guidance"] == 1.0]
         tables = by_name(frame_of(units, "time_sweep"))
         assert set(tables["sweep"].shown.loc["w = 3", "N"]) == {"4"}
-        assert "FID of N = 4 to 5 samples a column" in tables["sweep"].caption
+        assert "of N = 4 to 5 samples per column" in tables["sweep"].legend["FID"]
 
     def test_files_can_be_written(self, tables: dict[str, Table], tmp_path: Path) -> None:
         for table in tables.values():
@@ -290,7 +296,7 @@ class TestFigures:
         assert left > 1 > 0 > right
         assert [text.get_text() for text in panel.get_xticklabels()][-1] == "data"
         legend = [text.get_text() for text in figures["sweep"].legends[0].get_texts()]
-        assert legend == ["w = 1", "w = 3", "w = 7", "as it is", "reconstructed"]
+        assert legend == ["w = 1", "w = 3", "w = 7", "not reconstructed", "reconstructed"]
 
     def test_bands_are_95_percent_intervals(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         band = figures["sweep"].axes[0].collections[0].get_paths()[0].vertices[:, 1]

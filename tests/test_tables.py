@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rich.console
-from fake_records import DIMS, Row, accuracy_units, frame_of, sweep_units
+from fake_records import DIMS, Row, accuracy_units, frame_of, said, sweep_units
 
 from dmlik_pl.records.frames import describe, pooled_errors
 from dmlik_pl.records.store import RecordStore
@@ -75,7 +75,9 @@ class TestTimeSweep:
         assert float(error) == pytest.approx(table.raw["bpd_standard_error"][1], abs=5e-4)
         assert table.shown.loc["BPD marginal", "Data"] == "–"
         for words in ("64 samples, 0 failed", "p(x|y)", "1024 dimensions", "w = 1: conditional", "N = 64", "33 VJPs"):
-            assert words in table.caption, words
+            assert words in said(table), words
+        assert table.legend["BPD"].startswith("x_t read as data at t = 0, in bits per dimension")
+        assert table.legend["σ"] == "noise-to-signal ratio" and "BPD pixels" not in table.legend
 
     def test_close_times_keep_their_own_columns(self, records: dict[str, pd.DataFrame]) -> None:
         frame = records["time_sweep"].replace({"time": {0.25: 0.004, 0.5: 0.0041}})

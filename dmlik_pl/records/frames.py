@@ -110,7 +110,7 @@ def describe(frame: pd.DataFrame) -> str:
     if settings:
         sentences.append(f"Settings: {', '.join(settings)}.")
     if calls:
-        sentences.append(f"Network calls a likelihood: {', '.join(calls)}.")
+        sentences.append(f"Network calls per likelihood: {', '.join(calls)}.")
     return " ".join(sentences)
 
 

@@ -6,26 +6,39 @@ table_of(study, "What the text adds to the likelihood.", summary, columns, headi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dmlik_pl.results.table import MISSING, Table, percent, percent_with_interval, probability, short, with_error
+from dmlik_pl.results.table import (
+    Table,
+    bracket,
+    formatted,
+    percent,
+    percent_with_interval,
+    probability,
+    short,
+    with_error,
+)
 from dmlik_pl.stats import Interval
 
 __all__ = [
     "Row",
     "Shown",
+    "across",
     "count",
     "error",
     "estimate",
+    "interval",
     "number",
     "p_value",
+    "paired_tests",
     "share",
     "share_with_interval",
     "table_of",
+    "with_interval",
     "words",
 ]
 
@@ -56,6 +69,7 @@ def table_of(
     headings: Iterable[object],
     title: str,
     notes: Sequence[str] = (),
+    legend: Mapping[str, str] | None = None,
 ) -> Table:
     """A table with one line per row of numbers.
 
@@ -67,12 +81,18 @@ def table_of(
         headings: One heading per row.
         title: What stands above the headings.
         notes: What else has to be known, in sentences.
+        legend: What the rows' headings or their title mean.
     """
     rows, wanted = raw.to_dict("records"), [column for column in columns if column.wanted]
     cells = {column.heading: [column.cell(row) for row in rows] for column in wanted}
     shown = pd.DataFrame(cells, index=pd.Index(list(headings), name=title))
-    legend = {column.heading: column.meaning for column in wanted if column.meaning}
-    return Table(name, caption, shown, raw.reset_index(drop=True), legend, notes)
+    meanings = {column.heading: column.meaning for column in wanted if column.meaning}
+    return Table(name, caption, shown, raw.reset_index(drop=True), {**(legend or {}), **meanings}, notes)
+
+
+def across(table: Table) -> Table:
+    """A table of measures with a row for each of its columns and a column for each of its rows."""
+    return replace(table, shown=table.shown.T.rename_axis(table.shown.index.name))
 
 
 def words(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
@@ -85,9 +105,11 @@ def count(heading: str, name: str = "", meaning: str = "", wanted: bool = True) 
     return Shown(heading, lambda row: str(row[name or heading]), meaning, wanted)
 
 
-def number(heading: str, name: str, meaning: str = "", form: str = ".4g", wanted: bool = True) -> Shown:
+def number(
+    heading: str, name: str, meaning: str = "", form: str = ".4g", scale: float = 1.0, wanted: bool = True
+) -> Shown:
     """A column of numbers in a format; one that is not known shows as missing."""
-    return Shown(heading, lambda row: MISSING if math.isnan(row[name]) else format(row[name], form), meaning, wanted)
+    return Shown(heading, lambda row: formatted(scale * row[name], form), meaning, wanted)
 
 
 def estimate(
@@ -117,6 +139,52 @@ def share_with_interval(heading: str, name: str, meaning: str = "", wanted: bool
     return Shown(heading, cell, meaning, wanted)
 
 
+def interval(
+    heading: str,
+    ends: tuple[str, str],
+    meaning: str = "",
+    form: str = ".2f",
+    scale: float = 1.0,
+    dash: bool = False,
+    wanted: bool = True,
+) -> Shown:
+    """A column of intervals in brackets between two columns; empty where they are not known."""
+    low, high = ends
+    return Shown(heading, lambda row: bracket(scale * row[low], scale * row[high], form, dash), meaning, wanted)
+
+
+def with_interval(
+    heading: str,
+    name: str,
+    meaning: str = "",
+    form: str = ".2f",
+    scale: float = 1.0,
+    shift: float = 0.0,
+    ends: tuple[str, str] | None = None,
+    dash: bool = False,
+    wanted: bool = True,
+) -> Shown:
+    """A column of values with intervals, which are `name`_low and `name`_high unless `ends` names other columns."""
+    low, high = ends or (f"{name}_low", f"{name}_high")
+
+    def cell(row: Row) -> str:
+        value, start, end = (scale * row[key] + shift for key in (name, low, high))
+        return f"{formatted(value, form)} {bracket(start, end, form.lstrip('+'), dash)}".rstrip()
+
+    return Shown(heading, cell, meaning, wanted)
+
+
 def p_value(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
     """A column of p-values."""
     return Shown(heading, lambda row: probability(row[name]), meaning, wanted)
+
+
+def paired_tests(wanted: bool = True) -> tuple[Shown, ...]:
+    """Columns of the two tests of word errors on the same utterances, each also Holm-corrected."""
+    segments = "Gillick and Cox's two-sided test of the mean difference of errors, each utterance a segment"
+    return (
+        p_value("p (matched pairs)", "matched_pairs_p", segments, wanted),
+        p_value("Holm (m. p.)", "matched_pairs_p_holm", "the same, corrected over all rows", wanted),
+        p_value("p (permutation)", "permutation_p", "two-sided, over all exchanges within utterances", wanted),
+        p_value("Holm (perm.)", "permutation_p_holm", "the same, corrected over all rows", wanted),
+    )

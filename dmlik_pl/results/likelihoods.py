@@ -9,7 +9,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import column
 
-__all__ = ["Data", "by_stage", "every_likelihood", "of_data", "stage_name", "too_dense"]
+__all__ = ["Data", "by_stage", "every_likelihood", "left_out", "of_data", "stage_name", "too_dense"]
 
 
 class Data(NamedTuple):
@@ -59,6 +59,16 @@ def too_dense(frame: pd.DataFrame) -> np.ndarray:
     """
     densest = -0.5 * column(frame, "dims") * np.log(2 * np.pi * column(frame, "r_min") ** 2)
     return column(frame, "log_p") > densest
+
+
+def left_out(raw: pd.DataFrame) -> str:
+    """A sentence on the likelihoods that were not finite; empty where all were.
+
+    Args:
+        raw: Numbers with the column non_finite, a count.
+    """
+    count = int(raw["non_finite"].sum())
+    return f"{count} likelihoods were not finite and are left out." if count else ""
 
 
 def stage_name(row: Any) -> str:

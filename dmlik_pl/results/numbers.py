@@ -1,4 +1,4 @@
-"""What the kinds of study share where they name their numbers."""
+"""What the kinds of study share where they name and count their numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["slug", "with_errors"]
+import pandas as pd
+
+__all__ = ["distinct", "slug", "span", "with_errors"]
 
 _ERRORS = ("_standard_error", "_probe_error", "_low", "_high")
 
@@ -26,3 +28,14 @@ def with_errors(row: Mapping[Any, Any], name: str, called: str) -> Iterator[tupl
 def slug(words: str) -> str:
     """Words as the end of a name; nothing for no words."""
     return "_" + re.sub(r"\W+", "_", words).strip("_") if words else ""
+
+
+def span(counts: pd.Series) -> str:
+    """Counts in words: "72" where all are equal, else "4 to 5"."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
+
+
+def distinct(frame: pd.DataFrame, name: str) -> str:
+    """The different texts of a column in one: "WordLoop / Whisper"."""
+    return " / ".join(sorted(frame[name].dropna().unique()))

@@ -16,7 +16,17 @@ from dmlik_pl.plain_text import file_stem, for_latex, for_markdown, one_line
 from dmlik_pl.records.files import write_text
 from dmlik_pl.stats import Interval
 
-__all__ = ["MISSING", "Table", "percent", "percent_with_interval", "probability", "short", "with_error"]
+__all__ = [
+    "MISSING",
+    "Table",
+    "bracket",
+    "formatted",
+    "percent",
+    "percent_with_interval",
+    "probability",
+    "short",
+    "with_error",
+]
 
 MISSING = "–"
 _MOST_COLUMNS = 9
@@ -157,21 +167,43 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
+def formatted(value: float, form: str = ".4g") -> str:
+    """A number in a format; one that is not known shows as missing, an infinite one as ∞."""
+    if math.isnan(value):
+        return MISSING
+    return format(value, form) if math.isfinite(value) else ("∞" if value > 0 else "−∞")
+
+
+def bracket(low: float, high: float, form: str = ".2f", dash: bool = False) -> str:
+    """An interval in brackets; nothing if it is not known.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        form: Format of both.
+        dash: Whether a dash stands between ends that are not negative, in place of a comma.
+    """
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    between = "–" if dash and min(low, high) >= 0 else ", "  # a dash between negative numbers cannot be read
+    return f"[{formatted(low, form)}{between}{formatted(high, form)}]"
+
+
 def short(value: float) -> str:
     """A number to two significant digits, for errors."""
-    return MISSING if math.isnan(value) else f"{value:.2g}"
+    return formatted(value, ".2g")
 
 
 def percent(share: float) -> str:
     """A share of 1 as a percentage."""
-    return MISSING if math.isnan(share) else f"{100 * share:.1f}"
+    return formatted(100 * share, ".1f")
 
 
 def percent_with_interval(share: float, interval: Interval) -> str:
-    """A share of 1 as a percentage with its interval; without one the share stands alone."""
-    if math.isnan(share) or math.isnan(interval.low):
-        return percent(share)
-    return f"{percent(share)} [{100 * interval.low:.0f}–{100 * interval.high:.0f}]"
+    """A share of 1 as a percentage with its interval."""
+    if math.isnan(share):
+        return MISSING
+    return f"{percent(share)} {bracket(100 * interval.low, 100 * interval.high, '.0f', dash=True)}".rstrip()
 
 
 def probability(p_value: float) -> str:

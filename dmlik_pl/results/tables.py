@@ -43,9 +43,9 @@ def make_tables(records: Mapping[str, pd.DataFrame], attempts: Attempts | None =
 
 
 def _counted(table: Table, covered: Coverage, frame: pd.DataFrame | None = None) -> Table:
-    """Say in a caption of how many samples it is, and which measures some of them lack."""
+    """Say in a caption of how many samples it is, and below the table which measures some of them lack."""
     lacking = [] if frame is None else [f"{measure.words}." for measure in missing_measures(frame)]
-    return replace(table, caption=" ".join([covered.caption(table.caption), *lacking]))
+    return replace(table, caption=covered.caption(table.caption), notes=(*table.notes, *lacking))
 
 
 def _failure_table(records: Mapping[str, pd.DataFrame]) -> list[Table]:

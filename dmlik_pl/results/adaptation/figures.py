@@ -76,10 +76,10 @@ def _untouched(axes: Axes, summary: pd.DataFrame, name: str, means: list[str]) -
 
 
 def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
-    """Mels of at most three utterances, a row each: the recording, its blur, x_T of each forward, what came out.
+    """Mels of at most three utterances, one per row: the recording, its blur, x_T of each forward, what came out.
 
     Args:
-        folder: Where the pictures are, one an utterance with its mels side by side.
+        folder: Where the pictures are, one per utterance with its mels side by side.
         frame: The records of the study.
 
     Returns:

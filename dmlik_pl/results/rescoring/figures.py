@@ -26,7 +26,7 @@ def rescoring_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
 
     Args:
         study: Its name.
-        frame: Its records, one hypothesis a row, as `nbest.read` and `nbest.check` make them.
+        frame: Its records, one hypothesis per row, as `nbest.read` and `nbest.check` make them.
     """
     if not (frame["excluded"] == "").any():
         return {}
@@ -39,7 +39,7 @@ def rescoring_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _rate_figure(lists: NBestLists, summary: pd.DataFrame) -> Figure:
-    """One line a choice between the oracles; beside it the sizes of the lists that the choice is made from."""
+    """One line per choice between the oracles; beside it the sizes of the lists that the choice is made from."""
     summary = summary.set_index("strategy")
     chosen = summary.drop([BEST, WORST])
     figure = Figure(figsize=(9, 1.6 + 0.35 * len(chosen)), layout="constrained")
@@ -74,7 +74,7 @@ def _rate_figure(lists: NBestLists, summary: pd.DataFrame) -> Figure:
 
 
 def _correlation_figure(lists: NBestLists) -> Figure:
-    """Share of lists whose rank correlation is at most x, one curve a score."""
+    """Share of lists whose rank correlation is at most x, one curve per score."""
     summary = rank_summary(lists).set_index("score")
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -96,7 +96,7 @@ def _correlation_figure(lists: NBestLists) -> Figure:
 
 
 def _reliability_figure(summary: pd.DataFrame) -> Figure:
-    """Reliability against the number of independent probes, by Spearman and Brown, one curve a score and route."""
+    """Reliability against the number of independent probes, by Spearman and Brown, one curve per score and route."""
     known = summary[summary["reliability"] > 0]
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -115,7 +115,7 @@ def _reliability_figure(summary: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")  # as plain digits: matplotlib's own powers of ten are markup
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("independent probes a score")
+    axes.set_xlabel("independent probes per score")
     axes.set_ylabel("reliability within lists")
     axes.set_title("bands: bootstrap 95 % interval over lists", fontsize=8, loc="left", color="dimgrey")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

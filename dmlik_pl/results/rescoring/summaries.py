@@ -167,7 +167,7 @@ def _published(lists: NBestLists) -> list[Strategy]:
 
 
 def word_error_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: int = 9999) -> pd.DataFrame:
-    """Corpus word error rates with bootstrap 95 % intervals over utterances, one row a strategy.
+    """Corpus word error rates with bootstrap 95 % intervals over utterances, one row per strategy.
 
     Args:
         lists: The lists.
@@ -219,7 +219,7 @@ def comparison_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: i
     Returns:
         Columns a, b, difference (of the rates, a minus b, as a share of 1), low, high (bootstrap 95 %), better_a,
         better_b (utterances with fewer errors), z and matched_pairs_p (Gillick and Cox), permutation_p (of exchanges;
-        against the random choice of all draws of one hypothesis a list), and both p-values
+        against the random choice of all draws of one hypothesis of each list), and both p-values
         Holm-corrected over the pairs.
     """
     pairs = list(itertools.combinations([way for way in ways if not way.oracle], 2))

@@ -79,10 +79,10 @@ def _level(axes: Axes, summary: pd.DataFrame, name: str, stage: str, style: str)
 
 
 def mel_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
-    """Mels of at most four utterances, a row each: the recording, the encoder's mean, and x_t from noise to data.
+    """Mels of at most four utterances, one per row: the recording, the encoder's mean, and x_t from noise to data.
 
     Args:
-        folder: Where the pictures are, one an utterance with its mels side by side.
+        folder: Where the pictures are, one per utterance with its mels side by side.
         sweep: The records of the sweep.
 
     Returns:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from dmlik_pl.records.frames import describe
 from dmlik_pl.results.columns import Row, Shown, count, error, estimate, p_value, share, table_of
-from dmlik_pl.results.table import Table, with_error
+from dmlik_pl.results.table import Table, bracket, with_error
 from dmlik_pl.results.text_gain.summaries import text_gain_summary
 
 __all__ = ["text_gain_tables"]
@@ -47,5 +45,4 @@ def text_gain_tables(study: str, frame: pd.DataFrame) -> list[Table]:
 
 def _with_interval(row: Row, name: str) -> str:
     shown = with_error(row[name], row[f"{name}_standard_error"])
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{shown} [{low:.3g}, {high:.3g}]" if math.isfinite(low) else shown
+    return f"{shown} {bracket(row[f'{name}_low'], row[f'{name}_high'], '.3g')}".rstrip()

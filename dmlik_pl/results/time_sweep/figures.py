@@ -66,7 +66,7 @@ def time_sweep_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
 
 
 def _one_part(summary: pd.DataFrame) -> Figure | None:
-    """A panel a measure, with the data as a line across."""
+    """A panel per measure, with the data as a line across."""
     samples, data = summary[summary["stage"] == "sample"], summary[summary["stage"] == "data"]
     panels = [(label, [c for c in curves if samples[c[0]].notna().any()]) for label, curves in _CURVES]
     panels = [(label, curves) for label, curves in panels if curves]
@@ -91,7 +91,7 @@ def _one_part(summary: pd.DataFrame) -> Figure | None:
 
 
 def _every_part(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
-    """Rows of panels for sizes, a panel a measure, a line a setting; the data beside the end of each line."""
+    """Rows of panels for sizes, a panel per measure, a line per setting; the data beside the end of each line."""
     samples = summary[summary["stage"] == "sample"]
     panels = [(name, label) for name, label in _PANELS if samples[name].notna().any()]
     if not panels:
@@ -119,7 +119,7 @@ def _every_part(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
         for axes in line[len(panels) :]:
             axes.axis("off")
     n = int(summary["n"].min())
-    figure.suptitle(f"From noise to data, {n} samples a setting; bands, bars: 95 % interval", fontsize=10)
+    figure.suptitle(f"From noise to data, {n} samples per setting; bands, bars: 95 % interval", fontsize=10)
     _legend(figure, parts)
     return figure
 
@@ -210,7 +210,7 @@ def _quality(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
         open_axes(axes)
     n = int(summary["n"].min())
     figure.suptitle(
-        f"Quality against likelihood at t = {finished['time'].iloc[0]:g}, {n} samples a setting, bars: 95 % interval",
+        f"Quality against likelihood at t = {finished['time'].iloc[0]:g}, {n} samples per setting, bars: 95 % interval",
         fontsize=10,
     )
     _legend(figure, parts, joined=False)
@@ -228,7 +228,7 @@ def _legend(figure: Figure, parts: Sequence[Part], joined: bool = True) -> None:
         for weight, colour in ((w, _colour(w, weights)) for w in sorted(weights, key=lambda w: w or 0.0))
     }
     if len({part.reconstructed for part in parts}) > 1:
-        for meaning, again in (("as it is", False), ("reconstructed", True)):
+        for meaning, again in (("not reconstructed", False), ("reconstructed", True)):
             shape = _shape(again) | ({} if joined else {"linestyle": "none"})
             entries[meaning] = Line2D([], [], color="black", **shape)
     sizes = list(dict.fromkeys(part.size for part in parts))

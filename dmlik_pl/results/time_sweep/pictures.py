@@ -151,7 +151,7 @@ def _ends(parts: Mapping[Part, _Pictures]) -> list[Part]:
 
 
 def _contact_sheet(pictures: _Pictures, title: str) -> Figure:
-    """A row a sample: the data, then X_t from noise to data."""
+    """A row per sample: the data, then X_t from noise to data."""
     titles = [_stage_title(*stage) for stage in pictures.stages]
     above = 0.5 + 0.3 * bool(title)
     figure = Figure(
@@ -176,7 +176,7 @@ def _contact_sheet(pictures: _Pictures, title: str) -> Figure:
 
 
 def _samples(settings: Sequence[_Pictures], words: Mapping[Part, str]) -> Figure:
-    """A row a sample: its data, and what each setting makes of the same noise and prompt, with bits per dimension."""
+    """A row per sample: its data, and what each setting makes of the same noise and prompt, with bits per dimension."""
     names = list(settings[0].files)
     figure, grid = _grid(len(names), 1 + len(settings))
     for row, name in zip(grid, names, strict=True):
@@ -212,7 +212,7 @@ def _process(settings: Sequence[_Pictures], words: Mapping[Part, str]) -> Figure
     else:
         ways = [(settings[0], name, settings[0].prompt(name)) for name in _spread(list(settings[0].files), _EXAMPLES)]
         title = "From noise to data"
-    title += ", every time from noise of its own" if is_published(settings[0].rows) else ""
+    title += ", each time from its own noise" if is_published(settings[0].rows) else ""
     stages = settings[0].stages
     order = [*range(1, len(stages)), 0] if stages[0][0] == "data" else list(range(len(stages)))
     figure, grid = _grid(len(ways), len(order))
@@ -284,7 +284,7 @@ def _stage_title(stage: str, time: float, sigma: float) -> str:
 
 
 def _spread(items: Sequence, most: int) -> list:
-    """At most so many items, evenly from all, with the first and the last."""
+    """At most `most` items, evenly spread, with the first and the last."""
     places = dict.fromkeys(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
     return [items[place] for place in places]
 

@@ -17,7 +17,7 @@ from dmlik_pl.results.time_sweep.summaries import sweep_summary
 __all__ = ["PIXELS_PER_LATENT", "settings_found"]
 
 PIXELS_PER_LATENT = 48
-"""The paper divides the likelihoods of 4 (H/8) (W/8) latents by 3 H W pixels: so many for each dimension."""
+"""The paper divides the likelihoods of 4 (H/8) (W/8) latents by 3 H W pixel values, 48 per latent."""
 
 _SETTING = re.compile(r"CFG (\d+) (\d+)(-R)?")
 _SIZES = (512, 1024)

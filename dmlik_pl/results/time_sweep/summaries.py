@@ -44,9 +44,9 @@ class _Distances(NamedTuple):
 
 @once_per_frame
 def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of a time sweep, one row a part and noise level, the data first and then from noise to data.
+    """Numbers of a time sweep, one row per part and noise level, the data first and then from noise to data.
 
-    FID and KID are taken once over all samples, against the data of the same size as they are; where a sweep has
+    FID and KID are taken once over all samples, against the data of the same size, not reconstructed; where a sweep has
     nothing but reconstructions, against the reconstructed data.
 
     Args:
@@ -106,9 +106,10 @@ def difference_summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The records of the study.
 
     Returns:
-        One row a comparison and noise level: of (the setting that differs), part and baseline (in words), stage, time,
-        sigma, n, and of bpd and clip the mean difference part minus baseline, its paired standard error, the p-value
-        of a paired t-test and, in `_p_holm`, that value Holm-corrected over all comparisons of the same setting.
+        One row per comparison and noise level: of (the setting that differs), part and baseline (in words), stage,
+        time, sigma, n, and of bpd and clip the mean difference part minus baseline, its paired standard error, the
+        p-value of a paired t-test and, in `_p_holm`, that value Holm-corrected over all comparisons of the same
+        setting.
     """
     parts = parts_of(frame)
     words = labels(parts)
@@ -170,7 +171,7 @@ def _paired(level: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float]:
 
 
 def _reference(parts: Mapping[Part, pd.DataFrame], part: Part) -> pd.DataFrame:
-    """The data of a part's size as they are, one row a sample."""
+    """The data of a part's size, not reconstructed, one row per sample."""
     plain = [own for other, own in parts.items() if other.size == part.size and not other.reconstructed]
     every = pd.concat(plain or [parts[part]])
     return every[every["stage"] == "data"].drop_duplicates("sample_id")

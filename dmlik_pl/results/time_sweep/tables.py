@@ -2,130 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.protocol import is_published, protocol_caption
+from dmlik_pl.results.columns import Row, Shown, across, count, estimate, table_of
+from dmlik_pl.results.likelihoods import left_out
+from dmlik_pl.results.numbers import span
+from dmlik_pl.results.over_time import SIGMA, time_headings
 from dmlik_pl.results.table import MISSING, Table, probability, with_error
 from dmlik_pl.results.time_sweep.summaries import difference_summary, sweep_summary
 
 __all__ = ["time_sweep_tables"]
 
-_ROWS = (
-    ("BPD", "bpd"),
-    ("BPD pixels", "bpd_pixels"),
-    ("BPD marginal", "bpd_marginal"),
-    ("FID", "fid"),
-    ("KID", "kid"),
-    ("CLIP", "clip"),
-    ("round trip", "round_trip"),
-    ("round trip, levels", "round_trip_pixels"),
+_DATA = ("bpd", "clip")
+_LAST = ("bpd", "fid", "kid", "clip", "round_trip")
+_FIRST = ("bpd", "fid", "clip")
+_COMPARED = ("bpd", "clip")
+_SETTING = "w is the weight of guidance, 1 being conditional"
+_SAMPLES = "samples per setting"
+_ENDS = (
+    "FID and KID are against the data of the same size; sizes are not comparable by them.",
+    "The paper's Table 5 shows its rows of guidance at t = 0 and those of size and reconstruction at t = 1, under one "
+    "heading.",
 )
-_DATA = (("BPD", "bpd"), ("CLIP", "clip"))
-_LAST = (("BPD", "bpd"), ("FID", "fid"), ("KID", "kid"), ("CLIP", "clip"), ("round trip", "round_trip"))
-_FIRST = (("BPD", "bpd"), ("FID", "fid"), ("CLIP", "clip"))
+_PAIRS = (
+    "What the settings share (image, noise, probes) cancels in the paired standard error.",
+    "p is Holm-corrected (BPD and CLIP apart) over all comparisons of the same setting; there is none where nothing "
+    "can differ.",
+    "Neither ± nor p includes the error of the time grid.",
+    "In the data's column both settings score one image (but for its size or reconstruction), in the others each "
+    "scores its own.",
+    "A difference between two w is one between two densities, that of w > 1 being of the guided flow, which no noised "
+    "p(x|y) has.",
+)
 
 
 def time_sweep_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Table 4 for a single part; for several Table 7, Table 5 at both ends of time, and paired differences."""
     raw = sweep_summary(frame)
+    measures = _measures(frame, raw)
     if raw["part"].nunique() == 1:
-        return [_one_part(study, frame, raw)]
-    tables = [_every_part(study, frame, raw), _settings(f"{study}_settings", frame, raw)]
+        columns, notes = (SIGMA, *measures.values()), _notes(frame, raw)
+        return [across(table_of(study, _caption(raw), raw, columns, time_headings(raw), "t", notes))]
+    tables = [
+        _every_part(study, frame, raw, list(measures.values())),
+        _settings(f"{study}_settings", frame, raw, measures),
+    ]
     differences = difference_summary(frame)
-    return [*tables, _differences(f"{study}_differences", frame, differences)] if len(differences) else tables
+    return [*tables, _differences(f"{study}_differences", frame, differences, measures)] if len(differences) else tables
 
 
-def _one_part(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
-    lines = {"σ": _sigmas(raw), **dict(_lines(raw, raw))}
-    shown = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name="t"), columns=_headings(raw))
-    return Table(study, _caption(frame, raw, list(lines)), shown, raw)
+def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> dict[str, Shown]:
+    """Every measure of a noise level, by its name in the summary."""
+    unit = "bits per dimension of the density, not per pixel value"
+    if is_published(frame):
+        unit = "bits per pixel value, although the density is one of latents"
+    behind = raw.loc[raw["fid"].notna(), "fid_n"]
+    samples = f"{span(behind)} samples per column and {raw['fid_features'].max()} features" if len(behind) else ""
+    shown = (
+        ("BPD", "bpd", f"x_t read as data at t = 0, in {unit}"),
+        ("BPD pixels", "bpd_pixels", "the same after x_t was decoded to an 8-bit image and encoded again"),
+        (
+            "BPD marginal",
+            "bpd_marginal",
+            "x_t at its own time t; at t = 0 it is the same density along another path, and a difference beyond the "
+            "probe errors is the solver's",
+        ),
+        (
+            "FID",
+            "fid",
+            f"Frechet distance to the data, of N = {samples}, ± by jackknife; biased upwards by about features / N, so "
+            "compare it only within this table",
+        ),
+        (
+            "KID",
+            "kid",
+            "kernel distance of the same features, ± by jackknife; unbiased at any N, so it can be negative",
+        ),
+        ("CLIP", "clip", "CLIP score of the image and its prompt, 100 × cosine"),
+        ("round trip", "round_trip", "root mean square change by the reconstruction, over that of x_t"),
+        ("round trip, levels", "round_trip_pixels", "the same of the decoded image, in levels of 255"),
+    )
+    return {name: estimate(heading, name, text, wanted=raw[name].notna().any()) for heading, name, text in shown}
 
 
-def _every_part(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
+def _every_part(study: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: Sequence[Shown]) -> Table:
     """Rows part by measure, with the noise level in the first row."""
     stages = _stages(raw)
-    headings = _headings(stages)
-    rows = [["all", "", "σ", *_sigmas(stages)]]
+    lines = [["all", "", SIGMA.heading, *map(SIGMA.cell, stages.to_dict("records"))]]
     for name, part in raw.groupby("part", sort=False):
-        # A stage that every unit of a part has failed on leaves a gap.
-        whole = stages[["stage", "time"]].merge(part, on=["stage", "time"], how="left")
-        rows += [[name, f"{part['n'].min()}", heading, *values] for heading, values in _lines(raw, whole)]
-    index = pd.Index([row[0] for row in rows], name="setting")
-    shown = pd.DataFrame([row[1:] for row in rows], index=index, columns=["N", "t", *headings])
-    caption = _caption(frame, raw, [row[2] for row in rows])
-    return Table(study, f"{caption} {_SETTINGS} N: samples of a setting.", shown, raw)
+        lines += [[str(name), f"{part['n'].min()}", *line] for line in _lines(measures, part, stages)]
+    legend = {"setting": _SETTING, "N": _SAMPLES} | {column.heading: column.meaning for column in (SIGMA, *measures)}
+    return Table(study, _caption(raw), _grid(lines, "N", stages), raw, legend, _notes(frame, raw))
 
 
-def _settings(name: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
-    """A row a part: what it makes in the end, the noise that it starts from, and the data."""
+def _settings(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[str, Shown]) -> Table:
+    """A row per part: what it makes in the end, the noise that it starts from, and the data."""
     last, first = raw["time"].min(), raw["time"].max()
     ends = [("data", raw["stage"] == "data", _DATA), (f"t = {last:g}", raw["time"] == last, _LAST)]
     ends += [(f"t = {first:g}", raw["time"] == first, _FIRST)] if first > last else []
-    lines: dict[str, dict[str, str]] = {
-        name: {"N": f"{part['n'].min()}"} for name, part in raw.groupby("part", sort=False)
-    }
-    for end, chosen, measures in ends:
-        for heading, measure in measures:
-            if raw.loc[chosen, measure].notna().any():
-                for row in raw[chosen].to_dict("records"):
-                    shown = with_error(row[measure], row[f"{measure}_standard_error"])
-                    lines[row["part"]][f"{heading}, {end}"] = shown
+    wide = raw.groupby("part", sort=False)["n"].min().to_frame("N")
+    columns, explained = [count("N", meaning=_SAMPLES)], set()
+    for end, chosen, names in ends:
+        own = raw[chosen].set_index("part")
+        for measure in names:
+            if own[measure].notna().any():
+                heading, meaning = f"{measures[measure].heading}, {end}", measures[measure].meaning
+                wide[heading], wide[f"{heading}_standard_error"] = own[measure], own[f"{measure}_standard_error"]
+                columns.append(estimate(heading, heading, "" if measure in explained else meaning))
+                explained.add(measure)
     sigmas = ", ".join(
         f"{raw.loc[raw['time'] == time, 'sigma'].mean():.3g} at t = {time:g}" for time in dict.fromkeys((last, first))
     )
-    caption = (
-        f"What the settings do, at both ends of time: σ is {sigmas}. {_unit(frame)} {_SETTINGS} Values are means over "
-        "samples ± standard error, FID and KID with their jackknife error. "
-        f"{_INDEPENDENT} The paper's Table 5 shows its rows of guidance at t = 0 and those of size and reconstruction "
-        "at t = 1, under one heading."
-    )
-    index = pd.Index(list(lines), name="setting")
-    return Table(
-        name,
-        _join(caption, protocol_caption(frame)),
-        pd.DataFrame(list(lines.values()), index=index).fillna(MISSING),
-        raw,
-    )
+    caption = f"What the settings do at both ends of time: σ is {sigmas}. Means over samples ± standard error."
+    notes = (_reconstructed(frame), *_ENDS, protocol_caption(frame))
+    table = table_of(name, caption, wide, columns, wide.index, "setting", notes, {"setting": _SETTING})
+    return replace(table, raw=raw)
 
 
-def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
-    """Rows comparison by measure, a column a noise level."""
+def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[str, Shown]) -> Table:
+    """Rows comparison by measure, a column per noise level."""
     stages = _stages(raw)
-    lines: dict[tuple[str, str, str], dict[tuple[str, float], str]] = {}
-    for row in raw.to_dict("records"):
-        for heading, measure in (("BPD", "bpd"), ("CLIP", "clip")):
-            if raw[measure].notna().any():
-                shown = with_error(row[measure], row[f"{measure}_standard_error"])
-                if np.isfinite(row[f"{measure}_p_holm"]):
-                    shown += f" ({probability(row[f'{measure}_p_holm'])})"
-                place = (row["stage"], np.nan_to_num(row["time"]))
-                lines.setdefault((row["part"], row["baseline"], heading), {})[place] = shown
-    places = [(row.stage, np.nan_to_num(row.time)) for row in stages.itertuples()]
-    shown = pd.DataFrame(
-        [
-            [baseline, heading, *(line.get(place, MISSING) for place in places)]
-            for (_, baseline, heading), line in lines.items()
-        ],
-        index=pd.Index([part for part, _, _ in lines], name="setting"),
-        columns=["minus", "t", *_headings(stages)],
-    )
-    several = raw["n"].nunique() > 1
-    samples = f"{raw['n'].min()} to {raw['n'].max()}" if several else f"{raw['n'].min()}"
+    columns = [_difference(measures[measure].heading, measure) for measure in _COMPARED]
+    lines = [
+        [str(part), str(baseline), *line]
+        for (part, baseline), rows in raw.groupby(["part", "baseline"], sort=False)
+        for line in _lines(columns, rows, stages)
+    ]
     caption = (
-        f"Differences between settings, paired over N = {samples} samples: guidance against conditional, reconstructed "
-        "against as it was, a size against the smallest. Means ± paired standard error, in which what the settings "
-        "share (image, noise, probes) cancels. In brackets: p of a paired t-test of no difference, Holm-corrected "
-        "(BPD and CLIP apart) over all that compare the same setting; none where nothing can differ. Neither ± nor p "
-        f"knows the error of the time grid. {_unit(frame)} A lower BPD is a higher "
-        "likelihood. In the data's column both settings score one image (but for its size or reconstruction), in the "
-        "others each scores its own. A difference between two w is one between two densities, that of w > 1 being of "
-        "the guided flow, which no noised p(x|y) has."
+        f"Differences between settings, paired over N = {span(raw['n'])} samples: guidance against conditional, "
+        "reconstructed against not, a size against the smallest. Means ± paired standard error (p of a paired t-test "
+        "of no difference); a lower BPD is a higher likelihood."
     )
-    return Table(name, _join(caption, protocol_caption(frame)), shown, raw)
+    legend = {"setting": _SETTING, "minus": "what it is compared with"}
+    legend |= {measures[measure].heading: measures[measure].meaning for measure in _COMPARED}
+    notes = (_reconstructed(frame), *_PAIRS, protocol_caption(frame))
+    return Table(name, caption, _grid(lines, "minus", stages), raw, legend, notes)
+
+
+def _difference(heading: str, name: str) -> Shown:
+    def cell(row: Row) -> str:
+        p_value = row[f"{name}_p_holm"]
+        shown = with_error(row[name], row[f"{name}_standard_error"])
+        return f"{shown} ({probability(p_value)})" if np.isfinite(p_value) else shown
+
+    return Shown(heading, cell)
 
 
 def _stages(raw: pd.DataFrame) -> pd.DataFrame:
@@ -133,85 +159,44 @@ def _stages(raw: pd.DataFrame) -> pd.DataFrame:
     return raw.drop_duplicates(["stage", "time"]).sort_values("time", ascending=False, na_position="first")
 
 
-def _lines(raw: pd.DataFrame, part: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
-    """Heading and parts of each measure that is known of this part and anywhere in the study."""
-    for heading, name in _ROWS:
-        if raw[name].notna().any() and part[name].notna().any():
-            errors = part[f"{name}_standard_error"]
-            yield heading, [with_error(value, error) for value, error in zip(part[name], errors, strict=True)]
+def _lines(measures: Iterable[Shown], part: pd.DataFrame, stages: pd.DataFrame) -> Iterator[list[str]]:
+    """Heading and cells of each measure that is known anywhere in this part."""
+    # A stage that every unit of a part has failed on leaves a gap.
+    rows = stages[["stage", "time"]].merge(part, on=["stage", "time"], how="left").to_dict("records")
+    for measure in measures:
+        cells = [measure.cell(row) for row in rows]
+        if set(cells) != {MISSING}:
+            yield [measure.heading, *cells]
 
 
-def _headings(stages: pd.DataFrame) -> list[str]:
-    headings = [_heading(row.stage, row.time, "{:.2f}") for row in stages.itertuples()]
-    if len(set(headings)) < len(headings):
-        return [_heading(row.stage, row.time, "{:.6g}") for row in stages.itertuples()]
-    return headings
+def _grid(lines: Sequence[Sequence[str]], second: str, stages: pd.DataFrame) -> pd.DataFrame:
+    index = pd.Index([line[0] for line in lines], name="setting")
+    return pd.DataFrame([line[1:] for line in lines], index=index, columns=[second, "t", *time_headings(stages)])
 
 
-def _heading(stage: object, time: object, form: str) -> str:
-    return "Data" if stage == "data" else form.format(time)
-
-
-def _sigmas(stages: pd.DataFrame) -> list[str]:
-    return [_sigma(sigma) for sigma in stages["sigma"]]
-
-
-def _sigma(sigma: float) -> str:
-    return f"{sigma:.3g}" if np.isfinite(sigma) else MISSING
-
-
-_SETTINGS = "w is the weight of guidance: 1 is conditional."
-_INDEPENDENT = "FID and KID are against the data of the same size; sizes are not comparable by them."
-
-
-def _unit(frame: pd.DataFrame) -> str:
-    if is_published(frame):
-        return "BPD are bits per pixel value, although the density is one of latents."
-    return "BPD are bits per dimension of what the density is of, not per pixel value."
-
-
-def _caption(frame: pd.DataFrame, raw: pd.DataFrame, lines: Sequence[str]) -> str:
-    parts = [
-        f"Time sweep, noise (t = 1) to data (t = 0). {describe(frame)} BPD reads x_t as data at t = 0. {_unit(frame)}"
-    ]
-    if "BPD pixels" in lines:
-        parts.append("BPD pixels does so after x_t was decoded to an 8-bit image and encoded again.")
-    if "BPD marginal" in lines:
-        parts.append(
-            "BPD marginal is its density at its own time t; at t = 0 that is the same density taken on another path, "
-            "so that a difference beyond their probe errors is the solver's."
-        )
-    parts.append(
-        "σ is the noise-to-signal ratio. Values are means over samples ± standard error (sampling and probes)."
+def _caption(raw: pd.DataFrame) -> str:
+    caption = (
+        "Time sweep from noise (t = 1) to data (t = 0). Means over samples ± standard error (sampling and probes)."
     )
-    if frame.get("reconstructed") is not None and frame["reconstructed"].fillna(False).any():
-        parts.append(
-            "Reconstructed: what is measured went through the flow to noise and back first. Round trip: root mean "
-            "square of the change over that of x_t; levels: of the decoded images, in steps of 255."
-        )
-    parts.append(protocol_caption(frame))
-    if raw["non_finite"].any():
-        parts.append(f"{raw['non_finite'].sum()} likelihoods were not finite and are left out.")
+    return f"{caption} {left_out(raw)}".rstrip()
+
+
+def _notes(frame: pd.DataFrame, raw: pd.DataFrame) -> list[str]:
+    notes = [describe(frame), _reconstructed(frame), protocol_caption(frame)]
     if raw["grid_error"].notna().any():
-        parts.append(
-            f"In no ± is the error of the time grid, up to {raw['grid_error'].max():.2g} bits per dimension of a mean "
-            "by the solver's own estimate."
+        notes.append(
+            f"± leaves out the error of the time grid, up to {raw['grid_error'].max():.2g} bits per dimension of a "
+            "mean by the solver's own estimate."
         )
     if raw["too_dense"].any():
-        parts.append(
+        notes.append(
             f"{raw['too_dense'].sum()} likelihoods are higher than data smoothed by noise of size r_min can have: the "
             "solver has not converged, or the flow (guidance above 1) is not that of a noised density."
         )
-    if "FID" in lines:
-        n, most = int(raw["fid_n"][raw["fid"].notna()].min()), int(raw["fid_n"].max())
-        parts.append(
-            f"FID of N = {n if n == most else f'{n} to {most}'} samples a column against the data, "
-            f"{int(raw['fid_features'].max())} features, ± jackknife standard error; it is biased upwards by about "
-            "features / N, so compare it only within this table. KID, of the same features, is unbiased at any N, can "
-            "be negative, and has a jackknife standard error too."
-        )
-    return _join(*parts)
+    return notes
 
 
-def _join(*parts: str) -> str:
-    return " ".join(filter(None, parts))
+def _reconstructed(frame: pd.DataFrame) -> str:
+    if frame.get("reconstructed") is None or not frame["reconstructed"].fillna(False).any():
+        return ""
+    return "Reconstructed: what is measured went through the flow to noise and back first."
