@@ -245,9 +245,7 @@ class LikelihoodMonitor(Callback):
                 of = f"of {name} " if name else ""
                 told = "".join(f" ({sample}: {reason})" for sample, reason in list(failed.items())[:1])
                 size = count + int(numbers[name]["bpd_samples"])
-                rank_zero_warn(
-                    f"{count} of {size} samples {of}have no likelihood{told}: the numbers are of the others"
-                )
+                rank_zero_warn(f"{count} of {size} samples {of}have no likelihood{told}: the numbers are of the others")
         self._curve.add(trainer, self._folder, numbers)
 
 

@@ -65,9 +65,7 @@ class Training(LightningModule, ABC):
         """
         self._without_samples += 1
         if self._without_samples == PATIENCE:
-            raise ValueError(
-                f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why"
-            )
+            raise ValueError(f"no sample of the first {PATIENCE} batches can be trained on; the warnings above say why")
         weights = [weight for weight in self.parameters() if weight.requires_grad]
         return torch.stack([weight.sum() * 0 for weight in weights]).sum()
 
