@@ -65,14 +65,6 @@ def test_the_example_of_the_readme_is_right(capsys):
     assert len(example.strip().splitlines()) <= 12
 
 
-def test_the_example_of_grad_tts_is_right():
-    (example,) = re.findall(r"## Grad-TTS.*?```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
-    scope = {}
-    exec(compile(example, "models.md", "exec"), scope)
-    assert -1 < scope["result"].bpd.item() < 1 and scope["aligned"].duration_log_p < 0
-    assert scope["wave"].ndim == 1 and len(scope["wave"]) % 256 == 0 and len(scope["wave"]) > 11025
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_links_lead_somewhere(document):
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
