@@ -285,7 +285,7 @@ def test_what_does_not_fit_is_refused(official):
     with pytest.raises(ValueError, match="33 frames"):
         model.decoder.estimator(torch.zeros(1, 80, 33), torch.ones(1, 1, 33), torch.zeros(1, 80, 33), torch.ones(1))
     if inputs[4] is not None:
-        with pytest.raises(ValueError, match="which one speaks"):
+        with pytest.raises(ValueError, match="the number of the speaker"):
             model(*inputs[:2], 1)
         with pytest.raises(ValueError, match="0 to 3"):
             model(*inputs[:2], 1, spk=torch.tensor([0, 4]))

@@ -99,7 +99,7 @@ def test_other_files_are_refused(tmp_path):
         TextToSpeech(str(GOLDENS / "hifigan.state.safetensors"))
     torch.save({"a": torch.nn.Linear}, tmp_path / "code.pt")
     with pytest.raises(
-        ValueError, match=r"holds more than weights: it asks for code of torch\.nn\.modules\.linear\.Linear"
+        ValueError, match=r"holds more than weights: it needs code of torch\.nn\.modules\.linear\.Linear"
     ):
         TextToSpeech(str(tmp_path / "code.pt"))
     for name in ("cut.pt", "cut.safetensors"):

@@ -1,4 +1,4 @@
-"""Images of one's own, from the folder to the numbers."""
+"""Your own images, from the folder to the numbers."""
 
 import json
 import os

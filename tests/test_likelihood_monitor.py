@@ -223,7 +223,7 @@ def test_a_fit_resumed_with_another_grid_starts_anew(tmp_path):
     keeper = ModelCheckpoint(tmp_path, save_last=True)
     fit(Shifted(1.0, 0.2), watch(), 1, keeper, enable_checkpointing=True)
     monitor = watch(solver=Multistep(8))
-    with pytest.warns(UserWarning, match="count from the resumption"):
+    with pytest.warns(UserWarning, match="are taken from here on"):
         _, curve = fit(Shifted(1.0, 0.2), monitor, 2, ckpt_path=keeper.last_model_path)
     _, fresh = fit(Shifted(0.6, 0.2), watch(solver=Multistep(8)), 1)
     assert curve["val/bpd_change"][-1] == pytest.approx(fresh["val/bpd_change"][0])

@@ -81,7 +81,7 @@ def test_models_of_another_kind(original, tmp_path):
         StableDiffusionXL(str(ddpm))
     with pytest.raises(ValueError, match=r"holds a StableDiffusionPipeline.*without.*text_encoder_2"):
         StableDiffusionXL(str(sd))
-    message = r"not be told \(addition_embed_type: 'text_time'\).*Use dmlik_pl\.models\.StableDiffusionXL"
+    message = r"not be given \(addition_embed_type: 'text_time'\).*Use dmlik_pl\.models\.StableDiffusionXL"
     with pytest.raises(ValueError, match=message):
         StableDiffusion(str(original))
     with pytest.raises(ValueError, match="holds a StableDiffusionXLPipeline, which is no diffusion of pixels"):

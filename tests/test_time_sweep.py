@@ -47,7 +47,7 @@ def cell(study: TimeSweep, label: str, model: ToyModel, batch: Batch, estimator:
 
 
 def column(outcomes: list[Outcome], name: str) -> Tensor:
-    """One value a sample and stage, [B, 1 + T]."""
+    """One value per sample and stage, [B, 1 + T]."""
     return torch.tensor([[row[name] for row in outcome.rows] for outcome in outcomes], dtype=torch.float64)
 
 
