@@ -98,7 +98,7 @@ class LogLikelihood:
 
     def select(self, index: Sequence[int]) -> "LogLikelihood":
         """The results of some samples, in the order of ``index``; one may be taken more than once."""
-        chosen = torch.as_tensor(index, device=self.log_p.device)
+        chosen = torch.as_tensor(index, dtype=torch.long, device=self.log_p.device)
         per_sample: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _PER_SAMPLE}
         return replace(
             self,
