@@ -33,9 +33,10 @@ _LIKELIHOOD: Row = {
 
 
 def record(kind: str, **values: object) -> Row:
-    """A record of a kind of study that has a likelihood, as its declaration wants it."""
-    row = _LIKELIHOOD | {"kind": kind} | values
-    kinds()[kind].schema.check([row])
+    """A record of a kind of study, with what its declaration says of every likelihood."""
+    schema = kinds()[kind].schema
+    row = {name: value for name, value in _LIKELIHOOD.items() if schema.column(name)} | {"kind": kind} | values
+    schema.check([dict.fromkeys(schema.key) | row])
     return row
 
 
@@ -69,7 +70,7 @@ def sweep_units(n: int = 64, seed: int = 0) -> dict[str, list[Row]]:
             bpd = -0.9 + 3.2 * level + offset + generator.normal(0, 0.08)
             noise = generator.normal(1, 1, 16)
             rows.append(
-                _LIKELIHOOD
+                record("time_sweep")
                 | {
                     "prompt": f"a photo of a {colour} {shape}",
                     "colour": colour,
@@ -211,7 +212,7 @@ def prompt_units(n: int = 48, cells: tuple = CELLS, draws: int = 16, seed: int =
                 similar = {key: 25 + (key == truth) + generator.normal(0, 0.7) for key in values}
                 calls = 66 * len(values) * (1 if guidance == 1 else 2)
                 units[name].append(
-                    _LIKELIHOOD
+                    record("prompt_accuracy")
                     | row
                     | {"attribute": attribute, "guidance": guidance, "reconstructed": reconstructed}
                     | {"null_log_p": -1500.0, "null_log_p_standard_error": 6.0}

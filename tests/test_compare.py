@@ -146,7 +146,7 @@ def test_every_setting_is_compared_with_its_row_of_table_6(tmp_path) -> None:
     rows = records["prompt_accuracy"].query("guidance == 3 and reconstructed and screened_checked")
     right = rows[rows["attribute"] == "shape"]["correct"].mean()
     assert numbers.loc["CLEVR Shape", ["published", "run"]].tolist() == pytest.approx([0, 100 * right])
-    assert "setting is guidance 3, reconstructed." in tables["CFG_3-R"].caption
+    assert "setting is guidance 3, reconstructed." in tables["CFG_3-R"].notes[0]
     # Wilson's interval is symmetric about its own centre, 1.96 of these errors to either side.
     n, z2 = 6, 1.959964**2
     wilson = 100 * math.sqrt(right * (1 - right) / n + z2 / (4 * n**2)) / (1 + z2 / n)

@@ -20,12 +20,7 @@ CARDS = sorted((ROOT / "dmlik_pl" / "cards").glob("*.md"))
 NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
 DOCUMENTS = [*(ROOT / name for name in NAMES), *PAGES, *CARDS]
 CONFIGURATIONS = sorted((ROOT / "configs").glob("*.yaml"))
-SOURCES = [
-    path
-    for room in ("dmlik_pl", "callbacks", "benchmarks")
-    for path in sorted((ROOT / room).rglob("*.py"))
-    if "results" not in path.parts
-]
+SOURCES = [path for room in ("dmlik_pl", "callbacks", "benchmarks") for path in sorted((ROOT / room).rglob("*.py"))]
 
 
 def named(document: Path) -> str:

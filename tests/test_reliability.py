@@ -10,6 +10,8 @@ from scipy import stats
 
 from dmlik_pl.speech.nbest import NBestLists, read
 from dmlik_pl.stats.reliability import (
+    Terms,
+    _corrected,
     expected_agreement,
     pairs_ordered_alike,
     probes_needed,
@@ -265,3 +267,18 @@ def test_a_list_without_a_correlation_counts_for_the_reliability_alone() -> None
     assert ranks["p"] == pytest.approx(stats.ttest_1samp(values[1:], 0).pvalue)
     row = reliability_summary(lists, resamples=99).iloc[0]
     assert row["correlation"] == pytest.approx(values[1:].mean())
+
+
+@pytest.mark.parametrize(
+    ("second", "ends"),
+    [
+        (0.0, (0.0, 0.5)),  # a sample of the second list alone says nothing: 0 / 0 is no correlation
+        (0.2, (0.5, np.inf)),  # one whose reliability is not positive bounds the value on no side
+    ],
+)
+def test_samples_without_reliability_bound_nothing(second: float, ends: tuple[float, float]) -> None:
+    # Of two lists a bootstrap draws (1, 1), (1, 2) twice or (2, 2): 0.5 / 1, 0.25 / sqrt(0.25), or the second alone.
+    terms = Terms(np.array([1.0, -0.5]), np.array([1.0, 1.0]), 4)
+    row = _corrected(np.array([0.5, second]), terms, resamples=4999)
+    expected = ends if second == 0 else (min(0.5, (0.5 + second) / 2 / 0.5), np.inf)
+    assert (row["corrected_low"], row["corrected_high"]) == pytest.approx(expected)

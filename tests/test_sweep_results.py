@@ -445,7 +445,7 @@ class TestPaper:
         assert raw.loc[("BPD", "0.75"), "run"] == pytest.approx(rows["bpd_pixels"].mean()), "as the paper: decoded"
         assert raw.loc[("FID", "0.75"), "published"] == 399.6
         assert raw.loc[("BPD", "1.00"), "published"] == pytest.approx(0.01 * 48)
-        caption = tables["paper_7_sweep_CFG_0_512-R"].caption
+        caption = said(tables["paper_7_sweep_CFG_0_512-R"])
         assert "The run's setting is w = 1, 512 px, reconstructed." in caption and "stand for" not in caption
 
     def test_table_4_is_one_of_them(self, grid: dict[str, pd.DataFrame]) -> None:
@@ -478,15 +478,15 @@ class TestPaper:
         names = [table.name for table in compare(records, 7)]
         assert names == ["paper_7_sweep_CFG_7_512", "paper_7_sweep_CFG_7_1024"]
         (table,) = compare(records, 4)
-        assert "The run's setting is w = 7, 64 px." in table.caption
-        assert "64 px stand for 1024, its 32 px stand for 512" in table.caption
+        assert "The run's setting is w = 7, 64 px." in said(table)
+        assert "64 px stand for 1024, its 32 px stand for 512" in said(table)
 
     def test_a_single_setting_is_compared_with_what_is_named(self) -> None:
         records = {"sweep": frame_of(sweep_grid_units(3, (2.0,), (32,), (False,)), "time_sweep")}
         with pytest.raises(ValueError, match="no setting of the run is one of table 7's; the run has w = 2"):
             compare(records, 7)
         (table,) = compare(records, 7, "CFG 3 1024-R")
-        assert table.raw["run"].notna().all() and "The run's setting is w = 2." in table.caption
+        assert table.raw["run"].notna().all() and "The run's setting is w = 2." in said(table)
 
     def test_pixel_values_of_the_published_protocol_are_brought_to_latents(self) -> None:
         units = {

@@ -40,7 +40,7 @@ _FAILURE_SCHEMA = pa.schema([("study", pa.string()), ("sample_id", pa.string()),
 
 
 class Unit(NamedTuple):
-    """One part of a study on one sample, as it is stored.
+    """One part of a study on one sample, as stored.
 
     Attributes:
         study: Name of the study, or "study/part".
@@ -164,7 +164,7 @@ class RecordStore:
         return finished
 
     def finalise(self) -> dict[str, pd.DataFrame]:
-        """Merge the files of all processes into one Parquet file a study, replaced atomically.
+        """Merge the files of all processes into one Parquet file per study, replaced atomically.
 
         What was computed twice is kept once, a failure that was repaired later is dropped. The parts of a study form
         one frame. Rows are sorted by sample id, then by part, and keep their order within it, so the result does not
@@ -172,7 +172,7 @@ class RecordStore:
         becomes a failure.
 
         Returns:
-            The same as `read` afterwards: one frame a study, the frame `failures`, and the frame `samples` of all
+            The same as `read` afterwards: one frame per study, the frame `failures`, and the frame `samples` of all
             samples that the run is of, where the folder says which.
         """
         kept: dict[str, dict[tuple[str, str], Unit]] = {}
@@ -243,7 +243,7 @@ def read(folder: str | Path) -> dict[str, pd.DataFrame]:
         folder: The run folder, the one that holds `records`.
 
     Returns:
-        One frame a study, and the frame `failures` (columns study, sample_id, error), which may be empty.
+        One frame per study, and the frame `failures` (columns study, sample_id, error), which may be empty.
 
     Raises:
         FileNotFoundError: If the folder holds no finalised records.

@@ -14,7 +14,7 @@ from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.kinds import kind_of
-from dmlik_pl.results.likelihoods import Data, too_dense
+from dmlik_pl.results.likelihoods import Data, nats_per_bpd, too_dense
 from dmlik_pl.results.table import Table, short, with_error
 
 __all__ = ["bits_per_dim_rows", "bits_per_dim_summary", "bits_per_dim_table"]
@@ -35,7 +35,7 @@ def bits_per_dim_summary(data: Data) -> dict[str, Any]:
     known = (column(rows, "log_p"), column(rows, "dims"), pooled_errors(rows))
     log_p, dims, errors = (torch.from_numpy(values.copy()) for values in known)
     numbers = {name: float(value) for name, value in bits_per_dim(log_p, dims, errors).items()}
-    solver_error = np.abs(column(rows, "discretisation")) / dims.numpy() / np.log(2)
+    solver_error = np.abs(column(rows, "discretisation")) / nats_per_bpd(rows)
     calls = sum(np.nan_to_num(column(rows, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
     return numbers | {
         "part": data.part,

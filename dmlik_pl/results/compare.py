@@ -48,7 +48,7 @@ def compare(
     """Tables of a run's numbers beside the published ones.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         table: Number of the paper's table, 1 to 7.
         system: Compare only with the published rows whose name contains this, e.g. "Whisper" or "CFG 3".
         settings: The run's configuration, which says of what data and model it is.
@@ -85,11 +85,12 @@ def compare(
             )
             caption = coverage_of_study(records, study).caption(
                 f"Table {table} of the paper ({name}) beside this run: difference run minus published, in units of the "
-                f"run's own standard error. {found.remark} {paper.remark}"
+                "run's own standard error."
             )
             raw = _numbers(found.numbers, rows[rows["system"] == name], paper.scale, bool(why))
             title = f"paper_{table}_{study}_{name}".replace(" ", "_")
-            tables.append(Table(title, f"{why} {caption}".strip(), _shown(raw), raw))
+            notes = (found.remark, paper.remark)
+            tables.append(Table(title, f"{why} {caption}".strip(), _shown(raw), raw, notes=notes))
     if not tables:
         known = "; ".join(", ".join(labels(parts_of(frame)).values()) for frame in own.values())
         raise ValueError(
@@ -158,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if table.caption.startswith(NOT_COMPARABLE):
             console.print(f"{NOT_COMPARABLE}; why is said below the table.", style="bold")
         console.print(table.rich())
+        for note in table.notes:
+            console.print(note)
     return 0
 
 

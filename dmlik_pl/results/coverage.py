@@ -52,7 +52,7 @@ def coverage(records: Mapping[str, pd.DataFrame]) -> Coverage:
     """What all studies of a run have measured.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
     """
     expected = _expected(records)
     names = named_studies(records)
@@ -70,7 +70,7 @@ def coverage_of_study(records: Mapping[str, pd.DataFrame], study: str) -> Covera
     """What one study of a run has measured.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         study: Its name.
     """
     expected, failed = _expected(records), _failed(records, study)
@@ -83,7 +83,7 @@ def failures_of(records: Mapping[str, pd.DataFrame], study: str) -> pd.DataFrame
     """The failures of one study, in any of its parts.
 
     Args:
-        records: One frame a study and `failures`, as the record store returns them.
+        records: One frame per study and `failures`, as the record store returns them.
         study: Its name.
     """
     failures = records.get(FAILURES, _NO_FAILURES)

@@ -19,6 +19,7 @@ from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.drawing import BLUE, SKY, Canvas, named, open_axes
 from dmlik_pl.results.kinds import Kind, kind_of
+from dmlik_pl.results.likelihoods import nats_per_bpd
 from dmlik_pl.stats.significance import mean_with_error
 
 __all__ = ["make_figures"]
@@ -31,7 +32,7 @@ def make_figures(records: Mapping[str, pd.DataFrame], attempts: Attempts | None 
     """All figures of a run, on canvases on which no text is markup.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         attempts: Keeps what could not be drawn; without, it is logged only.
 
     Returns:
@@ -55,7 +56,7 @@ def _histograms(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     found = kind.data(frame)
     if found is None or not len(found.rows):
         return {}
-    data = found.rows.assign(bpd_=-column(found.rows, "log_p") / column(found.rows, "dims") / np.log(2))
+    data = found.rows.assign(bpd_=-column(found.rows, "log_p") / nats_per_bpd(found.rows))
     data = data[np.isfinite(data["bpd_"])]
     if found.attribute is not None:
         attributes, titles = [found.attribute], [named(data["attribute"].iloc[0])] if len(data) else []
@@ -97,7 +98,7 @@ def _bins(values: pd.Series) -> Literal["auto"] | int:
 
 
 def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
-    """One line a class: its samples, and their mean with its 95 % interval."""
+    """One line per class: its samples, and their mean with its 95 % interval."""
     names = sorted(data[attribute].unique(), reverse=True)
     for i, name in enumerate(names):
         values = data.loc[data[attribute] == name, "bpd_"]

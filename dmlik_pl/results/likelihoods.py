@@ -9,7 +9,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import column
 
-__all__ = ["Data", "by_stage", "every_likelihood", "left_out", "of_data", "stage_name", "too_dense"]
+__all__ = ["Data", "by_stage", "every_likelihood", "left_out", "nats_per_bpd", "of_data", "stage_name", "too_dense"]
 
 
 class Data(NamedTuple):
@@ -24,6 +24,11 @@ class Data(NamedTuple):
     rows: pd.DataFrame
     part: str = ""
     attribute: str | None = None
+
+
+def nats_per_bpd(frame: pd.DataFrame) -> np.ndarray:
+    """What one bit per dimension of each record's likelihood is in nats, D ln 2, [N]."""
+    return column(frame, "dims") * np.log(2)
 
 
 def of_data(rows: pd.DataFrame, part: str = "") -> Data | None:

@@ -21,7 +21,7 @@ def monitor_figure(history: pd.DataFrame, gain: str = "guidance_gap") -> Figure:
     """Bits per dimension of every loader against the training step, with 95 % bands over samples.
 
     Args:
-        history: One row a measurement and loader, as in ``likelihood.csv``: `step`, `loader`, `bpd_samples` and, in
+        history: One row per measurement and loader, as in ``likelihood.csv``: `step`, `loader`, `bpd_samples` and, in
             bits per dimension, `bpd` and, where measured, `bpd_change`, the gain, `bpd_unconditional` and `elbo`, each
             with its ``_sampling_error``.
         gain: Name of the excess of the bits per dimension without the condition.

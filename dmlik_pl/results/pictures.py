@@ -14,9 +14,9 @@ def kept_pictures(folder: str | Path, sample_ids: Iterable[str], most: int) -> l
     """Samples of which a run kept a picture, with the files, evenly from all.
 
     Args:
-        folder: Where the pictures are, one a sample.
+        folder: Where the pictures are, one per sample.
         sample_ids: Names of the samples, which may be repeated.
-        most: At most so many are chosen.
+        most: How many are chosen at most.
     """
     named = [(name, Path(folder) / f"{file_name(name)}.png") for name in dict.fromkeys(sample_ids)]
     kept = [(name, path) for name, path in named if path.is_file()]

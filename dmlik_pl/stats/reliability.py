@@ -181,7 +181,7 @@ def reliability_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFram
 
 
 def rank_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFrame:
-    """Mean within-list rank correlation of every score with few errors, one row a score.
+    """Mean within-list rank correlation of every score with few errors, one row per score.
 
     Args:
         lists: The lists.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.results.kinds import Kind
+from dmlik_pl.results.likelihoods import nats_per_bpd
 
 __all__ = ["Finding", "Rule", "Severity", "by_mean", "likelihoods", "some"]
 
@@ -36,7 +37,7 @@ def likelihoods(kind: Kind, frame: pd.DataFrame) -> pd.DataFrame:
     `pooled` is the error over probes as a mean over samples takes it.
     """
     rows = kind.likelihoods(frame)
-    unit = column(rows, "dims") * np.log(2)
+    unit = nats_per_bpd(rows)
     return rows.assign(
         bpd=-column(rows, "log_p") / unit,
         grid=column(rows, "discretisation") / unit,

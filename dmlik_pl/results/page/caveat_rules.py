@@ -13,7 +13,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import column
 from dmlik_pl.results.kinds import Kind
-from dmlik_pl.results.likelihoods import too_dense
+from dmlik_pl.results.likelihoods import nats_per_bpd, too_dense
 from dmlik_pl.results.page.caveat_gaps import GAPS
 from dmlik_pl.results.page.caveat_origins import ORIGINS
 from dmlik_pl.results.page.caveat_rows import Finding, Rule, by_mean, likelihoods, some
@@ -93,7 +93,7 @@ def _ill_conditioned(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
     rows = likelihoods(kind, frame)
     if "rounding" not in rows:
         return
-    rows = rows.assign(moved=column(rows, "rounding") / (column(rows, "dims") * np.log(2)))
+    rows = rows.assign(moved=column(rows, "rounding") / nats_per_bpd(rows))
     rows = rows[np.isfinite(rows["moved"])]
     beyond = rows[rows["moved"] > np.hypot(rows["grid"].fillna(0), rows["probe"].fillna(0))]
     if len(beyond):

@@ -46,7 +46,7 @@ def find_caveats(records: Mapping[str, pd.DataFrame], attempts: Attempts | None 
     """Every caveat of a run, the serious ones first.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         attempts: What could not be made of the records so far, which is a caveat too.
     """
     attempts = attempts or Attempts()

@@ -40,7 +40,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def embedded_image(path: Path, most_bytes: int, widest: int) -> Embedded:
-    """An image as it is if it is a small PNG file, else at most so wide, as JPEG.
+    """An image unchanged if it is a small PNG file, else scaled to a largest width, as JPEG.
 
     Args:
         path: A PNG file.

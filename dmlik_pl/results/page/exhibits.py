@@ -13,6 +13,7 @@ from dmlik_pl.plain_text import one_line
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.sharing import picture_path, sound_paths
 from dmlik_pl.results.kinds import Kind, kind_of
+from dmlik_pl.results.likelihoods import nats_per_bpd
 
 __all__ = ["Exhibit", "exhibits"]
 
@@ -50,7 +51,7 @@ class Exhibit:
         data = self.kind.data(self.records)
         if data is None or not len(data.rows):
             return {}
-        unit = column(data.rows, "dims") * np.log(2)
+        unit = nats_per_bpd(data.rows)
         bits, errors = -column(data.rows, "log_p") / unit, column(data.rows, "standard_error") / unit
         return {"data": (bits[0], errors[0])} if np.isfinite(bits[0]) else {}
 

@@ -87,7 +87,7 @@ def make_galleries(folder: Path, records: Mapping[str, pd.DataFrame], attempts: 
 
     Args:
         folder: The run folder.
-        records: One frame a study, as the record store returns them.
+        records: One frame per study, as the record store returns them.
         attempts: Keeps what could not be shown.
     """
     known = studies(records)

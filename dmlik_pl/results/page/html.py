@@ -90,7 +90,7 @@ def render_page(
     Args:
         folder: The run folder; the figures are in `figures` already, `config.yaml` and `versions.json` are shown if
             they are there.
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         tables: The tables made of them.
         figures: The figures made of them, by name.
         galleries: What is shown of the kept samples, by study.

@@ -22,7 +22,7 @@ def scalars(records: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """The numbers of a run, few enough to compare runs by.
 
     Args:
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
 
     Returns:
         Finite numbers as "study/name"; where a number's error is known, "study/name_standard_error", the probes' part

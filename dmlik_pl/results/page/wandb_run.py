@@ -76,7 +76,7 @@ def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], r
 
     - ``STUDY/MEASURE``: a sweep as series against t, a line for each of its cells; ``STUDY/elbo_accuracy``, how often
       the bound is right at each log-SNR;
-    - ``tables/NAME`` and ``numbers/NAME``: a table as it is read, and the numbers behind it with their errors;
+    - ``tables/NAME`` and ``numbers/NAME``: a table as shown, and the numbers behind it with their errors;
     - ``samples/STUDY``: kept pictures and sounds, each beside the bits per dimension of every stage and their errors;
     - ``pictures/STUDY`` and ``sounds/STUDY``: the same as galleries, part by part, with captions;
     - ``records/STUDY``: the records without lists, at most `MOST_ROWS` of them; all are in the artifact;
@@ -85,7 +85,7 @@ def log_run(run: wandb.Run, folder: Path, records: Mapping[str, pd.DataFrame], r
     Args:
         run: The W&B run.
         folder: The run folder, with its report.
-        records: One frame a study, `failures` and `samples`, as the record store returns them.
+        records: One frame per study, `failures` and `samples`, as the record store returns them.
         report: What the report says.
     """
     import wandb

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import column, pooled_errors
 from dmlik_pl.records.once import once_per_frame
+from dmlik_pl.results.likelihoods import nats_per_bpd
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, METHODS, Decisions, decisions
 from dmlik_pl.stats.estimate import NORMAL
 from dmlik_pl.stats.significance import binomial_p_value, holm, mcnemar, mean_with_error
@@ -225,7 +226,7 @@ def _gain_row(decision: Decisions, rows: pd.DataFrame, attribute: str, value: st
     rows = rows[np.isfinite(column(rows, "null_margin"))]
     if rows.empty:
         return []
-    unit = column(rows, "dims") * np.log(2)
+    unit = nats_per_bpd(rows)
     gain, error = column(rows, "null_margin"), column(rows, "null_margin_standard_error")
     mean = mean_with_error(gain / unit, pooled_errors(rows, "null_margin") / unit)
     row = place(decision) | {"attribute": attribute, "value": value, "n": len(rows), "gain": mean.value}

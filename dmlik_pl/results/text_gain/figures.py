@@ -29,7 +29,7 @@ def text_gain_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
         axes.set_title(f"{alignment}: text against {alternative} (n = {len(group)})", fontsize=10)
     for axes in places[len(groups) :]:
         axes.axis("off")
-    figure.supylabel("gain of the text (nats a frame)", fontsize=10)
+    figure.supylabel("gain of the text (nats per frame)", fontsize=10)
     figure.supxlabel("utterances, sorted; bars ±1.96 probe standard errors", fontsize=8, color="dimgrey")
     return {study: figure}
 

@@ -14,7 +14,7 @@ from dmlik_pl.metrics.frechet import frechet_distance
 from dmlik_pl.metrics.kernel import kernel_distance, kernel_distance_standard_error
 from dmlik_pl.records.frames import column, features_of, pooled_errors
 from dmlik_pl.records.once import once_per_frame
-from dmlik_pl.results.likelihoods import too_dense
+from dmlik_pl.results.likelihoods import nats_per_bpd, too_dense
 from dmlik_pl.results.parts import Part, labels, parts_of
 from dmlik_pl.stats.significance import holm, interval_reach, mean_with_error
 
@@ -70,7 +70,7 @@ def sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {"part": words[part], **settings, "stage": stage, "time": time}
             row |= {"sigma": column(level, "sigma").mean(), "n": len(level)}
             row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum())
-            row["grid_error"] = abs(np.mean(column(level, "discretisation") / column(level, "dims"))) / np.log(2)
+            row["grid_error"] = abs(np.mean(column(level, "discretisation") / nats_per_bpd(level)))
             row["too_dense"] = int(too_dense(level).sum())
             for name in (*_LIKELIHOODS, *_OTHERS):
                 values, errors = column(level, name), pooled_errors(level, name)
