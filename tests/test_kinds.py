@@ -16,10 +16,13 @@ from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results import kinds as kinds_module
 from dmlik_pl.results.bits_per_dim import bits_per_dim_rows
 from dmlik_pl.results.dictionary import dictionary
+from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.kinds import Kind, declare, kind_of, kinds
 from dmlik_pl.results.likelihoods import of_data
 from dmlik_pl.results.page.headlines import headlines
 from dmlik_pl.results.page.report import main, write_report
+from dmlik_pl.results.page.scalars import scalars
+from dmlik_pl.results.prompt_accuracy import decisions as decisions_module
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.studies import Adaptation, PromptAccuracy, Rescoring, SpeechSweep, StoredRescoring, TextGain, TimeSweep
 
@@ -204,3 +207,16 @@ class TestHeadline:
 
 def test_the_dictionary_of_columns_is_that_of_the_declarations() -> None:
     assert (ROOT / "docs" / "records.md").read_text(encoding="utf-8") == dictionary()
+
+
+def test_summaries_are_made_once_per_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is shown of a run parses its decisions once; another frame is another run."""
+    parsed: list[int] = []
+    matrix = decisions_module._score_matrix
+    monkeypatch.setattr(decisions_module, "_score_matrix", lambda *given: parsed.append(1) or matrix(*given))
+    frame = frame_of(accuracy_units(4), "prompt_accuracy")
+    records = {"prompts": frame}
+    make_tables(records), make_figures(records), scalars(records), headlines(records)
+    assert len(parsed) == 2, "one matrix for each attribute"
+    assert decisions_module.decisions(frame) is decisions_module.decisions(frame)
+    assert decisions_module.decisions(frame.copy()) is not decisions_module.decisions(frame)
