@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, NetworkTime, Prediction, Prior, ProbabilityFlow, Schedule
 
-__all__ = ["DiffusionModel", "ImageModel"]
+__all__ = ["ADAPTERS", "DiffusionModel", "ImageModel"]
+
+ADAPTERS: dict[str, "type[DiffusionModel]"] = {}
+"""The class of models for each pipeline of diffusers that is known, by the pipeline's name."""
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -20,13 +23,20 @@ class DiffusionModel(nn.Module, ABC):
         prediction: What the network's output is.
         prior: Density of the state at the noise end.
         network_time: What the network is told of the noise level; the schedule's own time by default.
+        pipelines: Names of the pipelines in whose folders such models lie; :func:`dmlik_pl.load` goes by them.
     """
+
+    pipelines: ClassVar[tuple[str, ...]] = ()
 
     space: str
     schedule: Schedule
     prediction: Prediction
     prior: Prior
     network_time: NetworkTime = "schedule"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        ADAPTERS.update(dict.fromkeys(cls.__dict__.get("pipelines", ()), cls))
 
     def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
         """The probability flow at a guidance weight: 1 is plain conditional, 0 unconditional."""

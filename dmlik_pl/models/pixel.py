@@ -10,7 +10,7 @@ from dmlik_pl.flow import Condition, GaussianPrior, Interpolation
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.inputs import as_prompts, check_images
-from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.unfit import refuse_other_inputs
 from dmlik_pl.pretrained.files import read_json
 from dmlik_pl.ranges import within
@@ -43,6 +43,7 @@ class PixelDiffusion(ImageModel):
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
     """
 
+    pipelines = ("DDPMPipeline", "DDIMPipeline")
     space = "pixels in [-1, 1]"
 
     def __init__(
@@ -76,7 +77,9 @@ class PixelDiffusion(ImageModel):
         from diffusers import UNet2DModel
 
         refuse_other_inputs(folder.config("unet"), folder.path / "unet", ("num_class_embeds",))
-        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max, interpolation)
+        process = read_process(folder.config("scheduler"), t_min, t_max, interpolation)
+        self.process, self.schedule, self.prediction = process, process.schedule, process.prediction
+        self.network_time = process.network_time
         self.unet = folder.model(UNet2DModel, "unet", dtype)
         self.freeze()
         given, taken = self.unet.config.out_channels, self.unet.config.in_channels

@@ -22,6 +22,7 @@ class StableDiffusionXL(LatentDiffusion):
         | SDXL (Podell et al., 2023), section 2.2 on micro-conditioning
     """
 
+    pipelines = ("StableDiffusionXLPipeline",)
     components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
     example = "stabilityai/stable-diffusion-xl-base-1.0"
     fed = ("addition_embed_type",)
