@@ -82,6 +82,7 @@ class PixelDiffusion(ImageModel):
         self.network_time = process.network_time
         self.unet = folder.model(UNet2DModel, "unet", dtype)
         self.freeze()
+        self.channels = self.unet.config.in_channels
         given, taken = self.unet.config.out_channels, self.unet.config.in_channels
         if given not in (taken, 2 * taken):
             raise ValueError(
