@@ -169,6 +169,8 @@ class LatentModel(ImageModel):
         """What p is a density of."""
         config = self.vae.config
         shift = f"less {config.shift_factor:g}, " if config.get("shift_factor") else ""
+        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
+            shift = "standardised by channel, "
         return f"VAE latents {shift}times {config.get('scaling_factor', 1.0):g}"
 
     def _check_size(self, images: Tensor) -> None:

@@ -13,6 +13,7 @@ from dmlik_pl.models.folder import Dtype, find_pipeline
 from dmlik_pl.models.latents import LatentModel
 from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.unfit import DISTILLED
+from dmlik_pl.pretrained.files import quiet
 from dmlik_pl.ranges import seeds, within
 
 __all__ = ["PipelineModel"]
@@ -47,6 +48,9 @@ class PipelineModel(LatentModel):
     """
 
     denoiser_name = "transformer"
+    vae_name = "vae"
+    time_name = "timestep"  # the argument by which the network is told the time
+    told: Tensor  # the time of the current call, where it is kept exact
     encoders: tuple[str, ...] = ("text_encoder",)  # those that must be there
     unused = ("image_encoder", "feature_extractor", "safety_checker")
     example = "owner/name"
@@ -93,9 +97,9 @@ class PipelineModel(LatentModel):
         self.prior = GaussianPrior(prior)
         self.negative_prompt, self.truncate = negative_prompt, truncate
         self.vae_sample, self.seed = vae_sample, seed
-        windows = [inspect.signature(self.pipeline.encode_prompt).parameters.get("max_sequence_length")]
-        own = next((window.default for window in windows if window is not None), None)
-        self.max_sequence_length = max_sequence_length or own
+        encode = getattr(self.pipeline, "encode_prompt", lambda: None)
+        window = inspect.signature(encode).parameters.get("max_sequence_length")
+        self.max_sequence_length = max_sequence_length or (window.default if window else None)
         self._offloaded = offload is not None
         if offload is not None:
             self._offload(torch.device(offload))
@@ -109,7 +113,7 @@ class PipelineModel(LatentModel):
     @property
     def vae(self) -> Any:  # type: ignore[override]  # one of the parts
         """The autoencoder."""
-        return self.parts["vae"]
+        return self.parts[self.vae_name]
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +124,7 @@ class PipelineModel(LatentModel):
     @property
     def image_factor(self) -> int:
         """Pixels a latent pixel is wide."""
-        return int(self.pipeline.vae_scale_factor)
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def latent_multiple(self) -> int:
@@ -133,34 +137,54 @@ class PipelineModel(LatentModel):
         The time keeps its precision. What a network says of its variance, in as many channels again, is left out.
         """
         dtype = self.denoiser.dtype
-        cast = {
-            name: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-            for name, value in inputs.items()
-        }
+        cast = {name: _cast(value, dtype) for name, value in inputs.items()}
 
         def network(noised: Tensor, told: Tensor) -> Tensor:
-            output: Tensor = self.denoiser(noised.to(dtype), timestep=told, return_dict=False, **cast)[0]
+            output: Tensor = self.denoiser(noised.to(dtype), **{self.time_name: told}, return_dict=False, **cast)[0]
             return output[:, : x.shape[1]].to(x.dtype)
 
         return self.process.through(network, x, time)
 
+    def _keep_time_exact(self, embedding: nn.Module) -> None:
+        """Tell an embedding of the time what :attr:`told` is, where the network around it has rounded it to its dtype.
+
+        In half precision a rounded time moves in steps, and the right-hand side of the ODE with it.
+        """
+        embedding.register_forward_pre_hook(lambda module, args: (self.told.to(args[0].device), *args[1:]))
+
     @torch.no_grad()
-    def _encode_prompt(self, prompt: str, **options: Any) -> Any:
-        """What the pipeline's own ``encode_prompt`` makes of one prompt, without its unconditional branch.
+    def _encode_prompt(self, prompt: str, negative: str | None = None, **options: Any) -> Any:
+        """What the pipeline's own ``encode_prompt`` makes of one prompt.
+
+        Args:
+            prompt: The prompt.
+            negative: That of the unconditional branch; without one, only the prompt is encoded.
+            **options: Further arguments.
 
         Raises:
-            ValueError: If the prompt is longer than a window and is not to be cut.
+            ValueError: If a prompt is longer than a window and is not to be cut.
         """
-        self._check_length(prompt)
+        for text in (self._worded(prompt), negative or ""):
+            self._check_length(text)
         known = inspect.signature(self.pipeline.encode_prompt).parameters
-        usual = {"device": self.device, "do_classifier_free_guidance": False}
+        usual = {"device": self.device, "do_classifier_free_guidance": negative is not None}
         if self.max_sequence_length is not None:
             usual["max_sequence_length"] = self.max_sequence_length
+        if negative is not None:
+            usual["negative_prompt"] = negative
         usual = {name: value for name, value in usual.items() if name in known}
-        return self.pipeline.encode_prompt(prompt, **usual, **options)
+        with quiet():
+            return self.pipeline.encode_prompt(prompt=prompt, **{**usual, **options})
+
+    def _embed(self, prompt: str) -> dict[str, Tensor]:
+        raise ValueError(f"a {type(self).__name__} has no text encoder")
 
     def _embed_null(self) -> dict[str, Tensor]:
         return self._embed(self.negative_prompt or "")
+
+    def _worded(self, prompt: str) -> str:
+        """A prompt with what the pipeline puts around it within the same text window."""
+        return prompt
 
     def _check_length(self, prompt: str) -> None:
         for name, tokenizer in self.pipeline.components.items():
@@ -178,7 +202,7 @@ class PipelineModel(LatentModel):
     def _window(self, tokenizer: Any) -> int:
         """Tokens that a text encoder is given at most: CLIP's own window, or the pipeline's for all others."""
         own = int(tokenizer.model_max_length)
-        if self.max_sequence_length is None or type(tokenizer).__name__.startswith("CLIP"):
+        if self.max_sequence_length is None or type(tokenizer).__name__.startswith(("CLIP", "Bert")):
             return own
         return self.max_sequence_length
 
@@ -198,3 +222,12 @@ class PipelineModel(LatentModel):
         return self if self._offloaded else super()._apply(fn, recurse)
 
     _offloaded = False
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Tensors of floating point, and those within a dict or tuple, in a dtype; all else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {name: _cast(each, dtype) for name, each in value.items()}
+    return tuple(_cast(each, dtype) for each in value) if isinstance(value, tuple) else value

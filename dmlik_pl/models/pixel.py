@@ -45,6 +45,7 @@ class PixelDiffusion(ImageModel):
 
     pipelines = ("DDPMPipeline", "DDIMPipeline")
     space = "pixels in [-1, 1]"
+    fed: tuple[str, ...] = ("num_class_embeds",)  # settings of the U-Net's inputs beside time that it is told
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class PixelDiffusion(ImageModel):
             )
         from diffusers import UNet2DModel
 
-        refuse_other_inputs(folder.config("unet"), folder.path / "unet", ("num_class_embeds",))
+        refuse_other_inputs(folder.config("unet"), folder.path / "unet", self.fed)
         process = read_process(folder.config("scheduler"), t_min, t_max, interpolation)
         self.process, self.schedule, self.prediction = process, process.schedule, process.prediction
         self.network_time = process.network_time
@@ -115,10 +116,14 @@ class PixelDiffusion(ImageModel):
         return {name: i for i, name in enumerate(names)}, len(names) if embeddings > len(names) else None
 
     def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor] | None) -> Tensor:
-        """The U-Net's output for x_t [B, C, H, W] at steps time [B], which may lie between those of the grid."""
+        """The U-Net's output for x_t [B, C, H, W] at its own times [B], steps that may lie between those of the grid."""
         labels = None if inputs is None else inputs["label"]
-        output: Tensor = self.unet(x.to(self.unet.dtype), time, class_labels=labels).sample
-        return output[:, : x.shape[1]].to(x.dtype)
+
+        def unet(noised: Tensor, step: Tensor) -> Tensor:
+            output: Tensor = self.unet(noised.to(self.unet.dtype), step, class_labels=labels).sample
+            return output[:, : x.shape[1]].to(x.dtype)
+
+        return self.process.through(unet, x, time)
 
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """The condition of a batch of class names, or of one for all images.

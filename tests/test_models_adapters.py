@@ -1,0 +1,267 @@
+"""Likelihoods of diffusers' pipelines equal independent computations on their networks, with guidance too."""
+
+import json
+import math
+
+import diffusers
+import pytest
+import torch
+import tiny_pipelines as tiny
+from peers import SOLVER, discrete, exploding, straight
+from tiny_pipelines import LONG
+
+import dmlik_pl as dmlik
+from dmlik_pl.flow import draw, log_likelihood
+
+PROMPT = "a photo of a red cube"
+CLOSE = 1e-4  # bits per dimension
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Folders of tiny pipelines by what makes them; each is made once."""
+    made = {}
+
+    def folder(make):
+        if make not in made:
+            made[make] = tiny.write(make, tmp_path_factory.mktemp(make.__name__))
+        return made[make]
+
+    return folder
+
+
+@pytest.fixture
+def images():
+    return torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 2 - 1
+
+
+def found(model, x, guidance, prompt=PROMPT):
+    """Bits per dimension by the package, and the probe that it took."""
+    result = log_likelihood(model.flow(guidance), x, model.condition(prompt), solver=SOLVER, sample_ids=["one"], seed=4)
+    return float(result.bpd), draw("rademacher", x, ["one"], seed=4, probes=1)[0]
+
+
+def guided(network, conditional, null, guidance):
+    """The field of a network under Eq. 10, by two calls."""
+
+    def field(x, time):
+        given = network(x, time, *conditional)
+        return given if guidance == 1 else network(x, time, *null) * (1 - guidance) + guidance * given
+
+    return field
+
+
+def encoded(pipeline, images):
+    """The mode of the autoencoder's posterior."""
+    with torch.no_grad():
+        return pipeline.vae.encode(images.float()).latent_dist.mode().double()
+
+
+def assert_likelihood(model, images, x, network, branches, guidance, peer, prompt=PROMPT):
+    """Latents and likelihood of a model are those of an independent computation."""
+    torch.testing.assert_close(model.to_latent(images, ["one"]), x, rtol=0, atol=1e-5)
+    bpd, probe = found(model, x, guidance, prompt)
+    wanted = peer(guided(network, *branches, guidance), x, probe)
+    assert math.isfinite(wanted)
+    assert bpd == pytest.approx(wanted, abs=CLOSE)
+
+
+BOTH = pytest.mark.parametrize("guidance", [1.0, 2.5])
+
+
+@BOTH
+def test_stable_diffusion_3(folders, images, guidance):
+    folder = folders(tiny.tiny_sd3)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
+    pipeline = diffusers.StableDiffusion3Pipeline.from_pretrained(folder)
+    text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT, PROMPT, PROMPT, max_sequence_length=LONG)
+    transformer = pipeline.transformer.double()
+
+    def velocity(x, t, text, pooled):
+        return transformer(x, text.double(), pooled.double(), torch.tensor([1000 * t]), return_dict=False)[0]
+
+    x = (encoded(pipeline, images) - 0.06) * 1.5
+    assert_likelihood(model, images, x, velocity, [(text, pooled), (null, null_pooled)], guidance, straight)
+    assert (model.space, model.schedule.shift) == ("VAE latents less 0.06, times 1.5", 3.0)
+
+
+def test_stable_diffusion_3_without_t5(folders, images):
+    pipeline = diffusers.StableDiffusion3Pipeline.from_pretrained(
+        folders(tiny.tiny_sd3), text_encoder_3=None, tokenizer_3=None
+    )
+    model = dmlik.load(pipeline, max_sequence_length=LONG)
+    text = model.condition(PROMPT).inputs["text"]
+    assert text.shape[1] == tiny.WINDOW + LONG and text[:, tiny.WINDOW :].count_nonzero() == 0
+    assert model.denoiser is pipeline.transformer and not model.denoiser.training
+    assert dmlik.log_likelihood(model, images.float(), PROMPT, solver=dmlik.Multistep(7)).bpd.isfinite().all()
+
+
+@BOTH
+def test_flux(folders, images, guidance):
+    folder = folders(tiny.tiny_flux)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG, told_guidance=2.0)
+    pipeline = diffusers.FluxPipeline.from_pretrained(folder)
+    branches = [pipeline.encode_prompt(text, text, max_sequence_length=LONG)[:2] for text in (PROMPT, "")]
+    transformer = pipeline.transformer.double()
+    places = torch.tensor([[0, row, column] for row in range(2) for column in range(2)])
+
+    def velocity(x, t, text, pooled):
+        squares = x.reshape(1, 4, 2, 2, 2, 2)  # channel, row, row within, column, column within
+        packed = torch.einsum("bchpwq->bhwcpq", squares).reshape(1, 4, 16)
+        output = transformer(
+            packed,
+            text.double(),
+            pooled.double(),
+            torch.tensor([t], dtype=torch.float64),
+            places,
+            torch.zeros(LONG, 3),
+            torch.tensor([2.0]),
+            return_dict=False,
+        )[0]
+        return torch.einsum("bhwcpq->bchpwq", output.reshape(1, 2, 2, 4, 2, 2)).reshape(1, 4, 4, 4)
+
+    x = (encoded(pipeline, images) - 0.1159) * 0.36
+    assert_likelihood(model, images, x, velocity, branches, guidance, straight)
+    assert model.space.endswith("by a network that is told guidance 2")
+    assert model.flow(guidance).density(model.condition(PROMPT)) == ("p(x|y)" if guidance == 1 else "guided flow at w=2.5")
+
+
+def test_times_of_flux_are_exact_in_half_precision(folders):
+    model = dmlik.load(folders(tiny.tiny_flux), dtype="bfloat16", max_sequence_length=LONG)
+    told = []
+    model.denoiser.time_text_embed.time_proj.register_forward_hook(lambda module, args, output: told.append(args[0]))
+    x = torch.randn(1, 4, 4, 4)
+    model.network(x, torch.tensor([743.3]), model.condition(PROMPT).inputs)
+    assert float(told[0]) == pytest.approx(743.3, abs=1e-3)  # bfloat16 has 744
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["alpha", "sigma"])
+def test_pixart(folders, images, guidance, kind):
+    folder = folders(tiny.tiny_pixart if kind == "alpha" else tiny.tiny_pixart_sigma)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    text, mask, null, null_mask = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG)
+    transformer = pipeline.transformer.double()
+    sizes = {"resolution": torch.tensor([[8.0, 8.0]]).double(), "aspect_ratio": torch.tensor([[1.0]]).double()}
+    told = sizes if kind == "alpha" else dict.fromkeys(sizes)
+    assert mask.sum() < mask.numel()
+
+    def noise(x, step, text, mask):
+        at = torch.tensor([step])
+        return transformer(x, text.double(), at, told, encoder_attention_mask=mask, return_dict=False)[0][:, :4]
+
+    def peer(network, x, probe):
+        return discrete(network, x, probe, pipeline.scheduler.betas)
+
+    x = encoded(pipeline, images) * 0.2
+    assert_likelihood(model, images, x, noise, [(text, mask), (null, null_mask)], guidance, peer)
+
+
+@BOTH
+def test_dit(folders, images, guidance):
+    folder = folders(tiny.tiny_dit)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "id2label": {"4": "tench, Tinca tinca"}}))
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.DiTPipeline.from_pretrained(folder)
+    transformer = pipeline.transformer.double()
+
+    def noise(x, step, label):
+        return transformer(x, torch.tensor([step]), torch.tensor([label]), return_dict=False)[0][:, :4]
+
+    def peer(network, x, probe):
+        return discrete(network, x, probe, pipeline.scheduler.betas)
+
+    assert_likelihood(
+        model, images, encoded(pipeline, images) * 0.2, noise, [(4,), (7,)], guidance, peer, prompt="Tinca tinca"
+    )
+    assert model.condition("4").inputs["label"].tolist() == [4]
+    with pytest.raises(ValueError, match=r"knows no class '7'; it has 7, by number or name \(Tinca tinca, tench"):
+        model.condition("7")
+
+
+@BOTH
+def test_sana(folders, images, guidance):
+    folder = folders(tiny.tiny_sana)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=2 * LONG)
+    pipeline = diffusers.SanaPipeline.from_pretrained(folder)
+    import inspect
+
+    instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+    text, mask, null, null_mask = pipeline.encode_prompt(
+        PROMPT, max_sequence_length=2 * LONG, complex_human_instruction=instruction
+    )
+    transformer = pipeline.transformer.double()
+
+    def velocity(x, t, text, mask):
+        at = torch.tensor([1000 * t])
+        return transformer(x, text.double(), at, encoder_attention_mask=mask, return_dict=False)[0]
+
+    with torch.no_grad():
+        x = pipeline.vae.encode(images.float()).latent.double() * 0.4
+    assert x.shape[1] == 32
+    assert_likelihood(model, images, x, velocity, [(text, mask), (null, null_mask)], guidance, straight)
+
+
+@BOTH
+def test_lumina_2(folders, images, guidance):
+    folder = folders(tiny.tiny_lumina2)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.Lumina2Pipeline.from_pretrained(folder)
+    text, mask, null, null_mask = pipeline.encode_prompt(PROMPT)
+    transformer = pipeline.transformer.double()
+
+    def velocity(x, t, text, mask):
+        return -transformer(x, torch.tensor([1 - t]), text.double(), mask, return_dict=False)[0]
+
+    x = (encoded(pipeline, images) - 0.1159) * 0.36
+    assert_likelihood(model, images, x, velocity, [(text, mask), (null, null_mask)], guidance, straight)
+
+
+@BOTH
+def test_aura_flow(folders, images, guidance):
+    folder = folders(tiny.tiny_aura_flow)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
+    pipeline = diffusers.AuraFlowPipeline.from_pretrained(folder)
+    text, _, null, _ = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG)
+    transformer = pipeline.transformer.double()
+
+    def velocity(x, t, text):
+        return transformer(x, text.double(), torch.tensor([t]), return_dict=False)[0]
+
+    x = encoded(pipeline, images) * 0.13
+    assert_likelihood(model, images, x, velocity, [(text,), (null,)], guidance, straight)
+
+
+@BOTH
+def test_hunyuan_dit(folders, images, guidance):
+    folder = folders(tiny.tiny_hunyuan_dit)
+    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
+    pipeline = diffusers.HunyuanDiTPipeline.from_pretrained(folder, safety_checker=None)
+    bert = pipeline.encode_prompt(PROMPT, max_sequence_length=tiny.WINDOW)
+    t5 = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG, text_encoder_index=1)
+    transformer = pipeline.transformer.double()
+    rotary = model._positions(torch.zeros(1, 4, 4, 4))  # the pipeline makes it within its own call
+
+    def prediction(x, step, text, mask, text_t5, mask_t5):
+        at = torch.tensor([step], dtype=torch.float64)
+        sizes = torch.tensor([[8.0, 8.0, 8.0, 8.0, 0.0, 0.0]]).double()
+        style = torch.zeros(1, dtype=torch.int64)
+        both = (text.double(), mask, text_t5.double(), mask_t5)
+        return transformer(x, at, *both, sizes, style, rotary, return_dict=False)[0][:, :4]
+
+    kept = torch.cumprod(1 - pipeline.scheduler.betas.double(), 0)
+
+    def noise(x, step, *branch):  # of v, at the pace of the spline between the steps
+        from scipy.interpolate import CubicSpline
+
+        snr = math.exp(float(CubicSpline(range(1000), (kept / (1 - kept)).log().numpy())(step)))
+        alpha, sigma = math.sqrt(snr / (1 + snr)), math.sqrt(1 / (1 + snr))
+        return alpha * prediction(x, step, *branch) + sigma * x
+
+    def peer(network, x, probe):
+        return discrete(network, x, probe, pipeline.scheduler.betas)
+
+    branches = [(bert[i], bert[i + 2], t5[i], t5[i + 2]) for i in (0, 1)]
+    assert_likelihood(model, images, encoded(pipeline, images) * 0.13, noise, branches, guidance, peer)
