@@ -42,15 +42,17 @@ def straight(velocity: Field, x: Tensor, probe: Tensor, t_min: float = 1e-3) -> 
     return bits / x.numel() - math.log2(1 - t_min)
 
 
-def discrete(noise: Field, x: Tensor, probe: Tensor, betas: Tensor) -> float:
-    """Bits per dimension of x [1, ...] where a network predicts noise(x_t, step), Eq. 3 between the steps."""
+def discrete(network: Field, x: Tensor, probe: Tensor, betas: Tensor, prediction: str = "epsilon") -> float:
+    """Bits per dimension of x [1, ...] where a network predicts noise, or v, from x_t and step, Eq. 3 between them."""
     kept = np.cumprod(1 - betas.double().numpy())
     log_snr = CubicSpline(np.arange(len(kept)), np.log(kept / (1 - kept)))
 
     def field(x_t: Tensor, step: float) -> Tensor:
         snr, rate = math.exp(float(log_snr(step))), float(log_snr(step, 1))
-        sigma = math.sqrt(1 / (1 + snr))
-        return rate * (sigma**2 * x_t - sigma * noise(x_t, step)) / 2
+        alpha, sigma = math.sqrt(snr / (1 + snr)), math.sqrt(1 / (1 + snr))
+        output = network(x_t, step)
+        noise = output if prediction == "epsilon" else alpha * output + sigma * x_t
+        return rate * (sigma**2 * x_t - sigma * noise) / 2
 
     first = math.sqrt(kept[0])
     bits = _bits(field, first * x, (0.0, len(kept) - 1.0), probe, 1.0)

@@ -1,5 +1,6 @@
 """Likelihoods of diffusers' pipelines equal independent computations on their networks, with guidance too."""
 
+import inspect
 import json
 import math
 
@@ -186,8 +187,6 @@ def test_sana(folders, images, guidance):
     folder = folders(tiny.tiny_sana)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=2 * LONG)
     pipeline = diffusers.SanaPipeline.from_pretrained(folder)
-    import inspect
-
     instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
     text, mask, null, null_mask = pipeline.encode_prompt(
         PROMPT, max_sequence_length=2 * LONG, complex_human_instruction=instruction
@@ -251,17 +250,143 @@ def test_hunyuan_dit(folders, images, guidance):
         both = (text.double(), mask, text_t5.double(), mask_t5)
         return transformer(x, at, *both, sizes, style, rotary, return_dict=False)[0][:, :4]
 
-    kept = torch.cumprod(1 - pipeline.scheduler.betas.double(), 0)
-
-    def noise(x, step, *branch):  # of v, at the pace of the spline between the steps
-        from scipy.interpolate import CubicSpline
-
-        snr = math.exp(float(CubicSpline(range(1000), (kept / (1 - kept)).log().numpy())(step)))
-        alpha, sigma = math.sqrt(snr / (1 + snr)), math.sqrt(1 / (1 + snr))
-        return alpha * prediction(x, step, *branch) + sigma * x
-
     def peer(network, x, probe):
-        return discrete(network, x, probe, pipeline.scheduler.betas)
+        return discrete(network, x, probe, pipeline.scheduler.betas, "v")
 
     branches = [(bert[i], bert[i + 2], t5[i], t5[i + 2]) for i in (0, 1)]
-    assert_likelihood(model, images, encoded(pipeline, images) * 0.13, noise, branches, guidance, peer)
+    assert_likelihood(model, images, encoded(pipeline, images) * 0.13, prediction, branches, guidance, peer)
+
+
+@BOTH
+def test_sdxl_refiner(folders, images, guidance):
+    folder = folders(tiny.tiny_refiner)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(folder)
+    text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT)
+    ids, null_ids = pipeline._get_add_time_ids(
+        (8, 8), (0, 0), (8, 8), 6.0, 2.5, (8, 8), (0, 0), (8, 8), torch.float64, text_encoder_projection_dim=16
+    )
+    unet = pipeline.unet.double()
+
+    def prediction(x, step, text, pooled, ids):
+        told = {"text_embeds": pooled.double(), "time_ids": ids}
+        return unet(x, step, encoder_hidden_states=text.double(), added_cond_kwargs=told).sample
+
+    def peer(network, x, probe):
+        return discrete(network, x, probe, pipeline.scheduler.betas, "v")
+
+    branches = [(text, pooled, ids), (null, null_pooled, null_ids)]
+    assert_likelihood(model, images, encoded(pipeline, images) * 0.13, prediction, branches, guidance, peer)
+
+
+@BOTH
+def test_edm_in_the_layout_of_sdxl(folders, images, guidance):
+    folder = folders(tiny.tiny_playground)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
+    text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT)
+    sizes = torch.tensor([[8.0, 8.0, 0.0, 0.0, 8.0, 8.0]]).double()
+    unet = pipeline.unet.double()
+
+    def noise(x, sigma, text, pooled):
+        spread, told = math.sqrt(sigma**2 + 0.25), {"text_embeds": pooled.double(), "time_ids": sizes}
+        inner = unet(x / spread, math.log(sigma) / 4, encoder_hidden_states=text.double(), added_cond_kwargs=told)
+        denoised = 0.25 / spread**2 * x + sigma * 0.5 / spread * inner.sample
+        return (x - denoised) / sigma
+
+    def peer(network, x, probe):
+        return exploding(network, x, probe, (0.002, 80.0))
+
+    mean, deviation = torch.tensor([0.1, -0.2, 0.3, 0.0]), torch.tensor([1.0, 2.0, 1.5, 0.5])
+    x = (encoded(pipeline, images) - mean[:, None, None]) * 0.5 / deviation[:, None, None]
+    assert_likelihood(model, images, x, noise, [(text, pooled), (null, null_pooled)], guidance, peer)
+    assert model.space == "VAE latents standardised by channel, times 0.5"
+
+
+def test_score_sde(folders, images):
+    folder = folders(tiny.tiny_score_sde)
+    model = dmlik.load(folder, dtype="float64")
+    unet = diffusers.UNet2DModel.from_pretrained(folder / "unet").double()
+
+    def noise(x, sigma):
+        return -sigma * unet(x, torch.tensor([sigma])).sample
+
+    def peer(network, x, probe):
+        return exploding(network, x, probe, (0.01, 50.0))
+
+    assert_likelihood(model, images, images / 2 + 0.5, noise, [(), ()], 1.0, peer)
+    assert model.space == "pixels in [0, 1]"
+    torch.testing.assert_close(model.to_image(model.to_latent(images, ["one"])), images / 2 + 0.5)
+
+
+def test_unconditional_latent_diffusion(folders, images):
+    folder = folders(tiny.tiny_ldm)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.LDMPipeline.from_pretrained(folder)
+    unet = pipeline.unet.double()
+
+    def prediction(x, step):
+        return unet(x, torch.tensor([step])).sample
+
+    def peer(network, x, probe):
+        return discrete(network, x, probe, pipeline.scheduler.betas, "v")
+
+    with torch.no_grad():
+        x = pipeline.vqvae.encode(images.float()).latents.double() * 1.2
+    assert_likelihood(model, images, x, prediction, [(), ()], 1.0, peer)
+    decoded = pipeline.vqvae.decode(x.float() / 1.2).sample / 2 + 0.5
+    torch.testing.assert_close(model.to_image(x), decoded.clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_distilled_models_load_when_asked_and_say_so_in_every_table(tmp_path):
+    folder = tiny.write(tiny.tiny_schnell, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"distilled to sample in few steps \(its times are not shifted.*distilled to true"):
+        dmlik.load(folder)
+    model = dmlik.load(folder, distilled=True, max_sequence_length=LONG)
+    assert model.space.endswith("of a model distilled to few steps, whose field was not trained as a score")
+    assert model.flow().space == model.space
+    assert not model.asks_guidance
+
+
+def test_prompts_longer_than_a_window_of_t5(folders):
+    folder = folders(tiny.tiny_pixart_sigma)
+    model = dmlik.load(folder, max_sequence_length=8)
+    assert model.condition(PROMPT).inputs["text"].shape[1] == 8
+    message = r"the prompt 'a photo of a red cube of a dog' has 10 tokens for the tokenizer \(T5Tokenizer\), whose window holds 8"
+    with pytest.raises(ValueError, match=message):
+        model.condition(f"{PROMPT} of a dog")
+    cut = dmlik.load(folder, max_sequence_length=8, truncate=True).condition(f"{PROMPT} of a dog")
+    assert cut.inputs["text"].shape[1] == 8
+
+
+def test_text_encoders_can_be_dropped_once_the_prompts_are_encoded(folders, images):
+    model = dmlik.load(folders(tiny.tiny_pixart_sigma), max_sequence_length=LONG)
+    before = model.condition(PROMPT)
+    weights = sum(weight.numel() for weight in model.parameters())
+    model.drop_text_encoders([PROMPT])
+    assert sum(weight.numel() for weight in model.parameters()) < weights
+    torch.testing.assert_close(model.condition(PROMPT).inputs, before.inputs)
+    torch.testing.assert_close(model.condition(PROMPT).null, before.null)
+    with pytest.raises(ValueError, match="the text encoders were dropped, and the 'prompt a dog' was not encoded"):
+        model.condition("a dog")
+
+
+def test_offloaded_parts_give_the_same_likelihood(folders, images):
+    folder, solver = folders(tiny.tiny_pixart_sigma), dmlik.Multistep(7)
+    plain, offloaded = (
+        dmlik.load(folder, max_sequence_length=LONG, **setting) for setting in ({}, {"offload": "cpu"})
+    )
+    assert {weight.device.type for weight in offloaded.denoiser.parameters()} == {"meta"}
+    offloaded.to("cpu")  # leaves the parts where accelerate keeps them
+    found = [dmlik.log_likelihood(model, images.float(), PROMPT, solver=solver).log_p for model in (plain, offloaded)]
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_unknown_pipelines_are_told_what_to_write(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "BriaPipeline"}))
+    with pytest.raises(ValueError) as caught:
+        dmlik.load(tmp_path)
+    message = str(caught.value)
+    assert f"{tmp_path} holds a BriaPipeline, which no class is there for. Supported are AuraFlowPipeline, " in message
+    assert "StableDiffusion3Pipeline" in message and "pipelines = ('BriaPipeline',)" in message
+    assert "dmlik_pl/models/adapters/sd3.py" in message and "_embed" in message and "network" in message

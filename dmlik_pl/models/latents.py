@@ -52,6 +52,12 @@ class LatentModel(ImageModel):
         return device
 
     @property
+    def vae_device(self) -> torch.device:
+        """Where the autoencoder computes."""
+        device: torch.device = self.vae.device
+        return device
+
+    @property
     @abstractmethod
     def image_factor(self) -> int:
         """Pixels a latent pixel is wide."""
@@ -126,7 +132,7 @@ class LatentModel(ImageModel):
         check_images(images, sample_ids, bright=bright)
         self._check_size(images)
         latents = [
-            self._encode(image[None].to(self.vae.device, self.vae.dtype), name)
+            self._encode(image[None].to(self.vae_device, self.vae.dtype), name)
             for image, name in zip(images, sample_ids, strict=True)
         ]
         shift, scale = self._latent_scale()
@@ -152,14 +158,14 @@ class LatentModel(ImageModel):
         shift, scale = self._latent_scale()
         decoded = [
             self.vae.decode(latent[None] / scale + shift).sample
-            for latent in latents.to(self.vae.device, self.vae.dtype)
+            for latent in latents.to(self.vae_device, self.vae.dtype)
         ]
         return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
 
     def _latent_scale(self) -> tuple[Tensor, Tensor]:
         """What is taken off the autoencoder's latents, and what the rest is multiplied by; scalars or one a channel."""
         config = self.vae.config
-        factor = torch.tensor(config.get("scaling_factor", 1.0), device=self.vae.device, dtype=self.vae.dtype)
+        factor = torch.tensor(config.get("scaling_factor", 1.0), device=self.vae_device, dtype=self.vae.dtype)
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         if mean is not None and deviation is not None:
             return factor.new_tensor(mean)[:, None, None], factor / factor.new_tensor(deviation)[:, None, None]

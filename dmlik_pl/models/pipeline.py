@@ -122,6 +122,11 @@ class PipelineModel(LatentModel):
         return device
 
     @property
+    def vae_device(self) -> torch.device:
+        """Where the autoencoder computes."""
+        return self.device if self._offloaded else super().vae_device
+
+    @property
     def image_factor(self) -> int:
         """Pixels a latent pixel is wide."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
