@@ -4,15 +4,12 @@
 >>> model = dmlik.load("folder-or-hub-id")
 >>> print(dmlik.log_likelihood(model, ["cat.png"], "a cat on a mat"))
 
-The names below are imported when they are first asked for: the package itself costs no time.
+The names below are imported when they are first asked for: the package itself costs no time. Their types are in
+``__init__.pyi``.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dmlik_pl.flow import Condition, Exact, Hutchinson, Multistep, ProbabilityFlow, TorchDiffEq
-    from dmlik_pl.models import Likelihoods, PipelineModel, load, log_likelihood
+from typing import Any
 
 __version__ = "0.1.0"
 

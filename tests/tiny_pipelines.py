@@ -306,7 +306,9 @@ def tiny_hunyuan_dit() -> Any:
         text_encoder=BertModel(BertConfig(vocab_size=len(pieces), **sizes)),
         tokenizer=tokenizer,
         transformer=transformer,
-        scheduler=DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.018, prediction_type="v_prediction"),
+        scheduler=DDPMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.018, prediction_type="v_prediction"
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -59,10 +59,11 @@ def _part(folder: PipelineFolder, part: str, origin: Any, dtype: str) -> Any:
 
 def _class_of(folder: PipelineFolder, part: str, library: str, name: str) -> Any:
     """The class that a folder names for a part, if it is one of the libraries' own."""
+    module: Any
     if library in _LIBRARIES:
         module = importlib.import_module(library)
     else:  # a part that comes with one kind of pipeline alone
-        pipelines = importlib.import_module("diffusers.pipelines")
+        pipelines: Any = importlib.import_module("diffusers.pipelines")
         module = getattr(pipelines, library, None) if library.isidentifier() else None
     kind = getattr(module, name, None)
     if not inspect.isclass(kind):

@@ -49,7 +49,9 @@ def load(path: Any, **settings: Any) -> Any:
         return ADAPTERS[name](path if not isinstance(path, Path) else str(path), **settings)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            raise ValueError(f"{ADAPTERS[name].__name__}, the class of a {name}, has no such setting: {error}") from error
+            raise ValueError(
+                f"{ADAPTERS[name].__name__}, the class of a {name}, has no such setting: {error}"
+            ) from error
         raise
 
 

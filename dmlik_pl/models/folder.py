@@ -196,9 +196,10 @@ def read_index(
 
 
 def _in_memory(pipeline: Any) -> LoadedPipeline:
-    from diffusers import DiffusionPipeline
+    import diffusers
 
-    if not isinstance(pipeline, DiffusionPipeline):
+    kind: Any = diffusers.DiffusionPipeline
+    if not isinstance(pipeline, kind):
         raise ValueError(
             f"a model is a folder, a hub id or a DiffusionPipeline, got a {type(pipeline).__name__}: a network of "
             "your own becomes a ProbabilityFlow, see docs/own-network.md"

@@ -111,7 +111,7 @@ class PipelineModel(LatentModel):
         return self.parts[self.denoiser_name]
 
     @property
-    def vae(self) -> Any:  # type: ignore[override]  # one of the parts
+    def vae(self) -> Any:  # one of the parts
         """The autoencoder."""
         return self.parts[self.vae_name]
 

@@ -1,7 +1,7 @@
 """Pixel diffusion: unconditional and class-conditional models of the DDPM type."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class PixelDiffusion(ImageModel):
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
     """
 
-    pipelines = ("DDPMPipeline", "DDIMPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = ("DDPMPipeline", "DDIMPipeline")
     space = "pixels in [-1, 1]"
     fed: tuple[str, ...] = ("num_class_embeds",)  # settings of the U-Net's inputs beside time that it is told
 
@@ -116,7 +116,7 @@ class PixelDiffusion(ImageModel):
         return {name: i for i, name in enumerate(names)}, len(names) if embeddings > len(names) else None
 
     def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor] | None) -> Tensor:
-        """The U-Net's output for x_t [B, C, H, W] at its own times [B], steps that may lie between those of the grid."""
+        """The U-Net's output for x_t [B, C, H, W] at its own times [B], which may lie between steps."""
         labels = None if inputs is None else inputs["label"]
 
         def unet(noised: Tensor, step: Tensor) -> Tensor:

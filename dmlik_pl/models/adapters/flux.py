@@ -13,8 +13,8 @@ __all__ = ["Flux"]
 class Flux(PipelineModel):
     """A transformer over 2 x 2 packed latents with position ids.
 
-    Its own guidance is an input of the network, which was trained to give a guided field in one pass, and is not Eq. 10:
-    :attr:`space` says what it was told. Eq. 10 comes on top by ``flow(guidance)``, with the empty prompt for null.
+    Its own guidance is an input of the network, which was trained to give a guided field in one pass. It is not Eq. 10:
+    :attr:`space` says what the network was told. Eq. 10 comes on top by ``flow(guidance)``, with the empty prompt for null.
 
     Args:
         path: As of :class:`~dmlik_pl.models.PipelineModel`, as are all other settings.

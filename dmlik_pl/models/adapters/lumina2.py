@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from dmlik_pl.models.schedules import NoiseProcess
 from dmlik_pl.models.pipeline import PipelineModel
+from dmlik_pl.models.schedules import NoiseProcess
 
 __all__ = ["Lumina2"]
 
