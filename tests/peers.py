@@ -59,6 +59,23 @@ def discrete(network: Field, x: Tensor, probe: Tensor, betas: Tensor, prediction
     return bits / x.numel() - math.log2(first)
 
 
+def cosine(noise: Field, x: Tensor, probe: Tensor, kept: tuple[float, float], s: float = 0.008) -> float:
+    """Bits per dimension of x [1, ...] where a network predicts noise(x_t, t) on the cosine schedule.
+
+    It runs from where the signal's variance is the first of ``kept`` to where it is the second.
+    """
+    first = math.cos(math.pi / 2 * s / (1 + s))
+
+    def field(x_t: Tensor, t: float) -> Tensor:
+        angle = math.pi / 2 * (t + s) / (1 + s)
+        sigma = math.sqrt(1 - (math.cos(angle) / first) ** 2)
+        return -math.tan(angle) * math.pi / 2 / (1 + s) * (x_t - noise(x_t, t) / sigma)
+
+    ends = [math.acos(math.sqrt(share) * first) * 2 / math.pi * (1 + s) - s for share in kept]
+    bits = _bits(field, math.sqrt(kept[0]) * x, (ends[0], ends[1]), probe, 1.0)
+    return bits / x.numel() - math.log2(kept[0]) / 2
+
+
 def exploding(noise: Field, x: Tensor, probe: Tensor, sigmas: tuple[float, float]) -> float:
     """Bits per dimension of x [1, ...] where x_t = x + sigma noise, noise(x_t, sigma), by log sigma."""
 

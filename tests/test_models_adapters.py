@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import tiny_pipelines as tiny
 import torch
-from peers import SOLVER, discrete, exploding, straight
+from peers import SOLVER, cosine, discrete, exploding, straight
 from tiny_pipelines import LONG
 
 import dmlik_pl as dmlik
@@ -338,6 +338,54 @@ def test_unconditional_latent_diffusion(folders, images):
     assert_likelihood(model, images, x, prediction, [(), ()], 1.0, peer)
     decoded = pipeline.vqvae.decode(x.float() / 1.2).sample / 2 + 0.5
     torch.testing.assert_close(model.to_image(x), decoded.clamp(0, 1), rtol=0, atol=1e-5)
+
+
+@BOTH
+def test_kandinskys_decoder(folders, images, guidance):
+    folder = folders(tiny.tiny_kandinsky)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.KandinskyV22Pipeline.from_pretrained(folder)
+    unet = pipeline.unet.double()
+    embedding, null = torch.randn(2, 1, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def noise(x, step, embedding):
+        told = {"image_embeds": embedding}
+        return unet(x, torch.tensor([step]), encoder_hidden_states=None, added_cond_kwargs=told).sample[:, :4]
+
+    with torch.no_grad():
+        x = pipeline.movq.encode(images.float()).latents.double()
+    torch.testing.assert_close(model.to_latent(images, ["one"]), x, rtol=0, atol=1e-5)
+    condition = model.condition(embedding, null)
+    result = log_likelihood(model.flow(guidance), x, condition, solver=SOLVER, sample_ids=["one"], seed=4)
+    probe = draw("rademacher", x, ["one"], seed=4, probes=1)[0]
+    field = guided(noise, (embedding,), (null,), guidance)
+    assert float(result.bpd) == pytest.approx(discrete(field, x, probe, pipeline.scheduler.betas), abs=CLOSE)
+    assert model.space == "VQ latents given an image embedding (of CLIP, by a prior model)"
+    found = dmlik.log_likelihood(model, images.float(), embedding, solver=dmlik.Multistep(7))
+    assert found.bpd.isfinite().all() and found.prompts == []
+    with pytest.raises(ValueError, match=r"image embeddings \[B, 16\] and not on texts, got 'a photo of a red cube'"):
+        model.condition(PROMPT)
+
+
+@BOTH
+def test_stable_cascades_stage_c(folders, guidance):
+    folder = folders(tiny.tiny_cascade)
+    model = dmlik.load(folder, dtype="float64")
+    pipeline = diffusers.StableCascadePriorPipeline.from_pretrained(folder)
+    text, pooled, null, null_pooled = pipeline.encode_prompt("cpu", 1, 1, True, PROMPT)
+    prior = pipeline.prior.double()
+
+    def noise(x, t, text, pooled):
+        at, image = torch.tensor([t], dtype=torch.float64), torch.zeros(1, 1, 16).double()
+        return prior(x, at, clip_text_pooled=pooled.double(), clip_text=text.double(), clip_img=image).sample
+
+    def peer(network, x, probe):
+        return cosine(network, x, probe, (0.9999, 0.0001))
+
+    x = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert_likelihood(model, x, x, noise, [(text, pooled), (null, null_pooled)], guidance, peer)
+    with pytest.raises(ValueError, match=r"semantic latents \[B, 4, h, w\] of floating point, got \[1, 3, 8, 8\]"):
+        model.to_latent(torch.zeros(1, 3, 8, 8), ["one"])
 
 
 def test_distilled_models_load_when_asked_and_say_so_in_every_table(tmp_path):

@@ -402,6 +402,70 @@ def tiny_ldm() -> Any:
     return LDMPipeline(vqvae, unet, DDIMScheduler(**SCALED_LINEAR, prediction_type="v_prediction"))
 
 
+def tiny_kandinsky() -> Any:
+    """Kandinsky 2.2's decoder, told image embeddings of 16 values."""
+    from diffusers import DDPMScheduler, KandinskyV22Pipeline, UNet2DConditionModel, VQModel
+
+    unet = UNet2DConditionModel(
+        in_channels=4,
+        out_channels=8,
+        down_block_types=["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+        up_block_types=["SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"],
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        block_out_channels=[8, 16],
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        encoder_hid_dim=16,
+        encoder_hid_dim_type="image_proj",
+        cross_attention_dim=16,
+        addition_embed_type="image",
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type=None,
+    )
+    calm(unet.time_embedding.linear_1)
+    coder = {name: value for name, value in VAE.items() if name != "latent_channels"}
+    coder |= {"block_out_channels": [32, 32], "norm_num_groups": 32}  # the groups of its spatial norm are fixed
+    movq = VQModel(**coder, latent_channels=4, num_vq_embeddings=16, norm_type="spatial", vq_embed_dim=4)
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, variance_type="learned_range", clip_sample=False)
+    return KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq)
+
+
+def tiny_cascade() -> Any:
+    """Stable Cascade's stage C."""
+    from diffusers import DDPMWuerstchenScheduler, StableCascadePriorPipeline, StableCascadeUNet
+
+    prior = StableCascadeUNet(
+        in_channels=4,
+        out_channels=4,
+        timestep_ratio_embedding_dim=8,
+        conditioning_dim=16,
+        block_out_channels=(16,),
+        num_attention_heads=(2,),
+        down_num_layers_per_block=(1,),
+        up_num_layers_per_block=(1,),
+        down_blocks_repeat_mappers=(1,),
+        up_blocks_repeat_mappers=(1,),
+        block_types_per_layer=(("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock"),),
+        clip_text_in_channels=16,
+        clip_text_pooled_in_channels=16,
+        clip_image_in_channels=16,
+        clip_seq=2,
+        self_attn=True,
+        switch_level=(False,),
+        dropout=(0.1,),
+    )
+    encoder, tokenizer = clip("CLIPTextModelWithProjection")
+    return StableCascadePriorPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        prior=prior,
+        scheduler=DDPMWuerstchenScheduler(),
+        feature_extractor=None,
+        image_encoder=None,
+    )
+
+
 def write(make: Any, folder: Path, seed: int = 0) -> Path:
     """Make a pipeline and save it."""
     with torch.random.fork_rng():

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from dmlik_pl.flow import Divergence, LogLikelihood, Solver
 from dmlik_pl.flow import log_likelihood as likelihood_of
 from dmlik_pl.models.base import ADAPTERS, ImageModel
@@ -103,7 +105,7 @@ FromFolder.__abstractmethods__ = frozenset()  # command lines ask for a class th
 def log_likelihood(
     model: ImageModel,
     images: Any,
-    prompts: str | Sequence[str] | None = None,
+    prompts: str | Sequence[str] | Tensor | None = None,
     *,
     guidance: float = 1.0,
     sample_ids: Sequence[str] | None = None,
@@ -119,6 +121,7 @@ def log_likelihood(
         model: A model, as :func:`load` gives it.
         images: A tensor [B, C, H, W] in [-1, 1], one or several images of PIL, or one or several names of image files.
         prompts: One prompt for all images, or one per image; None for a model without any, and with ``guidance=0``.
+            Embeddings [B, E], or [1, E] for all, for a model that is conditioned on them.
         guidance: w of Eq. 10 of Cross and Ragni: 1 is p(x|y), 0 is p(x), anything else a guided flow's density.
         sample_ids: Names of the images, which key the probes; file names, or numbers, by default.
         solver: How the flow is integrated; 33 nodes of :class:`~dmlik_pl.flow.Multistep` by default.
@@ -138,12 +141,13 @@ def log_likelihood(
     at_least(1, max_batch=max_batch)
     model.refuse_half_on(model.device)
     x, ids = read_images(images, sample_ids, model.channels)
-    said = [prompts] * len(ids) if isinstance(prompts, str) else list(prompts or ())
+    embedded = isinstance(prompts, Tensor)
+    said = [prompts] * len(ids) if isinstance(prompts, str) else [] if embedded else list(prompts or ())
     if said and len(said) != len(ids):
         raise ValueError(f"{len(said)} prompts were given for {len(ids)} images: give one for all, or one per image")
     x = model.to_latent(x, ids).to(model.device)
-    condition = model.condition(said or "").spread(x)
-    if not said and condition.inputs is not None and guidance != 0:
+    condition = model.condition(prompts if embedded else said or "").spread(x)
+    if not (said or embedded) and condition.inputs is not None and guidance != 0:
         raise ValueError(f"a {type(model).__name__} is conditioned on prompts: give them, or guidance=0 for p(x)")
     flow = model.flow(guidance)
     shaken = guidance not in (0, 1) if rounding is None else rounding

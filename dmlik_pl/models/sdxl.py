@@ -23,7 +23,10 @@ class StableDiffusionXL(LatentDiffusion):
     """
 
     pipelines = ("StableDiffusionXLPipeline",)
-    components: tuple[str, ...] = ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
+    components: tuple[str, ...] = (
+        *("unet", "vae", "scheduler"),
+        *("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"),
+    )
     example = "stabilityai/stable-diffusion-xl-base-1.0"
     fed = ("addition_embed_type",)
     lora_loader = "StableDiffusionXLLoraLoaderMixin"

@@ -14,7 +14,7 @@ class Flux(PipelineModel):
     """A transformer over 2 x 2 packed latents with position ids.
 
     Its own guidance is an input of the network, which was trained to give a guided field in one pass. It is not Eq. 10:
-    :attr:`space` says what the network was told. Eq. 10 comes on top by ``flow(guidance)``, with the empty prompt for null.
+    :attr:`space` says what the network was told. Eq. 10 comes on top by ``flow(guidance)``; the empty prompt is null.
 
     Args:
         path: As of :class:`~dmlik_pl.models.PipelineModel`, as are all other settings.
