@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
+from dmlik_pl.flow.differentiable import DifferentiableDynamics
 from dmlik_pl.flow.dynamics import Dynamics, SolverError
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, sample_names
@@ -58,6 +59,7 @@ def log_likelihood(
     seed: int = 0,
     rounding: Sequence[int] = (),
     on_failure: Literal["raise", "record"] = "raise",
+    differentiable: bool = False,
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
 
@@ -74,6 +76,8 @@ def log_likelihood(
         rounding: Positions in the batch of samples that are solved once more from where the precision of their floating
             point type might have put them, to fill in ``rounding``. ``nfe`` is that of a sample without it.
         on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
+        differentiable: Whether ``log_p`` and ``bpd`` have a gradient with respect to x, to the condition and to the
+            network's parameters, see :mod:`dmlik_pl.flow.differentiable` for what it costs. By :class:`Multistep`.
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
@@ -82,6 +86,10 @@ def log_likelihood(
     """
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
+    if differentiable:
+        if not isinstance(solver, Multistep):
+            raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
+        dynamics = DifferentiableDynamics(**vars(dynamics))
     if t is not None and not flow.schedule.t_min <= t < flow.schedule.t_max:
         raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
@@ -268,13 +276,13 @@ def _densities(
         results.append(
             LogLikelihood(
                 log_p=log_p,
-                prior=prior,
-                integral=integral,
+                prior=prior.detach(),
+                integral=replace(integral, values=integral.values.detach()),
                 scale=scale,
                 discretisation=discretisation,
                 rounding=torch.full_like(prior, math.nan),
                 dims=dims,
-                latent=latent,
+                latent=latent.detach(),
                 nfe=nfe,
                 density=flow.density(condition),
                 r=float(level.r),

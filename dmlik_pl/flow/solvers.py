@@ -205,7 +205,7 @@ class Multistep:
             if i in place:
                 states.append(u)
                 if trace:
-                    ripple.add(node, field)
+                    ripple.add(node, field.detach())
             if i == len(path) - 1:
                 far |= {j: u + past * field for j, past in enumerate(beyond) if past > 0 and not backward}
                 break
