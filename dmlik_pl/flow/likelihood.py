@@ -66,7 +66,8 @@ def log_likelihood(
     Args:
         flow: The model.
         x: Samples [B, ...]; their dtype, float32 or float64, is that of the state.
-        condition: What they are conditioned on, one each or one for all.
+        condition: What they are conditioned on, one each or one for all. Of one sample there may be many conditions:
+            their likelihoods are then those of the same x on the same probes, so that differences are paired.
         t: None reads x as data. A time reads x as x_t, in the model's own coordinates, and gives its density under the
             model's marginal at that time.
         solver: :class:`Multistep` by default.
@@ -85,6 +86,7 @@ def log_likelihood(
             guidance needs an unconditional branch that is not given, or t lies outside the schedule.
     """
     solver = Multistep() if solver is None else solver
+    x, sample_ids = _for_each(x, condition, sample_ids)
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
     if differentiable:
         if not isinstance(solver, Multistep):
@@ -216,6 +218,16 @@ def reconstruct(
     """Data to latent and back; the distance from x measures the solver."""
     latent = encode(flow, x, condition, solver=solver, on_failure=on_failure)
     return decode(flow, latent, condition, solver=solver, on_failure=on_failure)
+
+
+def _for_each(
+    x: Tensor, condition: Condition, sample_ids: Sequence[str | int] | None
+) -> tuple[Tensor, Sequence[str | int] | None]:
+    """One sample as often as it has conditions, under one name."""
+    if x.dim() < 2 or len(x) != 1 or (count := condition.count) == 1:
+        return x, sample_ids
+    names: Sequence[str | int] = [0] if sample_ids is None else sample_ids
+    return x.expand(count, *x.shape[1:]), list(names) * count if len(names) == 1 else names
 
 
 def _dynamics(
