@@ -1,8 +1,8 @@
 """How many nodes a flow-matching model takes: ``python -m benchmarks.flow_matching``.
 
 A twin of the shipped model of digits, of the same network and data, is trained by flow matching: x_t = (1 - t) x_0 +
-t eps, with the velocity eps - x_0 for a target. Its likelihoods by dopri5 and by the default solver, with nodes uniform in log-SNR and
-at the times of a sampler with and without shift, are compared with those of many nodes, all with exact traces.
+t eps, with the velocity eps - x_0 for a target. Its likelihoods by dopri5 and by the default solver, with nodes uniform
+in log-SNR and at the times of a sampler with and without shift, are compared with those of many nodes.
 """
 
 import argparse

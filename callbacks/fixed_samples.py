@@ -104,9 +104,9 @@ def _refuse_repeated(names: Sequence[str], known: set[str], loader: str) -> None
         if name in known:
             where = f" of the validation loader {loader!r}" if loader else ""
             raise ValueError(
-                f"two samples{where} are called {name!r}: names key the probes and pair measurements, so each must be one "
-                "sample's for the whole training. Take a file's name or an index into the data set, not a position in "
-                "the batch"
+                f"two samples{where} are called {name!r}: names key the probes and pair measurements, so each must be "
+                "one sample's for the whole training. Take a file's name or an index into the data set, not a position "
+                "in the batch"
             )
         known.add(name)
 

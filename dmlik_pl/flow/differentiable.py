@@ -2,8 +2,9 @@ r"""The gradient of a log-likelihood, with respect to x, to conditions and to th
 
 The derivative is taken through the solver, so that it is that of the number which the grid gives, probes held fixed.
 Each node is checkpointed: of the way from data to noise only the states and the fields at the nodes are kept, and a
-node's activations are made again when the gradient comes through it. The memory is that of one node, a forward pass with
-its VJP and the graph of both (two to three times that of a training step of the same batch), plus three states a node.
+node's activations are made again when the gradient comes through it. The memory is that of one node, a forward pass
+with its VJP and the graph of both (two to three times that of a training step of the same batch), plus three states per
+node.
 The time is about three times that of the likelihood.
 
 References:

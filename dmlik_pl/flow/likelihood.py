@@ -23,8 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
 from dmlik_pl.flow.differentiable import DifferentiableDynamics
+from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
 from dmlik_pl.flow.dynamics import Dynamics, SolverError
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
 from dmlik_pl.flow.probes import Purpose, draw, sample_names

@@ -152,8 +152,8 @@ class Multistep:
         """
         uniform = np.linspace(stops[0], stops[-1], self.nodes - 2)
         if self.spacing == "sampler":  # log r = logit t = logit s + log shift
-            inner = np.linspace(*expit([stops[0] - math.log(shift), stops[-1] - math.log(shift)]), self.nodes - 2)[1:-1]
-            uniform[1:-1] = logit(inner) + math.log(shift)
+            start, end = (float(expit(stop - math.log(shift))) for stop in (stops[0], stops[-1]))
+            uniform[1:-1] = logit(np.linspace(start, end, self.nodes - 2)[1:-1]) + math.log(shift)
         first, step = uniform[0], uniform[1] - uniform[0]
         nodes = np.concatenate([[first, first + step / 4, first + step / 2], uniform[1:]])
         for stop in stops[1:-1]:

@@ -142,11 +142,12 @@ def log_likelihood(
     model.refuse_half_on(model.device)
     x, ids = read_images(images, sample_ids, model.channels)
     embedded = isinstance(prompts, Tensor)
+    given: Any = prompts
     said = [prompts] * len(ids) if isinstance(prompts, str) else [] if embedded else list(prompts or ())
     if said and len(said) != len(ids):
         raise ValueError(f"{len(said)} prompts were given for {len(ids)} images: give one for all, or one per image")
     x = model.to_latent(x, ids).to(model.device)
-    condition = model.condition(prompts if embedded else said or "").spread(x)
+    condition = model.condition(given if embedded else said or "").spread(x)
     if not (said or embedded) and condition.inputs is not None and guidance != 0:
         raise ValueError(f"a {type(model).__name__} is conditioned on prompts: give them, or guidance=0 for p(x)")
     flow = model.flow(guidance)

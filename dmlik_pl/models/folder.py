@@ -107,7 +107,11 @@ class LoadedPipeline(PipelineFolder):
         return {**held, "_class_name": type(part).__name__}
 
     def model(self, kind: Any, component: str, dtype: str) -> Any:  # noqa: D102
-        return self._part(kind, component).to(getattr(torch, dtype))
+        part, wanted = self._part(kind, component), getattr(torch, dtype)
+        if part.dtype == wanted:
+            return part
+        with quiet():
+            return part.to(wanted)
 
     def tokenizer(self, component: str, kind: Any = None) -> Any:  # noqa: D102
         from transformers import CLIPTokenizer

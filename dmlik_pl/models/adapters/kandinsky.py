@@ -14,8 +14,8 @@ __all__ = ["KandinskyDecoder"]
 class KandinskyDecoder(PipelineModel):
     """A `UNet2DConditionModel` that is told an image's CLIP embedding alone; its learned variance is left out.
 
-    Its density is that of an image given an embedding, and none of an image given a prompt: from prompts the prior model
-    of the same pair draws an embedding at random. Latents are unscaled, as the pipeline decodes them.
+    Its density is that of an image given an embedding, and none of an image given a prompt: from prompts the prior
+    model of the same pair draws an embedding at random. Latents are unscaled, as the pipeline decodes them.
 
     References:
         | Kandinsky: an Improved Text-to-Image Synthesis with Image Prior and Latent Diffusion (Razzhigaev et al., 2023)

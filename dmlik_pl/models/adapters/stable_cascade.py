@@ -15,8 +15,8 @@ class StableCascadePrior(PipelineModel):
     """The prior of Stable Cascade, told a prompt and no image.
 
     Its density is that of the 16 x 24 x 24 latents which an EfficientNet makes of an image of 1024 pixels, and none of
-    the image itself: they are what it is given in the place of images. The pipeline holds neither that encoder nor a way
-    back.
+    the image itself: they are what it is given in the place of images. The pipeline holds neither that encoder nor a
+    way back.
 
     References:
         | Wuerstchen: An Efficient Architecture for Large-Scale Text-to-Image Diffusion Models (Pernias et al., 2024)
