@@ -1,9 +1,9 @@
 """One likelihood at the size people use: ``python -m benchmarks.real_size``.
 
 SDXL's U-Net and the transformer of SD3-medium are built at full size from their public configurations, with random
-weights and nothing downloaded, put into pipelines with thin text encoders and autoencoder, and loaded as any other. On a
-CPU one node of a likelihood at 512 pixels is taken, in bfloat16; on a GPU a whole likelihood. It shows that shapes, memory
-and adapter hold where it matters, and how much of the hardware is used.
+weights and nothing downloaded, put into pipelines with thin text encoders and autoencoder, and loaded as any other. On
+a CPU one node of a likelihood at 512 pixels is taken, in bfloat16; on a GPU a whole likelihood. It shows that shapes,
+memory and adapter hold where it matters, and how much of the hardware is used.
 """
 
 import argparse

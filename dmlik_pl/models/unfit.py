@@ -77,8 +77,8 @@ def refuse_distilled(folder: Any, name: str) -> None:
     if sign := _sign_of_distillation(folder, name):
         raise ValueError(
             f"{folder.path} holds a model that was distilled to sample in few steps ({sign}). It is no longer the "
-            "score of a diffusion, so that its probability flow gives no p(x|y): use the model it was distilled from, or "
-            "set distilled to true to measure what its flow gives, which every table then says"
+            "score of a diffusion, so that its probability flow gives no p(x|y): use the model it was distilled from, "
+            "or set distilled to true to measure what its flow gives, which every table then says"
         )
 
 
