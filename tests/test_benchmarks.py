@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import alignment, errors, precision, probes, solvers
+from benchmarks import alignment, errors, precision, probes, real_size, solvers, twin
 from benchmarks.methods import METHODS, default, dopri5, flow_matching
 from benchmarks.problems import digits, mixture
 from dmlik_pl.flow import Exact, log_likelihood
@@ -117,3 +117,16 @@ def test_both_alignment_searches_find_the_same_paths(tmp_path):
     value = torch.randint(0, 3, (4, 5, 9)).float()  # many ties
     path = torch.as_tensor(alignment.cell_by_cell(value.numpy()))
     assert torch.equal(path, alignment.maximum_path(value, torch.ones_like(value)))
+
+
+def test_networks_of_real_size_go_through_their_adapters(tmp_path):
+    frame = real_size.main(["--quick", "--output", str(tmp_path)])
+    assert frame["problem"].tolist() == ["SDXL, 64 pixels", "SD3-medium, 64 pixels"]
+    assert (frame["TFLOP"] > 0).all() and (frame["measured"] == "one node").all()
+    assert "One image and a network with random weights" in (tmp_path / "real_size.md").read_text()
+
+
+def test_a_flow_matching_twin_is_measured_by_nodes(tmp_path):
+    frame = twin.main(["--quick", "--nodes", "7", "--output", str(tmp_path)])
+    assert frame["solver"].tolist() == ["multistep(7 nodes, order 4, sampler spacing), shift 3"]
+    assert frame["calls"].tolist() == [7] and 0 < frame["mean"][0] < 1

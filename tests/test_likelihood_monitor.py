@@ -482,3 +482,18 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning(monkeypatch):
     with pytest.warns(UserWarning, match="likelihoods cannot be drawn"):
         fit(Shifted(), watch(2), 1)
     assert len(pd.read_csv("likelihood.csv")) == 2
+
+
+class Positions(Single):
+    """Names its samples by their places in the batch, as one is tempted to."""
+
+    def likelihood_problems(self, batch, limit):
+        (problem,) = super().likelihood_problems(batch, limit)
+        return [replace(problem, sample_ids=[f"sample-{b}" for b in range(len(problem.x))])]
+
+
+def test_names_that_repeat_between_batches_are_told_before_anything_is_measured():
+    monitor = watch(6)
+    with pytest.raises(ValueError, match=r"two samples.* are called 'sample-0': names key the probes.*position in the"):
+        fit(Positions(), monitor, 1)
+    assert monitor._curve.nfe == 0

@@ -119,7 +119,7 @@ def test_inpainting_and_refining_networks_are_refused(folder):
     config = folder / "unet" / "config.json"
     plain = config.read_text()
     config.write_text(plain.replace('"addition_time_embed_dim": 4', '"addition_time_embed_dim": 5'))
-    with pytest.raises(ValueError, match="not conditioned as SDXL's base model is"):
+    with pytest.raises(ValueError, match="not conditioned as that of its pipeline is"):
         StableDiffusionXL(str(folder))
     from diffusers import UNet2DConditionModel
 

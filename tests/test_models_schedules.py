@@ -1,18 +1,21 @@
 """Schedules and predictions read from the configurations of diffusers' schedulers."""
 
 import json
+import math
 
 import diffusers
 import pytest
 import torch
 
 from dmlik_pl.flow import Condition, ProbabilityFlow
-from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.models.schedules import read_process
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCHEDULERS = {
     "ddpm": diffusers.DDPMScheduler(),
     "cosine": diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+    "sigmoid": diffusers.DDPMScheduler(beta_schedule="sigmoid"),
+    "laplace": diffusers.DDPMScheduler(beta_schedule="laplace"),
     "trained": diffusers.DDPMScheduler(trained_betas=[0.001 * 1.02**i for i in range(200)], num_train_timesteps=200),
     "ddim": diffusers.DDIMScheduler(**SCALED, num_train_timesteps=500),
     "euler": diffusers.EulerDiscreteScheduler(**SCALED, timestep_spacing="leading", use_karras_sigmas=True),
@@ -29,7 +32,7 @@ def stored(scheduler):
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_noise_of_every_step_is_the_schedulers(name):
     scheduler = SCHEDULERS[name]
-    schedule, _ = read_schedule(stored(scheduler))
+    schedule = read_process(stored(scheduler)).schedule
     kept = scheduler.alphas_cumprod.double()
     steps = len(kept)
     at = schedule.at(torch.arange(steps, dtype=torch.float64) / (steps - 1))
@@ -41,7 +44,8 @@ def test_noise_of_every_step_is_the_schedulers(name):
 
 def test_zero_terminal_snr_ends_one_step_before_it():
     scheduler = diffusers.DDIMScheduler(**SCALED, rescale_betas_zero_snr=True, prediction_type="v_prediction")
-    schedule, prediction = read_schedule(stored(scheduler))
+    process = read_process(stored(scheduler))
+    schedule, prediction = process.schedule, process.prediction
     assert scheduler.alphas_cumprod[-1] == 0
     assert prediction == "v"
     assert schedule.t_max * 999 == pytest.approx(998)
@@ -52,7 +56,8 @@ def test_zero_terminal_snr_ends_one_step_before_it():
 
 def ideal_flow(scheduler, x0, noise):
     """A flow whose network answers what the scheduler would have it learn for one known sample."""
-    schedule, prediction = read_schedule(stored(scheduler))
+    process = read_process(stored(scheduler))
+    schedule, prediction = process.schedule, process.prediction
 
     def network(x, time, inputs):
         match scheduler.config.prediction_type:
@@ -84,7 +89,8 @@ def test_predictions_mean_what_the_scheduler_means(prediction, step):
 
 def test_flow_matching_is_rectified_flow_with_times_in_steps():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    schedule, prediction = read_schedule(stored(scheduler))
+    process = read_process(stored(scheduler))
+    schedule, prediction = process.schedule, process.prediction
     assert prediction == "velocity"
     x0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     asked = []
@@ -106,32 +112,79 @@ def test_flow_matching_is_rectified_flow_with_times_in_steps():
 
 def test_dpm_solver_of_flow_matching_is_read_as_such():
     scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    schedule, prediction = read_schedule(stored(scheduler))
+    process = read_process(stored(scheduler))
+    schedule, prediction = process.schedule, process.prediction
     assert prediction == "velocity"
     assert float(schedule.alpha(0.25)) == 0.75
 
 
 def test_ends_of_the_schedule_can_be_chosen():
-    schedule, _ = read_schedule(stored(SCHEDULERS["ddpm"]), t_min=1 / 999, t_max=981 / 999)
+    schedule = read_process(stored(SCHEDULERS["ddpm"]), t_min=1 / 999, t_max=981 / 999).schedule
     assert (schedule.t_min, schedule.t_max) == (1 / 999, 981 / 999)
     with pytest.raises(ValueError, match="t_min < t_max"):
-        read_schedule(stored(SCHEDULERS["ddpm"]), t_min=0.5, t_max=0.4)
+        read_process(stored(SCHEDULERS["ddpm"]), t_min=0.5, t_max=0.4)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler is not a scheduler of a DDPM-type"),
-        ({"_class_name": None}, "None is not a scheduler of a DDPM-type"),
-        ({"_class_name": "EDMEulerScheduler", "prediction_type": "epsilon"}, "EDMEulerScheduler is not a scheduler"),
-        ({"_class_name": "DDPMWuerstchenScheduler", "beta_schedule": "linear"}, "DDPMWuerstchenScheduler is not"),
+        ({"_class_name": "KarrasVeScheduler"}, "KarrasVeScheduler is not a scheduler of a diffusion"),
+        ({"_class_name": None}, "None is not a scheduler of a diffusion"),
+        ({"_class_name": "LCMScheduler", "beta_schedule": "linear"}, "LCMScheduler is not a scheduler"),
+        ({"_class_name": "DDPMWuerstchenScheduler", "scaler": 2.0}, r"has scaler 2\.0; only 1 is known"),
+        ({"_class_name": "CosineDPMSolverMultistepScheduler"}, "requires the torchsde library"),
         ({"_class_name": "FlowMatchLCMScheduler"}, "FlowMatchLCMScheduler is not a scheduler"),
         ({"beta_schedule": None}, "DDPMScheduler states no betas"),
-        ({"beta_schedule": "laplace"}, "beta_schedule 'laplace' is not known"),
+        ({"beta_schedule": "zigzag"}, r"cannot read its noise process, \{'beta_schedule': 'zigzag'\}"),
         ({"beta_schedule": "linear", "prediction_type": "flow"}, "prediction_type 'flow'"),
         ({"beta_schedule": "linear", "timestep_type": "continuous"}, "timestep_type 'continuous'"),
     ],
 )
 def test_other_processes_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        read_schedule({"_class_name": "DDPMScheduler"} | config)
+        read_process({"_class_name": "DDPMScheduler"} | config)
+
+
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_scalings_of_edm_make_a_denoiser(name):
+    scheduler = getattr(diffusers, name)(sigma_min=0.01, sigma_max=20.0, sigma_data=0.6)
+    process = read_process(stored(scheduler))
+    told = []
+
+    def network(x, time):
+        told.append((x, time))
+        return 0.3 * x
+
+    x, sigma = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 3.0])
+    spread, shape = 0.6**2 + sigma**2, (-1, 1, 1, 1)
+    scaled = x / spread.sqrt().reshape(shape)
+    found = process.through(network, x, sigma)
+    torch.testing.assert_close(told[0], (scaled, sigma.log() / 4))
+    skip, out = 0.6**2 / spread, 0.6 * sigma / spread.sqrt()
+    torch.testing.assert_close(found, skip.reshape(shape) * x + out.reshape(shape) * 0.3 * scaled)
+    assert (process.prediction, process.network_time) == ("x0", "sigma")
+    assert [float(process.schedule.sigma(t)) for t in (0.0, 1.0)] == pytest.approx([0.01, 20.0])
+
+
+def test_wuerstchens_cosine_is_the_schedulers():
+    scheduler = diffusers.DDPMWuerstchenScheduler()
+    schedule = read_process(stored(scheduler)).schedule
+    times = torch.linspace(0.02, 0.97, 7)
+    kept = scheduler._alpha_cumprod(times, torch.device("cpu")).double()
+    torch.testing.assert_close(schedule.alpha(times.double()) ** 2, kept, rtol=1e-5, atol=1e-9)
+    ends = [float(schedule.alpha(t) ** 2) for t in (schedule.t_min, schedule.t_max)]
+    assert ends == pytest.approx([0.9999, 0.0001])
+
+
+def test_score_sde_is_variance_exploding():
+    process = read_process(stored(diffusers.ScoreSdeVeScheduler(sigma_max=50.0)))
+    assert (process.prediction, process.network_time) == ("score", "sigma")
+    assert [float(process.schedule.sigma(t)) for t in (0.0, 1.0)] == pytest.approx([0.01, 50.0])
+
+
+def test_the_shift_of_a_sampler_is_kept_and_moves_no_density():
+    shifted, plain = (read_process(stored(diffusers.FlowMatchEulerDiscreteScheduler(shift=s))) for s in (3.0, 1.0))
+    assert (shifted.schedule.shift, plain.schedule.shift) == (3.0, 1.0)
+    assert float(shifted.schedule.sigma(0.3)) == float(plain.schedule.sigma(0.3))
+    dynamic = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=1.15)
+    assert read_process(stored(dynamic)).schedule.shift == pytest.approx(math.exp(1.15))

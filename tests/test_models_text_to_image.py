@@ -264,7 +264,7 @@ def test_v_prediction_pipelines_work(tmp_path, images):
 
 
 def test_embeddings_are_remembered_within_bounds(sdxl, monkeypatch):
-    monkeypatch.setattr("dmlik_pl.models.latent_diffusion._REMEMBERED", 2)
+    monkeypatch.setattr("dmlik_pl.models.latents._REMEMBERED", 2)
     calls = []
     hook = sdxl.text_encoders[0].encoder.register_forward_hook(lambda *_: calls.append(1))
     sdxl._embeddings.clear()

@@ -24,6 +24,11 @@ class Posed:
     problems: list[LikelihoodProblem] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the samples that can be measured, in order."""
+        return [str(name) for problem in self.problems for name in problem.sample_ids]
+
     def __len__(self) -> int:
         return sum(len(problem.sample_ids) for problem in self.problems) + len(self.failures)
 
@@ -41,7 +46,7 @@ class FixedSamples:
         count: Number of samples of each loader, over all processes: they go round them.
 
     Raises:
-        ValueError: If there is no validation data, or names do not fit the loaders.
+        ValueError: If there is no validation data, names do not fit the loaders, or two samples have one name.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, count: int) -> None:
@@ -51,10 +56,12 @@ class FixedSamples:
         self.first: dict[str, LikelihoodProblem | None] = {}
         for place, (name, loader) in enumerate(validation_loaders(trainer).items()):
             kept: list[Any] = []
+            names: set[str] = set()
             left, first = max(1, self._share(count)), None  # the first one shows what a sample costs
             for batch in loader:
                 kept.append(batch)
                 posed = self._pose(batch, left, place)
+                _refuse_repeated(posed.names, names, name)
                 first = first or next(iter(posed.problems), None)
                 left -= len(posed)
                 if left <= 0:
@@ -89,6 +96,19 @@ class FixedSamples:
             if len(names) < 2 or not hasattr(batch, "select"):
                 return Posed(failures=dict.fromkeys(names, str(error)))
             return sum((self._pose(batch.select([b]), 1, place) for b in range(len(names))), Posed())
+
+
+def _refuse_repeated(names: Sequence[str], known: set[str], loader: str) -> None:
+    """Add names to those that are known; one that is there already is another sample's."""
+    for name in names:
+        if name in known:
+            where = f" of the validation loader {loader!r}" if loader else ""
+            raise ValueError(
+                f"two samples{where} are called {name!r}: names key the probes and pair measurements, so each must be "
+                "one sample's for the whole training. Take a file's name or an index into the data set, not a position "
+                "in the batch"
+            )
+        known.add(name)
 
 
 def validation_loaders(trainer: Trainer) -> dict[str, Any]:

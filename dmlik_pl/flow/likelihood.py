@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dmlik_pl.flow.differentiable import DifferentiableDynamics
 from dmlik_pl.flow.divergence import NFE, Divergence, Hutchinson
 from dmlik_pl.flow.dynamics import Dynamics, SolverError
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
@@ -58,13 +59,15 @@ def log_likelihood(
     seed: int = 0,
     rounding: Sequence[int] = (),
     on_failure: Literal["raise", "record"] = "raise",
+    differentiable: bool = False,
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
 
     Args:
         flow: The model.
         x: Samples [B, ...]; their dtype, float32 or float64, is that of the state.
-        condition: What they are conditioned on, one each or one for all.
+        condition: What they are conditioned on, one each or one for all. Of one sample there may be many conditions:
+            their likelihoods are then those of the same x on the same probes, so that differences are paired.
         t: None reads x as data. A time reads x as x_t, in the model's own coordinates, and gives its density under the
             model's marginal at that time.
         solver: :class:`Multistep` by default.
@@ -74,6 +77,8 @@ def log_likelihood(
         rounding: Positions in the batch of samples that are solved once more from where the precision of their floating
             point type might have put them, to fill in ``rounding``. ``nfe`` is that of a sample without it.
         on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
+        differentiable: Whether ``log_p`` and ``bpd`` have a gradient with respect to x, to the condition and to the
+            network's parameters, see :mod:`dmlik_pl.flow.differentiable` for what it costs. By :class:`Multistep`.
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
@@ -95,7 +100,12 @@ def log_likelihood(
         ['-0.95', '-2.45']
     """
     solver = Multistep() if solver is None else solver
+    x, sample_ids = _for_each(x, condition, sample_ids)
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
+    if differentiable:
+        if not isinstance(solver, Multistep):
+            raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
+        dynamics = DifferentiableDynamics(**vars(dynamics))
     if t is not None and not flow.schedule.t_min <= t < flow.schedule.t_max:
         raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
@@ -224,6 +234,16 @@ def reconstruct(
     return decode(flow, latent, condition, solver=solver, on_failure=on_failure)
 
 
+def _for_each(
+    x: Tensor, condition: Condition, sample_ids: Sequence[str | int] | None
+) -> tuple[Tensor, Sequence[str | int] | None]:
+    """One sample as often as it has conditions, under one name."""
+    if x.dim() < 2 or len(x) != 1 or (count := condition.count) == 1:
+        return x, sample_ids
+    names: Sequence[str | int] = [0] if sample_ids is None else sample_ids
+    return x.expand(count, *x.shape[1:]), list(names) * count if len(names) == 1 else names
+
+
 def _dynamics(
     flow: ProbabilityFlow,
     x: Tensor,
@@ -282,13 +302,13 @@ def _densities(
         results.append(
             LogLikelihood(
                 log_p=log_p,
-                prior=prior,
-                integral=integral,
+                prior=prior.detach(),
+                integral=replace(integral, values=integral.values.detach()),
                 scale=scale,
                 discretisation=discretisation,
                 rounding=torch.full_like(prior, math.nan),
                 dims=dims,
-                latent=latent,
+                latent=latent.detach(),
                 nfe=nfe,
                 density=flow.density(condition),
                 r=float(level.r),

@@ -99,6 +99,13 @@ class Condition:
     mean: Tensor | None = None
     mask: Tensor | None = None
 
+    @property
+    def count(self) -> int:
+        """Of how many samples it is: the largest leading dimension of its inputs, and 1 without any."""
+        sizes = [1]
+        _tree_map(lambda tensor: sizes.append(len(tensor) if tensor.dim() else 1), (self.inputs, self.null))
+        return max(sizes)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply a function to every tensor."""
         return replace(self, **{f.name: _tree_map(function, getattr(self, f.name)) for f in fields(self)})

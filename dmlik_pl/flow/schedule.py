@@ -330,7 +330,9 @@ class RectifiedFlow(Schedule):
 
     Args:
         t_min: Time at which data are read.
-        t_max: Time at which the prior is evaluated.
+        t_max: Time at which the prior is evaluated; at 1 it is N(0, I), exactly.
+        shift: Of the sampler's times, s t / (1 + (s - 1) t): its steps are moved, and the path is the same. It has no
+            part in the density.
 
     References:
         | Flow Straight and Fast (Liu et al., 2023); Flow Matching for Generative Modeling (Lipman et al., 2023)
@@ -341,8 +343,8 @@ class RectifiedFlow(Schedule):
         [0.25, 1.0, inf]
     """
 
-    def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
-        self.t_min, self.t_max = t_min, t_max
+    def __init__(self, t_min: float = 1e-3, t_max: float = 1.0, shift: float = 1.0) -> None:
+        self.t_min, self.t_max, self.shift = t_min, t_max, shift
 
     def alpha(self, t: float | Tensor) -> Tensor:  # noqa: D102
         return 1 - _float64(t)

@@ -12,11 +12,12 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
+from scipy.special import expit, logit
 from torch import Tensor
 
 from dmlik_pl.flow.dynamics import Dynamics
@@ -54,6 +55,9 @@ class Solver(Protocol):
         """One line for tables."""
         ...
 
+
+Spacing = Literal["log_snr", "sampler"]
+"""Where the nodes of a fixed grid are."""
 
 _POINTS, _POINT_WEIGHTS = np.polynomial.legendre.leggauss(12)
 _FAR = 1e3  # noise-to-signal ratio beyond which log r is a poor clock
@@ -117,25 +121,40 @@ class Multistep:
 
     Attributes:
         nodes: Number of places between data and noise where the trace is taken.
+        spacing: Where they are. ``log_snr``: uniform in log-SNR, as said above. ``sampler``: at the times of a
+            flow-matching sampler, equal steps of s with t = shift s / (1 + (shift - 1) s) by the schedule's own
+            ``shift``. The density is the same; only the error of the grid is another.
         order: Convergence order: evaluations that a corrected step uses, the one at its end among them. From noise to
             data under guidance it is the highest that is taken.
     """
 
     nodes: int = 33
     order: int = 4
+    spacing: Spacing = "log_snr"
 
     def __post_init__(self) -> None:
+        if self.spacing not in get_args(Spacing):
+            raise ValueError(f"spacing={self.spacing!r} is unknown: take one of {list(get_args(Spacing))}")
         if self.nodes < 7 or not 2 <= self.order <= 5:
             raise ValueError(
                 f"Multistep needs nodes >= 7 and 2 <= order <= 5, got nodes={self.nodes}, order={self.order}"
             )
 
     def describe(self) -> str:  # noqa: D102
-        return f"multistep({self.nodes} nodes, order {self.order})"
+        spacing = "" if self.spacing == "log_snr" else f", {self.spacing} spacing"
+        return f"multistep({self.nodes} nodes, order {self.order}{spacing})"
 
-    def grid(self, stops: Sequence[float]) -> tuple[np.ndarray, list[int]]:
-        """Nodes in log r from the first stop to the last, and the index of each stop among them."""
+    def grid(self, stops: Sequence[float], shift: float = 1.0) -> tuple[np.ndarray, list[int]]:
+        """Nodes in log r from the first stop to the last, and the index of each stop among them.
+
+        Args:
+            stops: Values of log r that are nodes, in order.
+            shift: That of a sampler's times; heeded by ``spacing="sampler"`` alone.
+        """
         uniform = np.linspace(stops[0], stops[-1], self.nodes - 2)
+        if self.spacing == "sampler":  # log r = logit t = logit s + log shift
+            start, end = (float(expit(stop - math.log(shift))) for stop in (stops[0], stops[-1]))
+            uniform[1:-1] = logit(np.linspace(start, end, self.nodes - 2)[1:-1]) + math.log(shift)
         first, step = uniform[0], uniform[1] - uniform[0]
         nodes = np.concatenate([[first, first + step / 4, first + step / 2], uniform[1:]])
         for stop in stops[1:-1]:
@@ -147,7 +166,8 @@ class Multistep:
         return nodes, [int(np.flatnonzero(nodes == stop)[0]) for stop in stops]
 
     def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:  # noqa: D102
-        nodes, index = self.grid([math.log(min(float(level.r), _FAR)) for level in levels])
+        shift = getattr(dynamics.flow.schedule, "shift", 1.0)
+        nodes, index = self.grid([math.log(min(float(level.r), _FAR)) for level in levels], shift)
         backward = nodes[0] > nodes[-1]
         beyond = [max(0.0, float(level.angle) - math.atan(_FAR)) for level in levels]
         far: dict[int, Tensor] = {}
@@ -159,7 +179,8 @@ class Multistep:
         path, main, order = nodes, list(range(len(nodes))), self.order
         guidance = dynamics.flow.guidance
         if backward:
-            step = abs(nodes[-1] - nodes[0]) / (self.nodes - 3)
+            even = self.spacing == "log_snr"
+            step = abs(nodes[-1] - nodes[0]) / (self.nodes - 3) if even else float(np.abs(np.diff(nodes)).max())
             pieces, order = _stable(step, self.order, guidance)
             if pieces > 1:
                 path, main = _divided(nodes, step / pieces)
@@ -185,7 +206,7 @@ class Multistep:
             if i in place:
                 states.append(u)
                 if trace:
-                    ripple.add(node, field)
+                    ripple.add(node, field.detach())
             if i == len(path) - 1:
                 far |= {j: u + past * field for j, past in enumerate(beyond) if past > 0 and not backward}
                 break

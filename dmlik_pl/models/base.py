@@ -2,13 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, NetworkTime, Prediction, Prior, ProbabilityFlow, Schedule
 
-__all__ = ["DiffusionModel", "ImageModel"]
+__all__ = ["ADAPTERS", "DiffusionModel", "ImageModel"]
+
+ADAPTERS: dict[str, "type[DiffusionModel]"] = {}
+"""The class of models for each pipeline of diffusers that is known, by the pipeline's name."""
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -20,13 +24,25 @@ class DiffusionModel(nn.Module, ABC):
         prediction: What the network's output is.
         prior: Density of the state at the noise end.
         network_time: What the network is told of the noise level; the schedule's own time by default.
+        pipelines: Names of the pipelines in whose folders such models lie; :func:`dmlik_pl.load` goes by them.
     """
+
+    pipelines: ClassVar[tuple[str, ...]] = ()
 
     space: str
     schedule: Schedule
     prediction: Prediction
     prior: Prior
     network_time: NetworkTime = "schedule"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        ADAPTERS.update(dict.fromkeys(cls.__dict__.get("pipelines", ()), cls))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
 
     def flow(self, guidance: float = 1.0) -> ProbabilityFlow:
         """The probability flow at a guidance weight: 1 is plain conditional, 0 unconditional."""
@@ -38,6 +54,18 @@ class DiffusionModel(nn.Module, ABC):
     def network(self, x: Tensor, time: Tensor, inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times [B], of the shape and dtype of x."""
 
+    def refuse_half_on(self, device: torch.device) -> None:
+        """Refuse float16 on a CPU, which computes it slowly and with no more than its range.
+
+        Raises:
+            ValueError: If weights are of float16 and the device is a CPU.
+        """
+        if device.type == "cpu" and any(weight.dtype is torch.float16 for weight in self.parameters()):
+            raise ValueError(
+                "the network is of dtype float16 and on a CPU, which is made for float32: set dtype to float32, or to "
+                "bfloat16 to save memory, or use an accelerator"
+            )
+
     def freeze(self) -> None:
         """Put the model into evaluation mode and keep its weights from asking for gradients."""
         self.requires_grad_(False)
@@ -48,7 +76,12 @@ class ImageModel(DiffusionModel):
     """A model of images, with the ways from images and prompts to what it models and back.
 
     A model of pictures looks at what it is given with :mod:`dmlik_pl.models.inputs`.
+
+    Attributes:
+        channels: Of the images.
     """
+
+    channels: int = 3
 
     @abstractmethod
     def condition(self, prompts: str | Sequence[str]) -> Condition:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from dmlik_pl.models.unfit import refuse_distilled
 from dmlik_pl.pretrained import from_hub, is_hub_id, load_model, load_processor
 from dmlik_pl.pretrained.files import quiet, read_json
 from dmlik_pl.shipped import ASSETS, resolved
 
-__all__ = ["Dtype", "PipelineFolder", "find_pipeline", "write_pipeline"]
+__all__ = ["Dtype", "LoadedPipeline", "PipelineFolder", "find_pipeline", "read_index", "write_pipeline"]
 
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -59,8 +61,12 @@ class PipelineFolder:
         with self._reading(component):
             return load_model(kind, self.path / component, **options)
 
-    def tokenizer(self, component: str) -> Any:
-        """A CLIP tokenizer.
+    def tokenizer(self, component: str, kind: Any = None) -> Any:
+        """A tokenizer.
+
+        Args:
+            component: Name of its subfolder.
+            kind: Its class, of transformers; CLIP's by default.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -69,7 +75,12 @@ class PipelineFolder:
         from transformers import CLIPTokenizer
 
         with self._reading(component):
-            return load_processor(CLIPTokenizer, self.path / component, [str(self.index[component][1])])
+            return load_processor(kind or CLIPTokenizer, self.path / component, [str(self.index[component][1])])
+
+    def holds(self, component: str) -> bool:
+        """Whether a component is there: pipelines may have some of them or not."""
+        origin = self.index.get(component)
+        return isinstance(origin, list | tuple) and len(origin) == 2 and all(origin)
 
     @contextmanager
     def _reading(self, component: str) -> Iterator[None]:
@@ -80,29 +91,98 @@ class PipelineFolder:
             raise FileNotFoundError(f"cannot read {component} of the model in {self.path}: {error}") from error
 
 
+@dataclass(frozen=True)
+class LoadedPipeline(PipelineFolder):
+    """A pipeline that is in memory already; its components are shared with whoever made it.
+
+    Attributes:
+        pipeline: The `DiffusionPipeline`.
+    """
+
+    pipeline: Any = None
+
+    def config(self, component: str) -> dict[str, Any]:  # noqa: D102
+        part = getattr(self.pipeline, component)
+        held = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+        return {**held, "_class_name": type(part).__name__}
+
+    def model(self, kind: Any, component: str, dtype: str) -> Any:  # noqa: D102
+        part, wanted = self._part(kind, component), getattr(torch, dtype)
+        if part.dtype == wanted:
+            return part
+        with quiet():
+            return part.to(wanted)
+
+    def tokenizer(self, component: str, kind: Any = None) -> Any:  # noqa: D102
+        from transformers import CLIPTokenizer
+
+        return self._part(kind or CLIPTokenizer, component)
+
+    def _part(self, kind: Any, component: str) -> Any:
+        part = getattr(self.pipeline, component)
+        if not isinstance(part, kind):
+            raise ValueError(
+                f"the {component} of the {type(self.pipeline).__name__} is a {type(part).__name__}, and a "
+                f"{kind.__name__} is wanted"
+            )
+        return part
+
+
 def find_pipeline(
-    path: str,
+    path: Any,
     components: Sequence[str],
     example: str,
     *,
     revision: str | None = None,
     variant: str | None = None,
     local_files_only: bool = False,
+    distilled: bool = False,
 ) -> PipelineFolder:
-    """Find a pipeline on disk, among the models that ship with the package, or on the Hugging Face hub.
+    """Find a pipeline in memory, on disk, among the models that ship with the package, or on the Hugging Face hub.
 
     Args:
-        path: A folder, the name of a shipped model (e.g. "shapes-sdxl"), or a hub id (e.g. "owner/name").
+        path: A folder, the name of a shipped model (e.g. "shapes-sdxl"), a hub id (e.g. "owner/name"), or a
+            `DiffusionPipeline`.
         components: Components that it must have.
         example: Hub id of a model of this kind, for messages.
         revision: Branch, tag or commit on the hub.
         variant: Infix of the weight files, e.g. "fp16".
         local_files_only: Take hub models from the local cache only, as HF_HUB_OFFLINE=1 does for all.
+        distilled: Whether a model that was distilled to sample in few steps is wanted all the same.
 
     Raises:
         FileNotFoundError: If there is none, with how to get it.
         ValueError: If what is found is of another kind.
     """
+    folder = read_index(path, example, revision=revision, variant=variant, local_files_only=local_files_only)
+    if missing := [name for name in components if not folder.holds(name)]:
+        held = sorted(name for name in folder.index if folder.holds(name))
+        raise ValueError(
+            f"{folder.path} holds a {folder.index.get('_class_name')} with {held}, without {missing}, which this kind "
+            "of model needs: dmlik_pl.load picks the class that a folder needs"
+        )
+    if not distilled:
+        refuse_distilled(folder, str(path) if isinstance(path, str) else "")
+    return folder
+
+
+def read_index(
+    path: Any,
+    example: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    local_files_only: bool = False,
+) -> PipelineFolder:
+    """What is at a path, with its model_index.json, whatever pipeline that is; arguments as of :func:`find_pipeline`.
+
+    Raises:
+        FileNotFoundError: If there is none, with how to get it.
+        ValueError: If it is a single file, or its index is damaged.
+    """
+    if not isinstance(path, str | Path):
+        return _in_memory(path)
+    path = str(path)
     if is_hub_id(path):
         folder = _from_hub(path, revision, variant, local_files_only)
     elif (found := resolved(path)) is None:
@@ -116,15 +196,20 @@ def find_pipeline(
         folder = found
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline: it has no model_index.json")
-    index = read_json(folder / "model_index.json")
-    held = {name for name, origin in index.items() if isinstance(origin, list) and len(origin) == 2 and all(origin)}
-    if missing := [name for name in components if name not in held]:
+    return PipelineFolder(folder, read_json(folder / "model_index.json"), variant)
+
+
+def _in_memory(pipeline: Any) -> LoadedPipeline:
+    import diffusers
+
+    kind: Any = diffusers.DiffusionPipeline
+    if not isinstance(pipeline, kind):
         raise ValueError(
-            f"{folder} holds a {index.get('_class_name')} with {sorted(held)}, without {missing}, which this kind of "
-            "model needs: dmlik_pl.models has StableDiffusionXL, StableDiffusion and PixelDiffusion"
+            f"a model is a folder, a hub id or a DiffusionPipeline, got a {type(pipeline).__name__}: a network of "
+            "your own becomes a ProbabilityFlow, see docs/own-network.md"
         )
-    refuse_distilled(folder, index, path)
-    return PipelineFolder(folder, index, variant)
+    name = str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
+    return LoadedPipeline(Path(name), {**pipeline.config, "_class_name": type(pipeline).__name__}, None, pipeline)
 
 
 def write_pipeline(

@@ -1,10 +1,13 @@
 """What a model of images is given, looked at before it is scored: a wrong range gives a number like any other."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["as_prompts", "check_images"]
+__all__ = ["as_prompts", "check_images", "read_images"]
 
 _ROUNDING = 1e-3  # beyond -1 and 1, as resizing or half precision leave it
 _MIDDLE = 0.1  # of the range: how near to it the darkest value of a picture in [0, 1] is
@@ -66,6 +69,58 @@ def check_images(images: Tensor, sample_ids: Sequence[str], *, bright: bool = Fa
                 f"images must lie in [-1, 1], and {name} reaches from {low:.4g} to {high:.4g}, which looks like "
                 "[0, 1]: scale it by 2 * image - 1, or, where it is a bright image in [-1, 1], pass bright=True"
             )
+
+
+def read_images(images: Any, sample_ids: Sequence[str] | None, channels: int) -> tuple[Tensor, list[str]]:
+    """Images as a batch of tensors, with their names.
+
+    Args:
+        images: A tensor, which is handed back as it is; one or several images of PIL, or names of files.
+        sample_ids: Their names; file names, or numbers, by default.
+        channels: Those that the model takes: 1 makes pictures grey, any other number colours.
+
+    Returns:
+        Images [B, C, H, W] in [-1, 1], float32 unless given as a tensor, and B names.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If one is no image, or they are of several sizes, or names are of another number.
+    """
+    from diffusers.image_processor import VaeImageProcessor
+    from PIL import Image
+
+    if isinstance(images, Tensor):
+        names, batch = [str(b) for b in range(len(images))] if images.dim() else [], images
+    else:
+        listed = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+        if not listed or (others := [each for each in listed if not isinstance(each, str | Path | Image.Image)]):
+            found = f"a {type(others[0]).__name__}" if listed else "none"
+            raise ValueError(f"images must be a tensor, or images of PIL, or names of image files, got {found}")
+        pictures = [each if isinstance(each, Image.Image) else _opened(Path(each)) for each in listed]
+        names = [str(b if isinstance(each, Image.Image) else each) for b, each in enumerate(listed)]
+        if len(sizes := {picture.size for picture in pictures}) > 1:
+            shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+            raise ValueError(f"the images are of several sizes ({shown}): score those of one size together")
+        # Never resized here: what is scored is what was given, and a size that does not fit is refused by the model.
+        grey = channels == 1
+        processor = VaeImageProcessor(do_resize=False, do_convert_rgb=not grey, do_convert_grayscale=grey)
+        batch = torch.cat([processor.preprocess(picture) for picture in pictures])
+    if sample_ids is not None and (isinstance(sample_ids, str) or len(sample_ids) != len(batch)):
+        raise ValueError(f"{len(batch)} images need a list of as many names, got {sample_ids!r}")
+    return batch, names if sample_ids is None else [str(name) for name in sample_ids]
+
+
+def _opened(file: Path) -> Any:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not file.is_file():
+        raise FileNotFoundError(f"no image file {file}")
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{file} is no image that can be read: {error}") from error
 
 
 def _in_unit_range(image: Tensor, low: float, high: float) -> bool:

@@ -1,34 +1,25 @@
 """What text-to-image models in a VAE's latent space share; each model adds its text encoders."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from dmlik_pl.flow import Condition, GaussianPrior, Interpolation, Purpose, noise
-from dmlik_pl.models.base import ImageModel
+from dmlik_pl.flow import GaussianPrior, Interpolation
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline, write_pipeline
-from dmlik_pl.models.inputs import as_prompts, check_images
+from dmlik_pl.models.latents import LatentModel
 from dmlik_pl.models.lora import fuse_lora
-from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.text import TextEncoder
-from dmlik_pl.models.unfit import refuse_other_inputs
+from dmlik_pl.models.unfit import DISTILLED, refuse_other_inputs
 from dmlik_pl.ranges import seeds, within
 
 __all__ = ["LatentDiffusion"]
 
-_REMEMBERED = 256  # prompts whose embeddings are kept; SDXL's take 0.6 MB each
 
-
-class LatentDiffusion(ImageModel):
-    """A U-Net over the latents of a VAE, conditioned on prompts.
-
-    The U-Net runs in any dtype; VAE and text encoders, which run once per sample and prompt, in float32. Images
-    and prompts are encoded one by one: no result depends on what else is in the batch.
+class LatentDiffusion(LatentModel):
+    """A U-Net over the latents of a VAE, conditioned on prompts by CLIP's text encoders.
 
     Args:
         path: A folder in diffusers' layout, the name of a shipped model, or a hub id.
@@ -46,6 +37,7 @@ class LatentDiffusion(ImageModel):
         vae_sample: Draw latents from the VAE's posterior, keyed by sample, instead of taking its mode.
         seed: Seed of those draws.
         lora: File or folder with a low-rank change that is added to the U-Net's weights; needs the extra `finetune`.
+        distilled: Take a model that was distilled to sample in few steps, whose field was not trained as a score.
     """
 
     components: tuple[str, ...]
@@ -69,6 +61,7 @@ class LatentDiffusion(ImageModel):
         vae_sample: bool = False,
         seed: int = 0,
         lora: str | None = None,
+        distilled: bool = False,
     ) -> None:
         super().__init__()
         within(0, 1, t_min=t_min, t_max=t_max)
@@ -80,12 +73,13 @@ class LatentDiffusion(ImageModel):
             revision=revision,
             variant=variant,
             local_files_only=local_files_only,
+            distilled=distilled,
         )
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         refuse_other_inputs(folder.config("unet"), folder.path / "unet", self.fed)
         self.scheduler = folder.config("scheduler")
-        self.schedule, self.prediction = read_schedule(self.scheduler, t_min, t_max, interpolation)
+        self._use(read_process(self.scheduler, t_min, t_max, interpolation, distilled=distilled))
         self.unet = folder.model(UNet2DConditionModel, "unet", dtype)
         if lora is not None:
             fuse_lora(self.unet, self.lora_files, lora)
@@ -93,25 +87,21 @@ class LatentDiffusion(ImageModel):
         self.text_encoders = nn.ModuleList(self._text_encoders(folder, truncate))
         self.freeze()
         self.settings = folder.index
-        self.space = f"VAE latents times {self.vae.config.scaling_factor:g}"
+        self.space = self._space() + (DISTILLED if distilled else "")
         self.prior = GaussianPrior(prior)
         self.negative_prompt = negative_prompt
         self.vae_sample = vae_sample
         self.seed = seed
-        self._embeddings: dict[str, dict[str, Tensor]] = {}
         self._check(folder)
+
+    @property
+    def denoiser(self) -> Any:
+        """The U-Net."""
+        return self.unet
 
     @abstractmethod
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:
         """The text encoders of the model."""
-
-    @abstractmethod
-    def _embed(self, prompt: str) -> dict[str, Tensor]:
-        """Embeddings of one prompt by name, each with leading dimension 1."""
-
-    @abstractmethod
-    def _embed_null(self) -> dict[str, Tensor]:
-        """Embeddings of the unconditional branch."""
 
     @property
     def lora_files(self) -> Any:
@@ -132,104 +122,33 @@ class LatentDiffusion(ImageModel):
 
         The time keeps its precision whatever the U-Net's: half precision would round it to whole steps and beyond.
         """
-        output = self.unet(
-            x.to(self.unet.dtype),
-            time,
-            encoder_hidden_states=inputs["text"].to(self.unet.dtype),
-            added_cond_kwargs=self._added_conditions(x, inputs),
-        )
-        value: Tensor = output.sample.to(x.dtype)
-        return value
+        text, added = inputs["text"].to(self.unet.dtype), self._added_conditions(x, inputs)
+
+        def unet(noised: Tensor, step: Tensor) -> Tensor:
+            output = self.unet(
+                noised.to(self.unet.dtype), step, encoder_hidden_states=text, added_cond_kwargs=added
+            ).sample
+            value: Tensor = output.to(x.dtype)
+            return value
+
+        return self.process.through(unet, x, time)
 
     def _added_conditions(self, x: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """What the U-Net is conditioned on besides text and time."""
         return None
 
-    def condition(self, prompts: str | Sequence[str]) -> Condition:
-        """The condition of a batch of prompts, or of one prompt for all images, with the null branch.
-
-        Raises:
-            ValueError: If a prompt is not a text, or longer than the text window.
-        """
-        known = [self._remembered(f"prompt {prompt}", partial(self._embed, prompt)) for prompt in as_prompts(prompts)]
-        null = self._remembered("null", self._embed_null)
-        inputs = {name: torch.cat([each[name] for each in known]) for name in null}
-        return Condition(inputs, {name: value.expand_as(inputs[name]) for name, value in null.items()})
-
-    def _remembered(self, key: str, embed: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if key not in self._embeddings:
-            if len(self._embeddings) >= _REMEMBERED:
-                self._embeddings.clear()
-            self._embeddings[key] = embed()
-        device = self.unet.device
-        return {name: value.to(device) for name, value in self._embeddings[key].items()}
-
-    def to_latent(self, images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to scaled latents [B, C, h, w], in the images' dtype.
-
-        Args:
-            images: The images.
-            sample_ids: Their names, which key what is drawn for them.
-            bright: Whether images without a value below 0 are known to be in [-1, 1], see
-                :func:`~dmlik_pl.models.inputs.check_images`.
-
-        Raises:
-            ValueError: If they are not such images, or the model cannot take images of this size.
-        """
-        check_images(images, sample_ids, bright=bright)
-        self._check_size(images)
-        latents = [
-            self._encode(image[None].to(self.vae.device, self.vae.dtype), name)
-            for image, name in zip(images, sample_ids, strict=True)
-        ]
-        shift, scale = self._latent_scale()
-        return ((torch.cat(latents) - shift) * scale).to(images.dtype)
-
-    @torch.no_grad()
-    def _encode(self, image: Tensor, sample_id: str) -> Tensor:
-        posterior = self.vae.encode(image).latent_dist
-        if not self.vae_sample:
-            mode: Tensor = posterior.mode()
-            return mode
-        random = noise(posterior.mean, [sample_id], seed=self.seed, purpose=Purpose.ENCODER)
-        sample: Tensor = posterior.mean + posterior.std * random
-        return sample
-
-    @torch.no_grad()
-    def to_image(self, latents: Tensor) -> Tensor:
-        """Scaled latents [B, C, h, w] to images [B, 3, H, W] in [0, 1]."""
-        shift, scale = self._latent_scale()
-        decoded = [
-            self.vae.decode(latent[None] / scale + shift).sample
-            for latent in latents.to(self.vae.device, self.vae.dtype)
-        ]
-        return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
-
-    def _latent_scale(self) -> tuple[Tensor, Tensor]:
-        """What is taken off the VAE's latents, and what the rest is multiplied by; scalars or one value per channel."""
-        config = self.vae.config
-        factor = torch.tensor(config.scaling_factor, device=self.vae.device, dtype=self.vae.dtype)
-        mean, deviation = config.get("latents_mean"), config.get("latents_std")
-        if mean is not None and deviation is not None:
-            return factor.new_tensor(mean)[:, None, None], factor / factor.new_tensor(deviation)[:, None, None]
-        return factor.new_tensor(config.get("shift_factor") or 0.0), factor
-
     @property
     def image_factor(self) -> int:
         """Pixels a latent pixel is wide."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
-    def _check_size(self, images: Tensor) -> None:
-        depth = 2 ** (len(self.unet.config.block_out_channels) - 1)
-        multiple = self.image_factor * depth
-        channels = self.vae.config.in_channels
-        if images.shape[1] != channels or any(side % multiple for side in images.shape[-2:]):
-            shape = "x".join(map(str, images.shape[1:]))
-            raise ValueError(
-                f"images of size {shape} do not fit the model: it takes {channels} channels, and heights and widths "
-                f"that are multiples of {multiple} (VAE {self.image_factor} x U-Net {depth}): "
-                "set the image size of the data"
-            )
+    @property
+    def latent_multiple(self) -> int:
+        """What the sides of the latents must be multiples of, to be halved at each level of the U-Net."""
+        return int(2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def _forget_encoders(self) -> None:
+        self.text_encoders = nn.ModuleList()
 
     def _check(self, folder: PipelineFolder) -> None:
         """Refuse components that do not belong together."""

@@ -1,7 +1,7 @@
 """Pixel diffusion: unconditional and class-conditional models of the DDPM type."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from dmlik_pl.flow import Condition, GaussianPrior, Interpolation
 from dmlik_pl.models.base import ImageModel
 from dmlik_pl.models.folder import Dtype, PipelineFolder, find_pipeline
 from dmlik_pl.models.inputs import as_prompts, check_images
-from dmlik_pl.models.schedules import read_schedule
+from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.unfit import refuse_other_inputs
 from dmlik_pl.pretrained.files import read_json
 from dmlik_pl.ranges import within
@@ -43,7 +43,9 @@ class PixelDiffusion(ImageModel):
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
     """
 
+    pipelines: ClassVar[tuple[str, ...]] = ("DDPMPipeline", "DDIMPipeline")
     space = "pixels in [-1, 1]"
+    fed: tuple[str, ...] = ("num_class_embeds",)  # settings of the U-Net's inputs beside time that it is told
 
     def __init__(
         self,
@@ -75,10 +77,13 @@ class PixelDiffusion(ImageModel):
             )
         from diffusers import UNet2DModel
 
-        refuse_other_inputs(folder.config("unet"), folder.path / "unet", ("num_class_embeds",))
-        self.schedule, self.prediction = read_schedule(folder.config("scheduler"), t_min, t_max, interpolation)
+        refuse_other_inputs(folder.config("unet"), folder.path / "unet", self.fed)
+        process = read_process(folder.config("scheduler"), t_min, t_max, interpolation)
+        self.process, self.schedule, self.prediction = process, process.schedule, process.prediction
+        self.network_time = process.network_time
         self.unet = folder.model(UNet2DModel, "unet", dtype)
         self.freeze()
+        self.channels = self.unet.config.in_channels
         given, taken = self.unet.config.out_channels, self.unet.config.in_channels
         if given not in (taken, 2 * taken):
             raise ValueError(
@@ -111,10 +116,14 @@ class PixelDiffusion(ImageModel):
         return {name: i for i, name in enumerate(names)}, len(names) if embeddings > len(names) else None
 
     def network(self, x: Tensor, time: Tensor, inputs: dict[str, Tensor] | None) -> Tensor:
-        """The U-Net's output for x_t [B, C, H, W] at steps time [B], which may lie between those of the grid."""
+        """The U-Net's output for x_t [B, C, H, W] at its own times [B], which may lie between steps."""
         labels = None if inputs is None else inputs["label"]
-        output: Tensor = self.unet(x.to(self.unet.dtype), time, class_labels=labels).sample
-        return output[:, : x.shape[1]].to(x.dtype)
+
+        def unet(noised: Tensor, step: Tensor) -> Tensor:
+            output: Tensor = self.unet(noised.to(self.unet.dtype), step, class_labels=labels).sample
+            return output[:, : x.shape[1]].to(x.dtype)
+
+        return self.process.through(unet, x, time)
 
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """The condition of a batch of class names, or of one for all images.

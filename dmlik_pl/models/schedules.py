@@ -1,26 +1,40 @@
-"""Noise schedules and predictions as the configurations of diffusers' schedulers state them.
+"""Noise processes and predictions as the configurations of diffusers' schedulers state them.
 
 A scheduler is a sampler on a grid; what is read here is only the noise process that the network was trained on. All
-else in the configuration (spacing, order, Karras grids, shifts of the sampling times) has no bearing on a likelihood.
+else in the configuration (spacing, order, Karras grids) has no bearing on a likelihood. The shift of a flow-matching
+sampler moves its steps and not the density: it is kept, to place nodes with.
 
 References:
     | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2024), algorithm 1
-    | Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), Eq. 17
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), table 1
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import DiscreteVP, Interpolation, Prediction, RectifiedFlow, Schedule
+from dmlik_pl.flow import (
+    VE,
+    Cosine,
+    DiscreteVP,
+    Interpolation,
+    NetworkTime,
+    Prediction,
+    RectifiedFlow,
+    Schedule,
+)
+from dmlik_pl.flow.schedule import fit
+from dmlik_pl.pretrained.files import first_line, quiet
 
-__all__ = ["StepCountingFlow", "read_schedule"]
+__all__ = ["NoiseProcess", "StepCountingFlow", "read_process"]
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
-# Samplers of the discrete processes of DDPM, and of straight paths. Another may be the sampler of another process.
+# Samplers of the discrete processes of DDPM, of straight paths, of EDM's denoisers and of single other processes.
+# Another may be the sampler of another process.
 _DISCRETE = {
     *("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler"),
     *("PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
@@ -29,7 +43,10 @@ _DISCRETE = {
     *("DPMSolverSDEScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
 }
 _STRAIGHT = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
-_MAX_BETA = 0.999  # where the cosine schedule would remove all that is left of the signal in one step
+_PRECONDITIONED = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CosineDPMSolverMultistepScheduler"}
+_OTHERS = {"ScoreSdeVeScheduler", "DDPMWuerstchenScheduler"}
+_FEW_STEPS = {"LCMScheduler", "TCDScheduler"}  # of distilled models, whose teachers were trained as DDPM
+_MIN_KEPT = 1e-4  # of the signal's variance, where Wuerstchen's scheduler clamps it at either end
 
 
 class StepCountingFlow(RectifiedFlow):
@@ -37,31 +54,62 @@ class StepCountingFlow(RectifiedFlow):
 
     Args:
         steps: What the network is told at t = 1.
-        t_min: Time at which data are read.
+        t_min: Time at which data are read; that of the first step by default, the smallest it was trained at.
         t_max: Time at which the prior is evaluated.
+        shift: Of the sampler's times, see :class:`~dmlik_pl.flow.RectifiedFlow`.
     """
 
-    def __init__(self, steps: int = 1000, t_min: float = 1e-3, t_max: float = 1.0) -> None:
-        super().__init__(t_min, t_max)
+    def __init__(self, steps: int = 1000, t_min: float | None = None, t_max: float = 1.0, shift: float = 1.0) -> None:
+        super().__init__(1 / steps if t_min is None else t_min, t_max, shift)
         self.steps = steps
 
     def network_time(self, t: Tensor) -> Tensor:  # noqa: D102
         return t * self.steps
 
 
-def read_schedule(
+@dataclass(frozen=True)
+class NoiseProcess:
+    """What a network was trained to undo.
+
+    Attributes:
+        schedule: The noise schedule.
+        prediction: What its output is, once it is preconditioned.
+        network_time: What it is told of the noise level.
+        scheduler: The scheduler that scales its input, its time and its output, as EDM has it; None where it is taken
+            as it is.
+    """
+
+    schedule: Schedule
+    prediction: Prediction
+    network_time: NetworkTime = "schedule"
+    scheduler: Any = None
+
+    def through(self, network: Callable[[Tensor, Tensor], Tensor], x: Tensor, time: Tensor) -> Tensor:
+        """The prediction of a network for x_t [B, ...] at its times [B], with the scalings around it."""
+        if self.scheduler is None:
+            return network(x, time)
+        sigma = fit(time, x)
+        output = network(self.scheduler.precondition_inputs(x, sigma), self.scheduler.precondition_noise(time))
+        denoised: Tensor = self.scheduler.precondition_outputs(x, output, sigma)
+        return denoised
+
+
+def read_process(
     config: Mapping[str, Any],
     t_min: float | None = None,
     t_max: float | None = None,
     interpolation: Interpolation = "spline",
-) -> tuple[Schedule, Prediction]:
-    """The noise schedule of a scheduler's configuration, and what its network predicts.
+    *,
+    distilled: bool = False,
+) -> NoiseProcess:
+    """The noise process of a scheduler's configuration, and what its network predicts.
 
     Args:
         config: Content of scheduler_config.json.
         t_min: Time in [0, 1] at which data are read; the schedule's first step by default.
         t_max: Time in [0, 1] at which the prior is evaluated; the schedule's last step by default.
-        interpolation: How log-SNR runs between steps; a flow-matching process is known everywhere and needs none.
+        interpolation: How log-SNR runs between steps; a process that is known everywhere needs none.
+        distilled: Whether the samplers of few-step models are known too.
 
     Raises:
         ValueError: If the configuration states another kind of process.
@@ -73,56 +121,73 @@ def read_schedule(
         ('epsilon', ['0.0292', '14.6146'])
     """
     name = str(config.get("_class_name"))
-    if name not in _DISCRETE | _STRAIGHT:
+    discrete = _DISCRETE | _FEW_STEPS if distilled else _DISCRETE
+    straight = _STRAIGHT | {"FlowMatchLCMScheduler"} if distilled else _STRAIGHT
+    if name not in (known := discrete | straight | _PRECONDITIONED | _OTHERS):
         raise ValueError(
-            f"{name} is not a scheduler of a DDPM-type or flow-matching process that is known here; known are "
-            f"{', '.join(sorted(_DISCRETE | _STRAIGHT))}"
+            f"{name} is not a scheduler of a diffusion or flow-matching process that is known here; known are "
+            f"{', '.join(sorted(known))}"
         )
     steps = int(config.get("num_train_timesteps", 1000))
-    predicted = config.get("prediction_type", "epsilon")
-    if name in _STRAIGHT or predicted == "flow_prediction":
-        low = 1 / steps if t_min is None else t_min
-        return StepCountingFlow(steps, low, 1.0 if t_max is None else t_max), "velocity"
-    if config.get("beta_schedule") is None and config.get("trained_betas") is None:
-        raise ValueError(f"{name} states no betas, and so no noise process")
-    if predicted not in _PREDICTIONS:
-        raise ValueError(f"{name} has prediction_type {predicted!r}; known are {[*_PREDICTIONS, 'flow_prediction']}")
-    if config.get("timestep_type", "discrete") != "discrete":
-        raise ValueError(f"{name} has timestep_type {config['timestep_type']!r}; only 'discrete' is known")
-    schedule = DiscreteVP(_betas(config, steps), interpolation=interpolation)
+    process = _process(name, config, steps, interpolation, name in straight)
+    schedule = process.schedule
     if t_min is not None:
         schedule.t_min = t_min
     if t_max is not None:
         schedule.t_max = min(t_max, schedule.t_max)
     if not 0 <= schedule.t_min < schedule.t_max:
         raise ValueError(f"times must satisfy 0 <= t_min < t_max <= 1, got t_min={t_min} and t_max={t_max}")
-    return schedule, _PREDICTIONS[predicted]
+    return process
 
 
-def _betas(config: Mapping[str, Any], steps: int) -> Tensor:
-    """Variance that each step adds, [steps], float64."""
-    start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    if config.get("trained_betas") is not None:
-        betas = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
-    else:
-        match config["beta_schedule"]:
-            case "linear":
-                betas = torch.linspace(start, end, steps, dtype=torch.float64)
-            case "scaled_linear":
-                betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-            case "squaredcos_cap_v2":
-                edges = torch.arange(steps + 1, dtype=torch.float64) / steps
-                signal = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
-                betas = (1 - signal[1:] / signal[:-1]).clamp(max=_MAX_BETA)
-            case unknown:
-                known = ["linear", "scaled_linear", "squaredcos_cap_v2"]
-                raise ValueError(f"beta_schedule {unknown!r} is not known; known are {known} and trained_betas")
-    return _without_signal_at_the_end(betas) if config.get("rescale_betas_zero_snr") else betas
+def _process(
+    name: str, config: Mapping[str, Any], steps: int, interpolation: Interpolation, straight: bool
+) -> NoiseProcess:
+    predicted = config.get("prediction_type", "epsilon")
+    if straight or predicted == "flow_prediction":
+        return NoiseProcess(StepCountingFlow(steps, shift=_shift(config)), "velocity")
+    if name in _PRECONDITIONED | _OTHERS:
+        scheduler = _scheduler(name, config)  # with its defaults in the place of what is not stated
+        if name == "DDPMWuerstchenScheduler":
+            return NoiseProcess(_wuerstchen(scheduler.config), "epsilon")
+        schedule = VE(scheduler.config.sigma_min, scheduler.config.sigma_max)
+        if name == "ScoreSdeVeScheduler":
+            return NoiseProcess(schedule, "score", "sigma")
+        return NoiseProcess(schedule, "x0", "sigma", scheduler)
+    if config.get("beta_schedule") is None and config.get("trained_betas") is None:
+        raise ValueError(f"{name} states no betas, and so no noise process")
+    if predicted not in _PREDICTIONS:
+        raise ValueError(f"{name} has prediction_type {predicted!r}; known are {[*_PREDICTIONS, 'flow_prediction']}")
+    if config.get("timestep_type", "discrete") != "discrete":
+        raise ValueError(f"{name} has timestep_type {config['timestep_type']!r}; only 'discrete' is known")
+    # All of them make the same betas of the same settings, and DDPM's knows the most schedules.
+    betas = torch.as_tensor(_scheduler("DDPMScheduler", config).betas, dtype=torch.float64)
+    return NoiseProcess(DiscreteVP(betas, interpolation=interpolation), _PREDICTIONS[predicted])
 
 
-def _without_signal_at_the_end(betas: Tensor) -> Tensor:
-    """Shift and stretch alpha so that its last value is zero and its first stays."""
-    alpha = torch.cumprod(1 - betas, 0).sqrt()
-    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    kept = alpha**2
-    return 1 - torch.cat([kept[:1], kept[1:] / kept[:-1]])
+def _scheduler(name: str, config: Mapping[str, Any]) -> Any:
+    """A scheduler of diffusers, of which only what it says of the process is used."""
+    import diffusers
+
+    try:
+        with quiet():
+            return getattr(diffusers, name).from_config(dict(config))
+    except (ImportError, NotImplementedError, TypeError, ValueError) as error:
+        stated = {key: config[key] for key in ("beta_schedule", "sigma_schedule") if key in config}
+        raise ValueError(f"a {name} cannot read its noise process, {stated}: {first_line(error)}") from error
+
+
+def _shift(config: Mapping[str, Any]) -> float:
+    """How far the sampler moves its times; where that depends on the image's size, as it does for the largest."""
+    name = "flow_shift" if "flow_shift" in config else "shift"
+    return math.exp(config["max_shift"]) if config.get("use_dynamic_shifting") else float(config.get(name) or 1.0)
+
+
+def _wuerstchen(config: Mapping[str, Any]) -> Schedule:
+    """The cosine schedule, from where the scheduler's own has a signal of 0.9999 to where it has one of 0.0001."""
+    if config["scaler"] != 1:
+        raise ValueError(f"DDPMWuerstchenScheduler has scaler {config['scaler']}; only 1 is known")
+    schedule = Cosine(config["s"])
+    odds = math.log((1 - _MIN_KEPT) / _MIN_KEPT)
+    schedule.t_min, schedule.t_max = (float(schedule.time(log_snr)) for log_snr in (odds, -odds))
+    return schedule

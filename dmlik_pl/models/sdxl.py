@@ -22,10 +22,15 @@ class StableDiffusionXL(LatentDiffusion):
         | SDXL (Podell et al., 2023), section 2.2 on micro-conditioning
     """
 
-    components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
+    pipelines = ("StableDiffusionXLPipeline",)
+    components: tuple[str, ...] = (
+        *("unet", "vae", "scheduler"),
+        *("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"),
+    )
     example = "stabilityai/stable-diffusion-xl-base-1.0"
     fed = ("addition_embed_type",)
     lora_loader = "StableDiffusionXLLoraLoaderMixin"
+    size_ids = 6  # numbers that the U-Net is told beside the pooled text
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -59,12 +64,12 @@ class StableDiffusionXL(LatentDiffusion):
     def _check(self, folder: PipelineFolder) -> None:
         super()._check(folder)
         config = self.unet.config
-        pooling: Any = self.text_encoders[1]
-        given = pooling.encoder.config.projection_dim + 6 * (config.addition_time_embed_dim or 0)
+        pooling: Any = self.text_encoders[-1]
+        given = pooling.encoder.config.projection_dim + self.size_ids * (config.addition_time_embed_dim or 0)
         wanted = config.projection_class_embeddings_input_dim
         if config.addition_embed_type != "text_time" or wanted != given:
             raise ValueError(
-                f"the U-Net in {folder.path} is not conditioned as SDXL's base model is: beside the text it wants "
-                f"{config.addition_embed_type!r} of {wanted} values, and pooled text and sizes make {given}. Refiners "
-                "and other variants are not supported"
+                f"the U-Net in {folder.path} is not conditioned as that of its pipeline is: beside the text it wants "
+                f"{config.addition_embed_type!r} of {wanted} values, and pooled text and sizes make {given}. Other "
+                "variants than base model and refiner are not supported"
             )

@@ -16,6 +16,7 @@ class StableDiffusion(LatentDiffusion):
         | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
     """
 
+    pipelines = ("StableDiffusionPipeline",)
     components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
     example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     lora_loader = "StableDiffusionLoraLoaderMixin"

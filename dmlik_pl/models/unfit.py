@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dmlik_pl.pretrained.files import read_json
+__all__ = ["DISTILLED", "few_step_name", "refuse_distilled", "refuse_other_inputs"]
 
-__all__ = ["few_step_name", "refuse_distilled", "refuse_other_inputs"]
+DISTILLED = ", of a model distilled to few steps, whose field was not trained as a score"
+"""What every table says beside the space of such a model."""
 
 # Beside x_t and time, with the value that asks for no input. Text and sizes of the image are each model's own matter.
 _INPUTS: dict[str, Any] = {
@@ -64,38 +65,47 @@ def few_step_name(name: str) -> str | None:
     return next((found[0] for part in called if (found := _FEW_STEP_NAMES.search(part))), None)
 
 
-def refuse_distilled(folder: Path, index: Mapping[str, Any], name: str) -> None:
+def refuse_distilled(folder: Any, name: str) -> None:
     """Refuse a pipeline that was distilled to sample in few steps.
 
     Args:
-        folder: The pipeline's folder.
-        index: Content of its model_index.json.
+        folder: The pipeline, a :class:`~dmlik_pl.models.folder.PipelineFolder`.
         name: What the user called it.
 
     Raises:
         ValueError: If there is a sign of that; the message says which.
     """
-    if sign := _sign_of_distillation(folder, index, name):
+    if sign := _sign_of_distillation(folder, name):
         raise ValueError(
-            f"{folder} holds a model that was distilled to sample in few steps ({sign}). It is no longer the score of "
-            "a diffusion, so that its probability flow gives no p(x|y): use the model it was distilled from"
+            f"{folder.path} holds a model that was distilled to sample in few steps ({sign}). It is no longer the "
+            "score of a diffusion, so that its probability flow gives no p(x|y): use the model it was distilled from, "
+            "or set distilled to true to measure what its flow gives, which every table then says"
         )
 
 
-def _sign_of_distillation(folder: Path, index: Mapping[str, Any], name: str) -> str | None:
-    scheduler, unet = (
-        read_json(file) if file.is_file() else {}
-        for file in (folder / "scheduler" / "scheduler_config.json", folder / "unet" / "config.json")
-    )
+def _sign_of_distillation(folder: Any, name: str) -> str | None:
+    index = folder.index
+    scheduler, unet, transformer = (_config(folder, part) for part in ("scheduler", "unet", "transformer"))
     classes = [index.get("_class_name"), scheduler.get("_class_name"), *(index.get("scheduler") or [])]
     if found := [kind for kind in classes if _FEW_STEP_CLASSES.fullmatch(str(kind))]:
         return f"its folder names a {found[0]}"
     if (width := unet.get("time_cond_proj_dim")) is not None:
         return f"its U-Net is told the guidance weight, time_cond_proj_dim: {width}"
-    for source in (name, *(str(config.get("_name_or_path", "")) for config in (index, unet, scheduler))):
+    for source in (name, *(str(config.get("_name_or_path", "")) for config in (index, unet, transformer, scheduler))):
         if word := few_step_name(source):
             return f"{source!r} has {word!r} in its name"
     spacing = (scheduler.get("timestep_spacing"), bool(scheduler.get("rescale_betas_zero_snr")))
     if scheduler.get("_class_name") == "EulerAncestralDiscreteScheduler" and spacing == ("trailing", False):
         return "EulerAncestralDiscreteScheduler with timestep_spacing 'trailing', as SD-Turbo and SDXL-Turbo have it"
+    unshifted = not scheduler.get("use_dynamic_shifting") and scheduler.get("shift", 1.0) == 1
+    if transformer.get("guidance_embeds") is False and index.get("_class_name") == "FluxPipeline" and unshifted:
+        return "its times are not shifted and it is told no guidance, as FLUX.1-schnell has it"
     return None
+
+
+def _config(folder: Any, component: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = folder.config(component) if folder.holds(component) else {}
+    except FileNotFoundError:  # told of when the component is read
+        return {}
+    return config

@@ -85,12 +85,14 @@ class Evaluation(LightningModule):
         self._parts = {name: study.parts() for name, study in studies.items()}
 
     def setup(self, stage: str) -> None:
-        """Refuse a trainer that would change the numbers.
+        """Refuse a trainer that would change the numbers, or a device that the network's type is not for.
 
         Raises:
-            ValueError: If its precision is not the one that results are recorded for.
+            ValueError: If its precision is not the one that results are recorded for, or float16 meets a CPU.
         """
         check_precision(self.trainer)
+        if isinstance(self.diffusion, DiffusionModel):
+            self.diffusion.refuse_half_on(self.trainer.strategy.root_device)
 
     @property
     def units(self) -> dict[str, tuple[str, str]]:

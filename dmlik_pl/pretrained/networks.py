@@ -120,6 +120,7 @@ def _variant_at_hand(folder: Path, variant: str | None, safetensors_only: bool) 
     if variant is not None and variant not in weights and None in weights:
         _logger.warning("%s has no weights of variant %r: the plain ones are read", folder, variant)
         variant = None
+    _refuse_missing_shards(folder, variant)
     for file in weights.get(variant, []):
         refuse_damaged(file)
     pickled = not safetensors_only and any(folder.glob("pytorch_model*.bin"))
@@ -131,6 +132,19 @@ def _variant_at_hand(folder: Path, variant: str | None, safetensors_only: bool) 
             "read: convert them with `save_pretrained(..., safe_serialization=True)`"
         )
     return variant
+
+
+def _refuse_missing_shards(folder: Path, variant: str | None) -> None:
+    """Compare the weights of several files with their index, which a broken download leaves without some of them."""
+    for index in folder.glob("*.safetensors.index*.json"):
+        if (index.name.partition(".index")[2].removesuffix(".json").strip(".") or None) != variant:
+            continue
+        named = set(read_json(index).get("weight_map", {}).values())
+        if missing := [name for name in named if not (folder / name).is_file()]:
+            raise FileNotFoundError(
+                f"{index} names {len(named)} files of weights, of which {len(missing)} are not there: "
+                f"{_listed(missing)}. The download is not complete: start it again, it goes on where it stopped"
+            )
 
 
 def _check_report(model: Any, report: Mapping[str, Any], folder: Path) -> None:

@@ -31,6 +31,8 @@ _PROCESSORS = {
     "Wav2Vec2Processor": _Parts(_WAV2VEC2, (("vocab.json",),)),
     "Wav2Vec2FeatureExtractor": _Parts(_WAV2VEC2, (("preprocessor_config.json",), ("processor_config.json",))),
 }
+# Of any other tokenizer; those of SentencePiece need their library, and transformers says so.
+_TOKENIZER = (*_BYTE_PAIRS, ("spiece.model",), ("tokenizer.model",), ("vocab.txt",))
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _KEYS = ("processor_class", "tokenizer_class", "image_processor_type", "feature_extractor_type")
 
@@ -47,7 +49,8 @@ def load_processor(kind: Any, folder: Path, named: Sequence[str] = ()) -> Any:
         FileNotFoundError: If its files are not there.
         ValueError: If the folder names another class, or a file is damaged.
     """
-    accepted, alternatives = _PROCESSORS[kind.__name__]
+    plain = kind.__name__.removesuffix("Fast")
+    accepted, alternatives = _PROCESSORS.get(plain, _Parts({plain, f"{plain}Fast"}, _TOKENIZER))
     if not any(all((folder / file).is_file() for file in files) for files in alternatives):
         wanted = ", or ".join(" with ".join(files) for files in alternatives)
         raise FileNotFoundError(f"no {kind.__name__} in {folder}: it needs {wanted}")
