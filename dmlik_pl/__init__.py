@@ -1,8 +1,9 @@
 """Exact likelihoods of conditional diffusion models, every number with its error.
 
->>> import dmlik_pl as dmlik
->>> model = dmlik.load("folder-or-hub-id")
->>> print(dmlik.log_likelihood(model, ["cat.png"], "a cat on a mat"))
+    import dmlik_pl as dmlik
+
+    model = dmlik.load("folder-or-hub-id")
+    print(dmlik.log_likelihood(model, ["cat.png"], "a cat on a mat"))
 
 The names below are imported when they are first asked for: the package itself costs no time. Their types are in
 ``__init__.pyi``.

@@ -35,7 +35,7 @@ class RecordWriter(Callback):
 
     Args:
         folder: The run folder.
-        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.results.run.part_digests`.
+        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.records.run.part_digests`.
         pictures: How many samples' pictures and sounds are kept.
     """
 

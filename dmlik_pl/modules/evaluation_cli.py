@@ -34,7 +34,7 @@ class EvaluationCLI(CommandLine):
 
     Attributes:
         folder: The run folder.
-        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.results.run.part_digests`.
+        parts: Digests of what is computed, by unit; see :func:`dmlik_pl.records.run.part_digests`.
     """
 
     folder: Path
