@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class ReportLogger(Callback):
     """Logs settings when a test starts and the report when it ends, from the first process alone.
 
-    W&B gets all that :func:`dmlik_pl.results.wandb_run.log_run` makes of the records. Every other logger gets the
+    W&B gets all that :func:`dmlik_pl.results.page.wandb_run.log_run` makes of the records. Every other logger gets the
     numbers by which runs are compared, with their errors; TensorBoard and CSV also the figures, and TensorBoard
     settings, tables and caveats as text.
 

@@ -116,8 +116,8 @@ def read_process(
 
     Example:
         >>> config = {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_schedule": "scaled_linear"}
-        >>> schedule, prediction = read_schedule(config | {"beta_start": 0.00085, "beta_end": 0.012})  # SDXL's
-        >>> prediction, [f"{r:.4f}" for r in schedule.at(torch.tensor([0.0, 1.0])).r]
+        >>> process = read_process(config | {"beta_start": 0.00085, "beta_end": 0.012})  # SDXL's
+        >>> process.prediction, [f"{r:.4f}" for r in process.schedule.at(torch.tensor([0.0, 1.0])).r]
         ('epsilon', ['0.0292', '14.6146'])
     """
     name = str(config.get("_class_name"))
