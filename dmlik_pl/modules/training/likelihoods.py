@@ -29,7 +29,7 @@ class Scores:
     def select(self, index: Sequence[int]) -> "Scores":
         """Those of some samples."""
         chosen = list(index)
-        return Scores(self.log_p[chosen], replace(self.integral, values=self.integral.values[..., chosen]))
+        return Scores(self.log_p[chosen], self.integral.select(chosen))
 
     def minus(self, other: "Scores") -> tuple[Tensor, Tensor]:
         """Difference of log_p for the same samples on the same probes and grid, nats, and its variance, [N] each."""
@@ -38,8 +38,8 @@ class Scores:
     @staticmethod
     def cat(parts: "Sequence[Scores]") -> "Scores":
         """Several parts as one."""
-        values = torch.cat([part.integral.values for part in parts], -1)
-        return Scores(torch.cat([part.log_p for part in parts]), replace(parts[0].integral, values=values))
+        integral = TraceIntegral.cat([part.integral for part in parts])
+        return Scores(torch.cat([part.log_p for part in parts]), integral)
 
     def state(self) -> dict[str, Any]:
         """As plain tensors."""
@@ -178,9 +178,7 @@ def _evaluations(found: LogLikelihood) -> int:
 
 
 def _scores(found: LogLikelihood) -> Scores:
-    integral = found.integral
-    parts = {name: getattr(integral, name).double().cpu() for name in ("values", "weights", "log_r")}
-    return Scores(found.log_p.double().cpu(), replace(integral, **parts))
+    return Scores(found.log_p.double().cpu(), found.integral.to("cpu"))
 
 
 def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, float]:
