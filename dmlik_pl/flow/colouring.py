@@ -49,7 +49,9 @@ def colour_index(shape: tuple[int, ...], colours: int, colouring: str | None = N
     steps = lattice(colours, channels)
     steps = (1,) if len(shape) == 1 else steps[-len(shape) :]
     if len(shape) > 3:
-        raise ValueError(f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1")
+        raise ValueError(
+            f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1"
+        )
     places = np.indices(shape)
     return torch.from_numpy(np.tensordot(steps, places, 1) % colours)
 

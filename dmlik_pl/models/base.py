@@ -1,5 +1,6 @@
 """What every model offers to the rest of the package."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,14 @@ class DiffusionModel(nn.Module, ABC):
     @abstractmethod
     def network(self, x: Tensor, time: Tensor, inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times [B], of the shape and dtype of x."""
+
+    def fingerprint(self) -> str:
+        """Digest of the weights as they are, the same wherever they lie and on whatever device."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def freeze(self) -> None:
         """Put the model into evaluation mode and keep its weights from asking for gradients."""
