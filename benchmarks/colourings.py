@@ -1,6 +1,6 @@
 """Learn colourings of the shipped models from their Jacobians: ``python -m benchmarks.colourings``.
 
-Writes ``dmlik_pl/assets/colourings/MODEL.safetensors``, which ``Hutchinson(colouring="MODEL")`` reads.
+Writes ``colouring.safetensors`` into the folder of each, where ``Hutchinson(colouring="digits")`` finds it.
 """
 
 import argparse
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from benchmarks.jacobians import Jacobians, whole
 from benchmarks.problems import PROBLEMS
-from dmlik_pl.flow.colouring import SHIPPED
+from dmlik_pl.flow.colouring import FILE
 from dmlik_pl.models import PixelDiffusion, StableDiffusionXL
+from dmlik_pl.shipped import ASSETS
 
 __all__ = ["COLOURS", "COUNT", "coupling", "learn", "main"]
 
 COLOURS = (2, 4, 8, 16, 32)
-COUNT = {"digits": 16, "shapes": 8}  # samples that are learned from
+COUNT = {"digits": 16, "shapes": 4}  # samples that are learned from
 MODELS = {"digits": ("digits", PixelDiffusion), "shapes": ("shapes-sdxl", StableDiffusionXL)}
 
 
@@ -54,10 +55,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--problems", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--nodes", type=int, default=33, help="nodes of the grid")
     parser.add_argument("--cache", type=Path, help="folder that keeps the Jacobians")
-    parser.add_argument("--output", type=Path, default=SHIPPED, help="folder of the colourings")
+    parser.add_argument("--output", type=Path, default=ASSETS, help="where the folders of the models are")
     options = parser.parse_args(args)
     torch.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
     for problem_name in options.problems:
         name, kind = MODELS[problem_name]
         problem = PROBLEMS[problem_name](COUNT[problem_name])  # type: ignore[call-arg]
@@ -67,7 +67,9 @@ def main(args: Sequence[str] | None = None) -> None:
         couplings = torch.stack([coupling(each, range(len(problem.x))) for each in found]).sum(0)
         shape = found[0].shape
         tensors = {f"{k} colours": learn(couplings, k).reshape(shape).byte().contiguous() for k in COLOURS}
-        save_file(tensors, options.output / f"{name}.safetensors", {"weights": kind(name).fingerprint()})
+        folder = options.output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / FILE, {"weights": kind(name).fingerprint()})
 
 
 if __name__ == "__main__":

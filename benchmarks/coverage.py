@@ -51,7 +51,9 @@ def measure(jacobians: Jacobians, rival: Jacobians, repeats: int) -> list[dict[s
 
 
 def _row(name: str, of: str, parts: Sequence[tuple[Tensor, Tensor]]) -> dict[str, object]:
-    """Deviations and standard errors of each sample, in units of the true deviation of the sample."""
+    """Deviations and standard errors of each sample, in units of its true deviation; NaN where there is none."""
+    if any(float(deviation.std()) < 1e-6 for deviation, _ in parts):
+        return {"probes": name, "of": of} | dict.fromkeys(["coverage", "width", "scatter"], float("nan"))
     scaled = [(deviation / deviation.std(), error / deviation.std()) for deviation, error in parts]
     deviation, error = (torch.cat(tensors) for tensors in zip(*scaled, strict=True))
     return {
@@ -106,7 +108,7 @@ NOTES = (
     "coverage: share of 95 % intervals that hold the value of the exact trace on the same grid.",
     "width: mean standard error over the true one; scatter: of the standard error from repeat to repeat, relative.",
     "Jacobians are those of the models, along the paths of the samples; each repeat has probes of its own.",
-    "cycled: one row of the pattern a node in turn, a variance gain at no cost; its error bar is why it is not offered.",
+    "cycled: one row of the pattern a node in turn, which is better at no cost; its error bar is why it is not offered.",
 )
 
 

@@ -160,14 +160,14 @@ def rough(count: int = 4) -> Problem:
     log_variances = 3 * torch.rand(3, 8, generator=generator, dtype=torch.float64) - 1.5
     covariances = torch.einsum("kij,kj,klj->kil", bases, log_variances.exp(), bases)
     model = GaussianMixture(means, covariances)
-    x = model.sample(count, generator)
+    x = model.sample(count, generator) + 0.3
     flow = model.flow(LinearVP(beta_min=0.1, beta_max=20.0))
     return Problem(
         name="rough mixture, D=8",
         flow=flow,
         x=x,
-        condition=model.condition(torch.zeros_like(x)),
-        rival=model.condition(torch.full_like(x, 0.3)),
+        condition=model.condition(torch.full_like(x, 0.3)),
+        rival=model.condition(torch.zeros_like(x)),
         precise=flow,
         samples=[f"draw-{i}" for i in range(count)],
         log_snr_rate=_linear_rate,

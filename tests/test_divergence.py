@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from dmlik_pl.data.digits import Digits
 from dmlik_pl.flow import NFE, VE, DiscreteVP, Exact, Hutchinson, LinearVP, Multistep, draw, log_likelihood
-from dmlik_pl.flow.colouring import colour_index, lattice
+from dmlik_pl.flow.colouring import colour_index, lattice, learned, learned_from
+from dmlik_pl.models import PixelDiffusion, StableDiffusionXL
 from dmlik_pl.models.closed_form import GaussianMixture
+from dmlik_pl.modules.evaluation import Evaluation
+from dmlik_pl.studies import TimeSweep
 
 
 def curved(weight):
@@ -202,7 +206,8 @@ def test_what_a_set_leaves_is_the_coupling_within_colours(generator, shape, colo
     index = colour_index(shape, colours).flatten()
     squared = (0.5 * (matrix + matrix.T)).square().fill_diagonal_(0) * (index[:, None] == index)
     u = torch.zeros(1, *shape, dtype=torch.float64)
-    _, traces = estimate(Hutchinson(1000 * colours, colours=colours), lambda x: (x.flatten(1) @ matrix).view(x.shape), u)
+    field = lambda x: (x.flatten(1) @ matrix).reshape(x.shape)  # noqa: E731
+    _, traces = estimate(Hutchinson(1000 * colours, colours=colours), field, u)
     expected = 2 * float(squared.sum())
     assert traces.shape == (1000, 1)
     assert abs(float(traces.mean() - matrix.trace())) <= 3 * math.sqrt(expected / 1000) + 1e-9
@@ -237,3 +242,40 @@ def test_products_that_cannot_be_taken_together_are_taken_apart_and_asked_once(g
         assert Stubborn.asked == expected
     torch.testing.assert_close(estimate(Exact(), Stubborn.apply, u)[1][0], u.sum(1))
     assert divergence == Hutchinson(4) and hash(divergence) == hash(Hutchinson(4))
+
+
+def test_learned_colourings_ship_with_their_models_and_beat_one_probe(generator):
+    """Of the digits, on the Jacobian of a sample that was not learned from, in the middle of its path."""
+    model = PixelDiffusion("digits").eval().requires_grad_(False)
+    assert learned_from("digits") == model.fingerprint()
+    assert learned_from("shapes-sdxl") == StableDiffusionXL("shapes-sdxl").fingerprint()
+    assert learned("shapes-sdxl", 8).shape == (4, 8, 8) and learned("digits", 16).unique().tolist() == list(range(16))
+    x, flow = Digits().test_set()[1].image[None], model.flow()
+    level, condition = flow.schedule.at_log_snr(torch.tensor(1.0)), model.condition(["1"])
+    u = x * math.cos(float(level.angle)) + math.sin(float(level.angle)) * torch.randn(x.shape, generator=generator)
+    jacobian = torch.autograd.functional.jacobian(lambda v: flow.velocity(v, level, condition), u).reshape(64, 64)
+    squared = (0.5 * (jacobian + jacobian.T)).square().fill_diagonal_(0)
+    for colours in (4, 8, 16):
+        index = learned("digits", colours).flatten()
+        assert float(squared.sum() / (squared * (index[:, None] == index)).sum()) > 1.5 * colours
+    with pytest.raises(ValueError, match=r"are of samples of shape \[1, 8, 8\], these are \[4, 8, 8\]: take colouring=null"):
+        colour_index((4, 8, 8), 4, "digits")
+
+
+def test_what_is_no_colouring_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no learned colouring at 'mine'.*a shipped model: digits, shapes-sdxl"):
+        Hutchinson(4, colours=4, colouring="mine")
+    with pytest.raises(ValueError, match="of 2 colours, 4 colours, .*: colours=64 is none of them"):
+        Hutchinson(64, colours=64, colouring="digits")
+    (tmp_path / "colouring.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="is no file of colourings"):
+        Hutchinson(4, colours=4, colouring=str(tmp_path))
+
+
+def test_a_colouring_of_other_weights_is_told(caplog):
+    model = PixelDiffusion("digits")
+    Evaluation(model, {"sweep": TimeSweep()}, divergence=Hutchinson(4, colours=4, colouring="digits"))
+    assert not caplog.records
+    next(model.parameters()).data[0] += 1
+    Evaluation(model, {"sweep": TimeSweep()}, divergence=Hutchinson(4, colours=4, colouring="digits"))
+    assert "'digits' was learned from other weights than the model's" in caplog.text

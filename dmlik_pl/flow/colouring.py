@@ -21,11 +21,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["SHIPPED", "colour_index", "lattice"]
+__all__ = ["FILE", "colour_index", "lattice", "learned", "learned_from"]
 
-SHIPPED = Path(__file__).parents[1] / "assets" / "colourings"
-"""Learned colourings of the shipped models, a file of safetensors each."""
+FILE = "colouring.safetensors"
+"""Learned colourings of a model, in its folder: tensors "4 colours", "8 colours", ... of the shape of a sample."""
 
+_SHIPPED = Path(__file__).parents[1] / "assets"
 _REACH = 8  # pixels beyond which a coupling is nothing
 _ACROSS = 0.5  # coupling of two channels at one pixel, in units of that of a channel with itself
 
@@ -36,24 +37,26 @@ def colour_index(shape: tuple[int, ...], colours: int, colouring: str | None = N
     Args:
         shape: Of a sample: [D], [mel bins, frames] or [channels, height, width].
         colours: Number of colours, a power of two.
-        colouring: A file of learned colourings, or the name of a shipped model that has one; None for the
-            :func:`lattice`.
+        colouring: A file of learned colourings, see :func:`learned`; None for the :func:`lattice`.
 
     Raises:
-        ValueError: If the file has no colouring of so many colours, or one of another shape.
+        ValueError: If a sample has more than three dimensions, or the file has no colouring of so many colours, or one
+            of another shape.
         FileNotFoundError: If there is no such file.
     """
     if colouring is not None:
-        return _learned(colouring, colours, shape)
-    channels = shape[0] if len(shape) == 3 else 1
-    steps = lattice(colours, channels)
-    steps = (1,) if len(shape) == 1 else steps[-len(shape) :]
+        index = learned(colouring, colours)
+        if tuple(index.shape) != shape:
+            raise ValueError(
+                f"the colourings of {colouring!r} are of samples of shape {list(index.shape)}, these are {list(shape)}: "
+                "take colouring=null, a lattice, which fits any shape"
+            )
+        return index
     if len(shape) > 3:
-        raise ValueError(
-            f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1"
-        )
-    places = np.indices(shape)
-    return torch.from_numpy(np.tensordot(steps, places, 1) % colours)
+        raise ValueError(f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1")
+    steps = lattice(colours, shape[0] if len(shape) == 3 else 1)
+    along = (1,) if len(shape) == 1 else steps[-len(shape) :]
+    return torch.from_numpy(np.tensordot(along, np.indices(shape), 1) % colours)
 
 
 @lru_cache(maxsize=64)
@@ -78,28 +81,40 @@ def lattice(colours: int, channels: int) -> tuple[int, int, int]:
     return best
 
 
-def _learned(name: str, colours: int, shape: tuple[int, ...]) -> Tensor:
-    known = _read(name)
-    key = f"{colours} colours"
-    if key not in known:
+def learned(name: str, colours: int) -> Tensor:
+    """A learned colouring, of the shape of a sample.
+
+    Args:
+        name: A file of :data:`FILE`'s kind, the folder of a model that has one, or the name of a shipped model.
+        colours: Number of colours.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, or has no colouring of so many colours.
+    """
+    known, _ = _read(name)
+    if (key := f"{colours} colours") not in known:
         raise ValueError(f"the colourings of {name!r} are of {', '.join(known)}: colours={colours} is none of them")
-    if tuple(known[key].shape) != shape:
-        raise ValueError(
-            f"the colourings of {name!r} are of samples of shape {list(known[key].shape)}, and these are {list(shape)}: "
-            "take colouring=null, a lattice that fits any shape"
-        )
     return known[key].long()
 
 
+def learned_from(name: str) -> str | None:
+    """Fingerprint of the weights that a file of colourings was learned from; None if it does not say."""
+    return _read(name)[1].get("weights")
+
+
 @lru_cache(maxsize=8)
-def _read(name: str) -> dict[str, Tensor]:
-    shipped = SHIPPED / f"{name}.safetensors"
-    file = shipped if shipped.is_file() else Path(name).expanduser()
-    if not file.is_file():
-        there = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
-        raise FileNotFoundError(f"no learned colouring at {name!r}: give a file, or one of those that ship: {there}")
+def _read(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    given = Path(name).expanduser()
+    places = (given, given / FILE, _SHIPPED / name / FILE)
+    if (file := next((place for place in places if place.is_file()), None)) is None:
+        there = ", ".join(sorted(place.parent.name for place in _SHIPPED.glob(f"*/{FILE}")))
+        raise FileNotFoundError(
+            f"no learned colouring at {name!r}: give a file, a folder with {FILE}, or a shipped model: {there}"
+        )
     try:
         with safe_open(file, "pt") as opened:
-            return {key: opened.get_tensor(key) for key in sorted(opened.keys(), key=lambda k: (len(k), k))}
+            keys = sorted(opened.keys(), key=lambda key: (len(key), key))
+            return {key: opened.get_tensor(key) for key in keys}, opened.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{file} is no file of colourings: {error}") from error

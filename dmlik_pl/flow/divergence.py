@@ -18,7 +18,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dmlik_pl.flow.colouring import colour_index
+from dmlik_pl.flow.colouring import colour_index, learned
 from dmlik_pl.flow.probes import Distribution
 from dmlik_pl.flow.traces import Traces
 
@@ -141,8 +141,8 @@ class Hutchinson:
             matrix, one sign per colour, so that products of dimensions of different colours cancel exactly. 1 makes
             every probe a draw of its own.
         colouring: Which dimensions have which colour: None for a lattice over channel, row and column (mel bin and
-            frame, position), that keeps neighbours apart; or a file of learned colourings, or the name of a shipped
-            model that comes with one. See :mod:`dmlik_pl.flow.colouring`.
+            frame, position), that keeps neighbours apart; or a learned one, by its file, the folder of its model or the
+            name of a shipped model. See :mod:`dmlik_pl.flow.colouring`.
         step: Half-width of the finite difference in units of the state; None suits the dtype.
     """
 
@@ -164,8 +164,10 @@ class Hutchinson:
                 f"probes={self.probes} must be a positive multiple of colours={self.colours}: "
                 f"try probes={max(1, round(self.probes / self.colours)) * self.colours}"
             )
-        if self.colouring is not None and self.colours == 1:
-            raise ValueError(f"colouring={self.colouring!r} needs colours: give colours and probes, e.g. 8 of each")
+        if self.colouring is not None:
+            if self.colours == 1:
+                raise ValueError(f"colouring={self.colouring!r} needs colours: give colours and probes, e.g. 8 of each")
+            learned(self.colouring, self.colours)
 
     @property
     def set_size(self) -> int:

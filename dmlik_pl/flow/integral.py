@@ -172,6 +172,7 @@ class TraceIntegral:
         return variance, freedom * _rank(rest, squared_weights / norm, apart=_WINDOW)
 
 
+_SUPPOSED = 2  # pairs of nodes whose noise has one direction: see `python -m benchmarks.coverage`
 _WINDOW = 5  # nodes that a residual against the four nearest others is made of
 
 
@@ -180,8 +181,8 @@ def _rank(noise: Tensor, weights: Tensor, *, apart: int) -> Tensor:
 
     Of independent noises :math:`\delta_n` with one covariance C, :math:`|\delta_n|^2 |\delta_m|^2` over
     :math:`(\delta_n \cdot \delta_m)^2` is :math:`(\mathrm{tr}\,C)^2 / \mathrm{tr}\,C^2`. Nodes closer than ``apart``
-    are not independent. Few nodes may carry the noise, so one pair of nodes with all their noise in one direction is
-    supposed beside those that there are.
+    are not independent. Few nodes may carry the noise, and those far apart in other directions than close ones, so some
+    pairs of nodes with all their noise in one direction are supposed beside those that there are.
     """
     if noise.shape[-1] == 1:
         return noise.new_ones(noise.shape[1])
@@ -193,7 +194,7 @@ def _rank(noise: Tensor, weights: Tensor, *, apart: int) -> Tensor:
     total = pairs.sum((1, 2))
     aligned = ((chosen * products**2).sum((1, 2)) / total).nan_to_num(1.0)
     count = (total**2 / (2 * (pairs**2).sum((1, 2)))).nan_to_num(0.0)
-    return (count + 1) / (count * aligned + 1)
+    return (count + _SUPPOSED) / (count * aligned + _SUPPOSED)
 
 
 def _interpolation_residual(nodes: np.ndarray) -> np.ndarray:
