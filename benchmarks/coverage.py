@@ -6,6 +6,7 @@ condition with shared probes.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 
 from benchmarks.jacobians import Jacobians, repeated, whole
+from benchmarks.probes import Estimator, variance
 from benchmarks.problems import NETWORKS, PROBLEMS
 from benchmarks.tables import RESULTS, save, show
 from dmlik_pl.flow import Hutchinson, draw
@@ -46,19 +48,29 @@ def measure(jacobians: Jacobians, rival: Jacobians, repeats: int) -> list[dict[s
             truth = jacobians.exact[b], jacobians.exact[b] - rival.exact[b]
             for of, integral, exact in zip(found, (single, single - other), truth, strict=True):
                 found[of].append((integral.total - exact, integral.standard_error))
-        out += [_row(name, of, parts) for of, parts in found.items()]
+        kind = Estimator(name, divergence.probes, colours=divergence.colours)
+        out += [_row(kind, of, found[of], each) for of, each in _pair(jacobians, rival)]
     return out
 
 
-def _row(name: str, of: str, parts: Sequence[tuple[Tensor, Tensor]]) -> dict[str, object]:
-    """Deviations and standard errors of each sample, in units of its true deviation; NaN where there is none."""
-    if any(float(deviation.std()) < 1e-6 for deviation, _ in parts):
-        return {"probes": name, "of": of} | dict.fromkeys(["coverage", "width", "scatter"], float("nan"))
-    scaled = [(deviation / deviation.std(), error / deviation.std()) for deviation, error in parts]
-    deviation, error = (torch.cat(tensors) for tensors in zip(*scaled, strict=True))
-    return {
-        "probes": name,
-        "of": of,
+def _pair(jacobians: Jacobians, rival: Jacobians) -> list[tuple[str, Jacobians]]:
+    return [("single", jacobians), ("difference", jacobians - rival)]
+
+
+def _row(
+    estimator: Estimator, of: str, parts: Sequence[tuple[Tensor, Tensor]], jacobians: Jacobians
+) -> dict[str, object]:
+    """Of deviations and standard errors of each sample, in units of its true deviation; NaN where there is none."""
+    index = torch.zeros(math.prod(jacobians.shape), dtype=torch.long)
+    if estimator.colours > 1:
+        index = colour_index(jacobians.shape, estimator.colours).flatten()
+    truth = variance(jacobians, estimator, index).sqrt()
+    row: dict[str, object] = {"probes": estimator.name, "of": of}
+    if float(truth.min()) < 1e-6:
+        return row | dict.fromkeys(["coverage", "width", "scatter"], math.nan)
+    deviation = torch.cat([part[0] / true for part, true in zip(parts, truth, strict=True)])
+    error = torch.cat([part[1] / true for part, true in zip(parts, truth, strict=True)])
+    return row | {
         "coverage": float((deviation.abs() <= _Z * error).double().mean()),
         "width": float(error.mean()),
         "scatter": float(error.std() / error.mean()),
@@ -89,7 +101,8 @@ def cycled(jacobians: Jacobians, rival: Jacobians, colours: int, repeats: int) -
             whole_sum, its_rest = (torch.einsum("gn,nrd->grd", form, terms) for form in (sums, sums @ rest))
             variance = 2 * (whole_sum * its_rest).sum((0, 2)).clamp(min=0)
             found[of].append((whole_sum.sum((0, 2)) - exact, variance.sqrt()))
-    return [_row(f"1 of {colours} colours, cycled", of, parts) for of, parts in found.items()]
+    kind = Estimator(f"1 of {colours} colours, cycled", colours=colours, cycled=True)
+    return [_row(kind, of, found[of], each) for of, each in _pair(jacobians, rival)]
 
 
 def _rest(nodes: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -108,7 +121,7 @@ NOTES = (
     "coverage: share of 95 % intervals that hold the value of the exact trace on the same grid.",
     "width: mean standard error over the true one; scatter: of the standard error from repeat to repeat, relative.",
     "Jacobians are those of the models, along the paths of the samples; each repeat has probes of its own.",
-    "cycled: one row of the pattern a node in turn, which is better at no cost; its error bar is why it is not offered.",
+    "cycled: one row of the pattern a node in turn. It is better at no cost, but cannot tell its error.",
 )
 
 
@@ -120,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--guidance", nargs="+", type=float, default=[1.0, 5.0], help="where a model has it")
     parser.add_argument("--nodes", type=int, default=33, help="nodes of the grid")
     parser.add_argument("--count", type=int, default=4, help="samples of a problem")
-    parser.add_argument("--repeats", type=int, default=500, help="of each sample")
+    parser.add_argument("--repeats", type=int, default=250, help="of each sample")
     parser.add_argument("--cache", type=Path, help="folder that keeps the Jacobians, some minutes of work on one core")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the tables")
     options = parser.parse_args(args)

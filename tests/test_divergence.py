@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dmlik_pl.data.digits import Digits
 from dmlik_pl.flow import NFE, VE, DiscreteVP, Exact, Hutchinson, LinearVP, Multistep, draw, log_likelihood
 from dmlik_pl.flow.colouring import colour_index, lattice, learned, learned_from
+from dmlik_pl.flow.traces import PARTS, Traces
 from dmlik_pl.models import PixelDiffusion, StableDiffusionXL
 from dmlik_pl.models.closed_form import GaussianMixture
 from dmlik_pl.modules.evaluation import Evaluation
@@ -258,14 +259,18 @@ def test_learned_colourings_ship_with_their_models_and_beat_one_probe(generator)
     for colours in (4, 8, 16):
         index = learned("digits", colours).flatten()
         assert float(squared.sum() / (squared * (index[:, None] == index)).sum()) > 1.5 * colours
-    with pytest.raises(ValueError, match=r"are of samples of shape \[1, 8, 8\], these are \[4, 8, 8\]: take colouring=null"):
+    with pytest.raises(
+        ValueError, match=r"are of samples of shape \[1, 8, 8\], these are \[4, 8, 8\]: take colouring=null"
+    ):
         colour_index((4, 8, 8), 4, "digits")
 
 
 def test_what_is_no_colouring_is_refused_before_anything_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no learned colouring at 'mine'.*a shipped model: digits, shapes-sdxl"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no learned colouring at 'mine'.*a shipped model: digits, shapes-sdxl"
+    ):
         Hutchinson(4, colours=4, colouring="mine")
-    with pytest.raises(ValueError, match="of 2 colours, 4 colours, .*: colours=64 is none of them"):
+    with pytest.raises(ValueError, match=r"of 2 colours, 4 colours, .*: colours=64 is none of them"):
         Hutchinson(64, colours=64, colouring="digits")
     (tmp_path / "colouring.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="is no file of colourings"):
@@ -279,3 +284,34 @@ def test_a_colouring_of_other_weights_is_told(caplog):
     next(model.parameters()).data[0] += 1
     Evaluation(model, {"sweep": TimeSweep()}, divergence=Hutchinson(4, colours=4, colouring="digits"))
     assert "'digits' was learned from other weights than the model's" in caplog.text
+
+
+def test_one_product_tells_the_variance_of_its_probe(generator):
+    """Of an asymmetric Jacobian: parts scatter by 2 |J|^2 off the diagonal, twists take off the antisymmetric part."""
+    matrix = torch.randn(12, 12, dtype=torch.float64, generator=generator)
+    squares = [float((m**2).sum() - (m.diagonal() ** 2).sum()) for m in (matrix, 0.5 * (matrix + matrix.T))]
+    u = torch.zeros(4000, 12, dtype=torch.float64)
+    probes = draw("rademacher", u, range(4000), seed=0, probes=2)
+    _, traces = Hutchinson(2)(lambda x: x @ matrix, u, probes, NFE())
+    assert (traces.parts.shape, traces.twists.shape) == ((2, 4000, 12), (1, 4000))
+    spread = traces.parts.var(0).sum(-1)
+    assert float(spread.mean()) == pytest.approx(2 * squares[0], rel=0.03)
+    assert float((spread - traces.twists[0] ** 2 / 2).mean()) == pytest.approx(2 * squares[1], rel=0.05)
+    assert float(traces.values.var()) == pytest.approx(2 * squares[1], rel=0.05)
+    assert Hutchinson(2, "gaussian")(lambda x: x @ matrix, u, probes, NFE())[1].parts is None
+
+
+@pytest.mark.parametrize("real", [300, 1000])
+def test_many_terms_are_kept_in_few_parts(generator, real):
+    """Their squared lengths within the 9 % that 256 parts are good for, and padding changes nothing."""
+    terms = torch.randn(1, 200, real, dtype=torch.float64, generator=generator)
+    ones = torch.ones(1, 200, real)
+    kept = Traces.of_signs(ones, terms, torch.float64)
+    assert kept.parts.shape == (1, 200, PARTS)
+    ratio = kept.parts.square().sum(-1) / (2 * terms.square().sum(-1))
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.02) and float(ratio.std()) < 0.1
+    torch.testing.assert_close(kept.values, terms.sum(-1))
+    hole = torch.zeros(1, 200, 77)
+    split = [torch.cat([whole[..., :100], fill, whole[..., 100:]], -1) for whole, fill in ((ones, hole), (terms, hole))]
+    torch.testing.assert_close(Traces.of_signs(*split, torch.float64).parts, kept.parts)
+    assert Traces.of_signs(ones, terms, torch.float32).parts.dtype == torch.float32

@@ -48,12 +48,14 @@ def colour_index(shape: tuple[int, ...], colours: int, colouring: str | None = N
         index = learned(colouring, colours)
         if tuple(index.shape) != shape:
             raise ValueError(
-                f"the colourings of {colouring!r} are of samples of shape {list(index.shape)}, these are {list(shape)}: "
-                "take colouring=null, a lattice, which fits any shape"
+                f"the colourings of {colouring!r} are of samples of shape {list(index.shape)}, these are "
+                f"{list(shape)}: take colouring=null, a lattice, which fits any shape"
             )
         return index
     if len(shape) > 3:
-        raise ValueError(f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1")
+        raise ValueError(
+            f"colours={colours} needs samples of one to three dimensions, got {list(shape)}: use colours=1"
+        )
     steps = lattice(colours, shape[0] if len(shape) == 3 else 1)
     along = (1,) if len(shape) == 1 else steps[-len(shape) :]
     return torch.from_numpy(np.tensordot(along, np.indices(shape), 1) % colours)

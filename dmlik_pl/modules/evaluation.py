@@ -196,8 +196,8 @@ def _check_colouring(diffusion: DiffusionModel | None, divergence: Divergence) -
     name = divergence.colouring if isinstance(divergence, Hutchinson) else None
     if diffusion is not None and name is not None and learned_from(name) != diffusion.fingerprint():
         logger.warning(
-            "model.divergence: the colouring %r was learned from other weights than the model's. Likelihoods stay right, "
-            "but their probe error may be larger than with a lattice (colouring: null).",
+            "model.divergence: the colouring %r was learned from other weights than the model's. Likelihoods stay "
+            "right, but their probe error may be larger than with a lattice (colouring: null).",
             name,
         )
 
