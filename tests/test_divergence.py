@@ -13,7 +13,7 @@ from dmlik_pl.flow.traces import PARTS, Traces
 from dmlik_pl.models import PixelDiffusion, StableDiffusionXL
 from dmlik_pl.models.closed_form import GaussianMixture
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.studies import TimeSweep
+from dmlik_pl.studies import Estimator, TimeSweep
 
 
 def curved(weight):
@@ -275,6 +275,16 @@ def test_what_is_no_colouring_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "colouring.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="is no file of colourings"):
         Hutchinson(4, colours=4, colouring=str(tmp_path))
+
+
+def test_colours_are_in_the_words_of_a_record():
+    known = {
+        Hutchinson(8, colours=4): "8 rademacher per node, 4 colours",
+        Hutchinson(4, colours=4, colouring="digits"): "4 rademacher per node, 4 learned colours",
+        Hutchinson(2): "2 rademacher per node",
+    }
+    for divergence, words in known.items():
+        assert Estimator(divergence=divergence).describe_probes() == words
 
 
 def test_a_colouring_of_other_weights_is_told(caplog):

@@ -63,7 +63,7 @@ def _sketch(terms: Tensor, real: Tensor) -> Tensor:
     if size <= PARTS:
         return terms
     if not real.all():
-        order = torch.argsort(~real, dim=-1, stable=True)
+        order = torch.argsort((~real).byte(), dim=-1, stable=True)
         terms = terms.gather(-1, order.expand_as(terms))
     signed = pad(terms * _signs(size).to(terms), (0, -size % PARTS))
     return signed.unflatten(-1, (-1, PARTS)).sum(-2)
