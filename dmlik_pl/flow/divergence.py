@@ -139,7 +139,7 @@ class Hutchinson:
             without derivatives).
         colours: K, a power of two of which k must be a multiple. The K probes of one draw carry the rows of a Hadamard
             matrix, one sign per colour, so that products of dimensions of different colours cancel exactly. 1 makes
-            every probe a draw of its own.
+            every probe a draw of its own. Two draws a node or more, k = 2 K, have the sharper error bar.
         colouring: Which dimensions have which colour: None for a lattice over channel, row and column (mel bin and
             frame, position), that keeps neighbours apart; or a learned one, by its file, the folder of its model or the
             name of a shipped model. See :mod:`dmlik_pl.flow.colouring`.
