@@ -1,24 +1,28 @@
 """What the trace's probes leave: ``python -m benchmarks.probes``.
 
-Standard deviations over repeated draws of the probes, all else held: of one log-likelihood, and of the difference of
-the true and a wrong condition of the same sample, with the probes shared and not.
+Variances over probes, all else held, from the Jacobians along the samples' paths: of one log-likelihood, and of the
+difference of the true and a wrong condition of the same sample, with the probes shared and not.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
+from scipy.linalg import hadamard
 from torch import Tensor
 
+from benchmarks.colourings import COUNT, coupling, learn
+from benchmarks.jacobians import Jacobians, whole
 from benchmarks.methods import FixedProbeMultistep
-from benchmarks.problems import PROBLEMS, Problem
+from benchmarks.problems import NETWORKS, PROBLEMS, Problem
 from benchmarks.tables import RESULTS, publish
-from dmlik_pl.flow import Condition, Hutchinson, Multistep, log_likelihood
+from dmlik_pl.flow import Multistep, log_likelihood
+from dmlik_pl.flow.colouring import colour_index
 
-__all__ = ["ESTIMATORS", "Estimator", "deviation", "main", "measure"]
+__all__ = ["ESTIMATORS", "Estimator", "deviation", "main", "measure", "totals", "variance"]
 
 
 @dataclass(frozen=True)
@@ -27,88 +31,104 @@ class Estimator:
 
     Attributes:
         name: Name for tables.
+        probes: Derivatives a node.
         fresh: Whether every node has probes of its own.
-        divergence: The probes of one draw.
-        average: Draws that are averaged.
+        gaussian: Whether they are normal instead of signs.
+        colours: Number of colours; 1 for independent probes.
+        learned: Whether the colouring is learned, from the first half of the samples, and judged on the others.
+        cycled: Whether the rows of the pattern are shared out over nodes in turn, one each, on one random field.
     """
 
     name: str
+    probes: int = 1
     fresh: bool = True
-    divergence: Hutchinson = field(default_factory=Hutchinson)
-    average: int = 1
-
-    @property
-    def vjps(self) -> int:
-        """Derivatives a node."""
-        return self.divergence.probes * self.average
+    gaussian: bool = False
+    colours: int = 1
+    learned: bool = False
+    cycled: bool = False
 
 
-FIXED = Estimator("1 Rademacher, fixed", fresh=False)
 FRESH = Estimator("1 Rademacher, fresh (default)")
 ESTIMATORS = (
-    FIXED,
     FRESH,
-    Estimator("4 Rademacher, fresh", average=4),
-    Estimator("4 colour-Hadamard, fresh", divergence=Hutchinson(probes=4, colours=2)),
-    Estimator("1 Gaussian, fixed", fresh=False, divergence=Hutchinson(distribution="gaussian")),
-    Estimator("1 Gaussian, fresh", divergence=Hutchinson(distribution="gaussian")),
+    Estimator("1 Rademacher, fixed", fresh=False),
+    Estimator("1 Gaussian, fresh", gaussian=True),
+    Estimator("1 Gaussian, fixed", gaussian=True, fresh=False),
+    *(Estimator(f"1 of {k} colours, cycled over nodes", colours=k, cycled=True) for k in (2, 4, 8)),
+    *(Estimator(f"{k} Rademacher", k) for k in (2, 4, 8, 16, 32)),
+    *(Estimator(f"{k} colours, lattice", k, colours=k) for k in (2, 4, 8, 16, 32)),
+    *(Estimator(f"{k} colours, learned", k, colours=k, learned=True) for k in (2, 4, 8, 16, 32)),
 )
 
 
-def totals(problem: Problem, condition: Condition, estimator: Estimator, nodes: int, draws: int) -> Tensor:
-    """Log-likelihoods by independent draws of the probes, nats, [draws, B]; each draw is a sample with its own name."""
-    copies = draws * estimator.average
-    result = log_likelihood(
-        problem.flow,
-        torch.cat([problem.x] * copies),
-        condition.tile(copies),
-        solver=(Multistep if estimator.fresh else FixedProbeMultistep)(nodes=nodes),
-        divergence=estimator.divergence,
-        sample_ids=[f"{name}, draw {draw}" for draw in range(copies) for name in problem.samples],
-    )
-    return result.log_p.reshape(draws, estimator.average, -1).mean(1)
+def variance(jacobians: Jacobians, estimator: Estimator, index: Tensor) -> Tensor:
+    """Variance over probes of the integral of the trace, nats^2, [B]; ``index`` holds the colour of each dimension."""
+    forms = jacobians.symmetric.double()
+    if not estimator.gaussian:
+        torch.diagonal(forms, dim1=2, dim2=3).zero_()
+    if estimator.cycled:
+        rows = torch.from_numpy(hadamard(estimator.colours)).double()[:, index]
+        signs = rows[torch.arange(len(forms)) % estimator.colours]  # one row a node
+        signed = forms * (signs[:, :, None] * signs[:, None])[:, None]
+        forms = torch.stack([group.sum(0) for group in signed.split(estimator.colours)])
+    elif not estimator.fresh:
+        forms = forms.sum(0, keepdim=True)
+    elif estimator.colours > 1:
+        forms = forms * (index[:, None] == index)
+    draws = 1 if estimator.colours > 1 else estimator.probes
+    return 2 * forms.square().sum((0, 2, 3)) / draws
 
 
-def _deviation(draws: Tensor) -> float:
-    """Root mean square over samples of the standard deviation over draws [draws, B]."""
-    return float(draws.var(0).mean().sqrt())
-
-
-def deviation(problem: Problem, nodes: int, *, fresh: bool, draws: int) -> float:
-    """Standard deviation that one Rademacher probe, fixed or fresh, gives bits/dim."""
-    return _deviation(totals(problem, problem.condition, FRESH if fresh else FIXED, nodes, draws)) * problem.bits
-
-
-def measure(problem: Problem, nodes: int, draws: int) -> list[dict[str, object]]:
+def measure(problem: Problem, nodes: int, cache: Path | None = None) -> list[dict[str, object]]:
     """Table rows of one problem."""
+    true, wrong = (whole(problem, condition, nodes, cache=cache) for condition in (problem.condition, problem.rival))
+    half = len(problem.x) // 2
+    judged = torch.arange(half, len(problem.x))
+    couplings = coupling(true, range(half)) + coupling(wrong, range(half))
     out: list[dict[str, object]] = []
     for estimator in ESTIMATORS:
-        if estimator.divergence.colours > 1 and problem.x.dim() < 4:
-            continue  # a vector has no neighbours to colour
-        repeats = max(4, draws // estimator.vjps)
-        true, wrong = (
-            totals(problem, condition, estimator, nodes, repeats) for condition in (problem.condition, problem.rival)
-        )
+        index = torch.zeros(problem.dims, dtype=torch.long)
+        if estimator.learned:
+            index = learn(couplings, estimator.colours)
+        elif estimator.colours > 1:
+            index = colour_index(true.shape, estimator.colours).flatten()
+        single, other, paired = (variance(each, estimator, index)[judged] for each in (true, wrong, true - wrong))
         out.append(
             {
                 "problem": problem.name,
                 "probes": estimator.name,
-                "VJP/node": estimator.vjps,
-                "s.d., bits/dim": _deviation(true) * problem.bits,
-                "difference, shared probes": _deviation(true - wrong),
-                # A draw of one condition against the next draw of the other: as with probes of their own.
-                "difference, own probes": _deviation(true - wrong.roll(1, 0)),
+                "VJP/node": estimator.probes,
+                "s.d., bits/dim": float(single.mean().sqrt()) * problem.bits,
+                "difference, shared probes": float(paired.mean().sqrt()),
+                "difference, own probes": float((single + other).mean().sqrt()),
             }
         )
     return out
 
 
 def with_gains(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add ratios of variances to those of one fixed Rademacher probe of the same problem."""
+    """Add ratios of variances to those of the default of the same problem."""
     standard = frame.groupby("problem").transform("first")
     gain = (standard["s.d., bits/dim"] / frame["s.d., bits/dim"]) ** 2
-    paired = (standard["difference, own probes"] / frame["difference, shared probes"]) ** 2
+    paired = (standard["difference, shared probes"] / frame["difference, shared probes"]) ** 2
     return frame.assign(**{"gain": gain, "gain per VJP": gain / frame["VJP/node"], "gain of difference": paired})
+
+
+def totals(problem: Problem, nodes: int, *, fresh: bool, draws: int) -> Tensor:
+    """Log-likelihoods by independent draws of one probe, nats, [draws, B]; each is a sample with its own name."""
+    result = log_likelihood(
+        problem.flow,
+        torch.cat([problem.x] * draws),
+        problem.condition.tile(draws),
+        solver=(Multistep if fresh else FixedProbeMultistep)(nodes=nodes),
+        sample_ids=[f"{name}, draw {draw}" for draw in range(draws) for name in problem.samples],
+    )
+    return result.log_p.reshape(draws, -1)
+
+
+def deviation(problem: Problem, nodes: int, *, fresh: bool, draws: int) -> float:
+    """Standard deviation that one Rademacher probe, fixed or fresh, gives bits/dim, root mean square over samples."""
+    return float(totals(problem, nodes, fresh=fresh, draws=draws).var(0).mean().sqrt()) * problem.bits
 
 
 FORMATS = {
@@ -120,25 +140,29 @@ FORMATS = {
     "gain of difference": ".3g",
 }
 NOTES = (
-    "Standard deviations over draws of the probes on one trajectory, root mean square over samples: 10-20 % uncertain.",
+    "Standard deviations over probes on one trajectory, root mean square over the second half of the samples, by the "
+    "formula 2 sum S_ij^2 from their Jacobians; learned colourings have seen the first half.",
     "Difference: s.d. of log p of the true minus that of one wrong condition of the same sample, nats.",
-    "Gains: variance of one fixed Rademacher probe over that of the row; for the difference, of fixed probes of their "
-    "own over shared ones of the row.",
+    "Gains: variance of one fresh Rademacher probe over that of the row; of a difference, both with shared probes.",
+    "tiny SDXL and attention have random weights: a U-Net of the tests, and one whose heads, made eightfold sharper, "
+    "look at few places anywhere.",
 )
 
 
 def main(args: Sequence[str] | None = None) -> pd.DataFrame:
     """Measure, print and save."""
+    known = PROBLEMS | NETWORKS
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
-    parser.add_argument("--nodes", type=int, default=25, help="nodes of the grid")
-    parser.add_argument("--draws", type=int, default=32, help="repeats, as VJPs a node")
+    parser.add_argument("--problems", nargs="+", choices=list(known), default=list(known))
+    parser.add_argument("--nodes", type=int, default=33, help="nodes of the grid")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the Jacobians, some minutes of work on one core")
     parser.add_argument("--quick", action="store_true", help="the closed form only")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the tables")
     options = parser.parse_args(args)
     torch.set_num_threads(1)
     names = ["mixture"] if options.quick else options.problems
-    rows = [row for name in names for row in measure(PROBLEMS[name](), options.nodes, options.draws)]
+    problems = [known[name](COUNT.get(name, 8)) for name in names]  # type: ignore[call-arg]
+    rows = [row for problem in problems for row in measure(problem, options.nodes, options.cache)]
     frame = with_gains(pd.DataFrame(rows))
     publish(options.output, "probes", frame, FORMATS, f"Probe noise, {options.nodes} nodes", NOTES)
     return frame

@@ -2,8 +2,11 @@
 
 import copy
 import math
+import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,10 +14,10 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from dmlik_pl.data.base import EvaluationData, collate
-from dmlik_pl.flow import Condition, LinearVP, ProbabilityFlow, Schedule
+from dmlik_pl.flow import Condition, DiscreteVP, LinearVP, ProbabilityFlow, Schedule
 from dmlik_pl.models.closed_form import GaussianMixture
 
-__all__ = ["PROBLEMS", "Problem", "digits", "mixture", "shapes"]
+__all__ = ["NETWORKS", "PROBLEMS", "Problem", "attention", "digits", "mixture", "rough", "shapes", "tiny_sdxl"]
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,95 @@ def shapes(count: int = 4) -> Problem:
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {"mixture": mixture, "digits": digits, "shapes": shapes}
+
+
+def rough(count: int = 4) -> Problem:
+    """The closed form of the tests, in eight dimensions: a likelihood is decided at few noise levels."""
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    means, bases = 1.5 * normal(3, 8), torch.linalg.qr(normal(3, 8, 8)).Q
+    log_variances = 3 * torch.rand(3, 8, generator=generator, dtype=torch.float64) - 1.5
+    covariances = torch.einsum("kij,kj,klj->kil", bases, log_variances.exp(), bases)
+    model = GaussianMixture(means, covariances)
+    x = model.sample(count, generator) + 0.3
+    flow = model.flow(LinearVP(beta_min=0.1, beta_max=20.0))
+    return Problem(
+        name="rough mixture, D=8",
+        flow=flow,
+        x=x,
+        condition=model.condition(torch.full_like(x, 0.3)),
+        rival=model.condition(torch.zeros_like(x)),
+        precise=flow,
+        samples=[f"draw-{i}" for i in range(count)],
+        log_snr_rate=_linear_rate,
+    )
+
+
+def tiny_sdxl(count: int = 4) -> Problem:
+    """The random SDXL pipeline of the tests."""
+    from dmlik_pl.models import StableDiffusionXL
+
+    models = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "tiny_models.py"))
+    captions = models["CAPTIONS"]
+    with TemporaryDirectory() as folder:
+        path = models["make_tiny_sdxl"](Path(folder), scheduler={"prediction_type": "v_prediction"})
+        model = StableDiffusionXL(str(path)).eval().requires_grad_(False)
+    x = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        condition, rival = (model.condition(captions[start : start + count]) for start in (0, count))
+    return _random("tiny SDXL, random", model.flow(), x, condition, rival)
+
+
+def attention(count: int = 4) -> Problem:
+    """A random U-Net of which every stage attends to every other pixel, with sharp heads."""
+    from diffusers import UNet2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DModel(
+            sample_size=8,
+            in_channels=3,
+            out_channels=3,
+            down_block_types=["AttnDownBlock2D"] * 2,
+            up_block_types=["AttnUpBlock2D"] * 2,
+            block_out_channels=[16, 32],
+            layers_per_block=2,
+            norm_num_groups=4,
+            attention_head_dim=8,
+            num_class_embeds=2,
+        )
+    unet.eval().requires_grad_(False)
+    for name, weight in unet.named_parameters():
+        if name.endswith(("to_q.weight", "to_k.weight")):
+            weight.mul_(math.sqrt(8))
+        if name.endswith(("to_v.weight", "to_out.0.weight")):
+            weight.mul_(2)
+
+    def network(x: Tensor, time: Tensor, inputs: Any) -> Tensor:
+        output: Tensor = unet(x, time, class_labels=inputs).sample
+        return output
+
+    x = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    flow = ProbabilityFlow(network, DiscreteVP.scaled_linear(), "v")
+    labels = torch.arange(count) % 2
+    return _random("attention, random", flow, x, Condition(labels), Condition(1 - labels))
+
+
+def _random(name: str, flow: ProbabilityFlow, x: Tensor, condition: Condition, rival: Condition) -> Problem:
+    return Problem(
+        name=f"{name}, D={x[0].numel()}",
+        flow=flow,
+        x=x,
+        condition=condition,
+        rival=rival,
+        precise=flow,
+        samples=[f"draw-{i}" for i in range(len(x))],
+        log_snr_rate=_spline_rate(flow.schedule),
+    )
+
+
+NETWORKS: dict[str, Callable[[], Problem]] = {"rough": rough, "tiny-sdxl": tiny_sdxl, "attention": attention}
+"""Further problems, for what probes leave and not for what a solver does."""

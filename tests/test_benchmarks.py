@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import alignment, errors, precision, probes, real_size, solvers, twin
+from benchmarks import alignment, colourings, coverage, errors, jacobians, precision, probes, real_size, solvers, twin
 from benchmarks.methods import METHODS, default, dopri5, flow_matching
 from benchmarks.problems import digits, mixture
 from dmlik_pl.flow import Exact, log_likelihood
@@ -51,21 +51,45 @@ def test_tuned_setting_reaches_the_target_and_holds_it(problem):
 
 def test_draws_scatter_around_the_exact_trace_as_far_as_they_say(problem):
     exact = log_likelihood(problem.flow, problem.x, problem.condition, divergence=Exact()).log_p
-    draws = probes.totals(problem, problem.condition, probes.FRESH, nodes=33, draws=64)
+    draws = probes.totals(problem, 33, fresh=True, draws=64)
     error = (draws.mean(0) - exact) / (draws.std(0) / 8)
     assert error.abs().max() < 4
     assert probes.deviation(problem, 33, fresh=True, draws=64) < 0.7 * probes.deviation(
         problem, 33, fresh=False, draws=64
     )
+    whole = jacobians.whole(problem, problem.condition, 33)
+    assert whole.matrices.shape == (33, 3, 16, 16)
+    expected = probes.variance(whole, probes.FRESH, torch.zeros(16))
+    assert draws.var(0).tolist() == pytest.approx(expected.tolist(), rel=0.6)
+    assert float(draws.var(0).mean()) == pytest.approx(float(expected.mean()), rel=0.3)
 
 
 def test_probe_orderings(problem):
-    frame = probes.with_gains(probes.pd.DataFrame(probes.measure(problem, nodes=25, draws=64))).set_index("probes")
+    frame = probes.with_gains(probes.pd.DataFrame(probes.measure(problem, nodes=25))).set_index("probes")
     gain = frame["gain"]
-    assert gain["1 Gaussian, fixed"] < gain["1 Rademacher, fixed"] == 1 < gain["1 Rademacher, fresh (default)"]
-    assert gain["4 Rademacher, fresh"] > 2 * gain["1 Rademacher, fresh (default)"]
-    assert "4 colour-Hadamard, fresh" not in frame.index  # a vector has no neighbours
-    assert (frame["difference, shared probes"] < frame["difference, own probes"]).all()
+    assert gain["1 Gaussian, fixed"] < gain["1 Rademacher, fixed"] < gain["1 Rademacher, fresh (default)"] == 1
+    for count in (2, 4, 8, 16, 32):
+        assert gain[f"{count} Rademacher"] == pytest.approx(count)
+    assert gain["8 colours, lattice"] > gain["4 colours, lattice"] > gain["2 colours, lattice"] > 1
+    assert gain["16 colours, lattice"] > 1e6  # as many colours as dimensions: exact
+    assert (frame["difference, shared probes"] <= frame["difference, own probes"]).all()
+
+
+def test_learned_colourings_part_what_is_coupled():
+    """Pairs (0, 1), (2, 3), ... that act on each other alone, and a chain that needs two colours."""
+    pairs = torch.block_diag(*[torch.tensor([[0.0, 1.0], [1.0, 0.0]])] * 6).double()
+    chain = torch.diag(torch.ones(11), 1).double() + torch.diag(torch.ones(11), -1).double()
+    for couplings in (pairs, chain):
+        index = colourings.learn(couplings, 2)
+        assert float((couplings * (index[:, None] == index)).sum()) == 0
+
+
+def test_intervals_cover_and_those_of_a_cycled_pattern_do_not(problem):
+    true, wrong = (jacobians.whole(problem, each, 33) for each in (problem.condition, problem.rival))
+    for row in coverage.measure(true, wrong, 150):
+        assert 0.91 <= row["coverage"] <= 0.995 and 0.9 < row["width"] < 1.6, row
+    single = coverage.cycled(true, wrong, 4, 150)[0]
+    assert single["of"] == "single" and single["coverage"] < 0.88
 
 
 def test_the_grids_estimate_is_honest_on_a_shipped_model():

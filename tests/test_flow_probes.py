@@ -115,7 +115,7 @@ class SmallNet(nn.Module):
     ("solver", "divergence"),
     [
         (Multistep(11), Hutchinson(1)),
-        (Multistep(9), Hutchinson(4, colours=2)),
+        (Multistep(9), Hutchinson(4, colours=4)),
         (Multistep(9), Hutchinson(2, method="jvp")),
         (TorchDiffEq("dopri5", "angle", rtol=1e-3, atol=1e-3), Hutchinson(2)),
     ],

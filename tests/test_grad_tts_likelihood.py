@@ -117,11 +117,11 @@ def test_exact_trace_at_a_time_of_the_path():
     for divergence, expected in ((Exact(chunk=16), "trace"), (GivenProbe(probe=probe), "probe")):
         level = model.schedule.at(t)
         u = model.flow().unit_state(x, level, condition)
-        _, trace = divergence(lambda v, at=level: model.flow().velocity(v, at, condition), u, None, Counter())
+        _, traces = divergence(lambda v, at=level: model.flow().velocity(v, at, condition), u, None, Counter())
         d_alpha, d_sigma = model.schedule.rates(t)
         cos, sin = level.alpha / level.scale, level.sigma / level.scale
         d_angle, d_scale = (cos * d_sigma - sin * d_alpha) / level.scale, cos * d_alpha + sin * d_sigma
-        total = d_angle * trace[0, 0] + 640 * d_scale / level.scale
+        total = d_angle * traces.values[0, 0] + 640 * d_scale / level.scale
         assert float(total) == pytest.approx(float(golden[f"out.{expected}_path"][k]), rel=1e-6)
 
 

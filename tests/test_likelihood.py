@@ -26,7 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
-from dmlik_pl.flow.integral import TraceIntegral
+from dmlik_pl.flow.integral import TraceIntegral, _rank
 
 SDXL = DiscreteVP.scaled_linear()
 FINE = Multistep(129)
@@ -148,12 +148,12 @@ def test_priors_by_name(gaussian, generator):
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("probes", "paired_least"), [(1, 0.85), (2, 0.87), (4, 0.9)])
+@pytest.mark.parametrize("probes", [1, 2, 4])
 @pytest.mark.parametrize("schedule", [LinearVP(), SDXL], ids=["vp", "sdxl"])
-def test_standard_errors_cover(mixture, schedule, probes, paired_least):
-    """A 95 % interval from one run holds the exact trace's value in 90 to 99 % of runs, eight samples 50 times each.
+def test_standard_errors_cover(mixture, schedule, probes):
+    """A 95 % interval from one run holds the exact trace's value in about 95 % of runs, eight samples 50 times each.
 
-    Differences of two conditions are decided at a few noise levels, of which a probe or two a node cannot tell as much.
+    Differences of two conditions are decided at a few noise levels and in few directions.
     """
     x = mixture.sample(8, torch.Generator().manual_seed(7))
     flow, repeated = mixture.flow(schedule), x.repeat_interleave(50, 0)
@@ -164,16 +164,19 @@ def test_standard_errors_cover(mixture, schedule, probes, paired_least):
         alone = log_likelihood(flow, x, mixture.condition(torch.full_like(x, value)), divergence=Exact())
         exact.append(alone.log_p.repeat_interleave(50))
     difference, paired_error = results[0].minus(results[1])
-    for value, error, truth, least in (
-        (results[0].log_p, results[0].standard_error, exact[0], 0.9),
-        (difference, paired_error, exact[0] - exact[1], paired_least),
+    for value, error, truth in (
+        (results[0].log_p, results[0].standard_error, exact[0]),
+        (difference, paired_error, exact[0] - exact[1]),
     ):
         deviation = value - truth
-        assert least <= float((deviation.abs() < 1.96 * error).double().mean()) <= 0.99
+        assert 0.92 <= float((deviation.abs() < 1.96 * error).double().mean()) <= 0.98
         assert float(deviation.mean().abs()) < 3 * float(deviation.std()) / 20
+        assert float(error.mean()) < 1.45 * float(deviation.std())
     assert float(paired_error.mean()) < 0.8 * float(results[0].standard_error.mean())
     deviation = results[0].log_p - exact[0]
     assert float(results[0].integral.variance.mean()) == pytest.approx(float(deviation.square().mean()), rel=0.25)
+    spread = results[0].integral.variance.reshape(8, 50)
+    assert float((spread.std(1) / spread.mean(1)).mean()) < 0.6 / math.sqrt(probes)  # of the trace alone: 1 and more
 
 
 def test_standard_errors_of_shared_probes_cover(gaussian):
@@ -436,3 +439,51 @@ def test_the_error_of_exact_traces_is_none_and_of_few_single_draws_unknown():
     single = trace_integral([[1.0], [2.0], [3.0]], [1.0, 1.0, 1.0])
     assert math.isnan(float(single.standard_error))
     assert float(replace(single, exact=True).standard_error) == 0
+
+
+def test_the_error_from_parts_by_hand():
+    """Two draws in two parts at one node: variances 2 and 8 of the parts, and a twist of 4 that takes 8 of twice 10."""
+    parts = torch.tensor([[[[1.0, 0.0]], [[3.0, 4.0]]]]).double()
+    integral = replace(trace_integral([[1.0, 7.0]], [2.0]), parts=parts)
+    assert float(integral.variance) == pytest.approx(4 * (2 + 8) / 2)
+    twisted = replace(integral, twists=torch.tensor([[[2.0]]]).double())
+    assert float(twisted.variance) == pytest.approx(4 * (10 - 4 / 2) / 2)
+    widened = stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)  # one pair of draws at one node
+    assert float(twisted.standard_error) == pytest.approx(widened * math.sqrt(16))
+    assert float(replace(integral, twists=torch.tensor([[[9.0]]]).double()).variance) == pytest.approx(20 / 2)
+
+
+def test_directions_that_carry_the_noise_are_counted():
+    """Of 200 nodes whose noise has 1, 4 and 40 equal directions."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.ones(200, dtype=torch.float64)
+    for directions in (1, 4, 40):
+        noise = torch.randn(200, 3, directions, generator=generator, dtype=torch.float64)
+        assert _rank(noise, weights, apart=1).tolist() == pytest.approx([directions] * 3, rel=0.2)
+    few = _rank(torch.randn(2, 500, 40, generator=generator, dtype=torch.float64), weights[:2], apart=1)
+    assert float(few.max()) < 1.5 + 1e-9  # one pair that there is, two that are supposed
+
+
+def test_integrals_are_chosen_joined_and_freed_of_what_is_common(mixture, generator):
+    x = mixture.sample(4, generator)
+    integral = log_likelihood(
+        mixture.flow(SDXL), x, mixture.condition(torch.zeros_like(x)), solver=Multistep(9), divergence=Hutchinson(2)
+    ).integral
+    again = TraceIntegral.cat([integral.select([3, 2]), integral.select([1, 0])]).select([3, 2, 1, 0])
+    for name in ("values", "parts", "twists", "weights", "log_r"):
+        assert torch.equal(getattr(again, name), getattr(integral, name)), name
+    assert integral.to(torch.float32).parts.dtype == torch.float32
+    apart = integral.apart_from_common([True, True, False, True])
+    for name in ("values", "parts", "twists"):
+        assert float(getattr(apart, name)[:, :, [0, 1, 3]].sum(2).abs().max()) < 1e-9, name
+    assert torch.allclose(apart.values[:, :, 2], integral.values[:, :, 2] - integral.values[:, :, [0, 1, 3]].mean(2))
+
+
+def test_a_new_grid_keeps_its_error_bar(mixture, generator):
+    """The marginal at a later time is integrated over fewer nodes of the same traces."""
+    x = mixture.sample(2, generator)
+    path = trajectory(
+        mixture.flow(SDXL), x, mixture.condition(torch.zeros_like(x)), times=[0.8, 0.0], densities=True, divergence=FOUR
+    )
+    early, late = path.marginals
+    assert bool((early.standard_error < 0.7 * late.standard_error).all()) and bool((early.standard_error > 0).all())

@@ -10,7 +10,7 @@ References:
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -18,7 +18,9 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dmlik_pl.flow.colouring import colour_index, learned
 from dmlik_pl.flow.probes import Distribution
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["NFE", "Divergence", "Exact", "Hutchinson"]
 
@@ -57,44 +59,36 @@ class Divergence(Protocol):
         """Probes that make one unbiased draw; draws are averaged and their scatter is the standard error."""
         ...
 
-    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:
-        """F of shape of u, and the trace [draws, B] in float64."""
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Traces]:
+        """F of shape of u, and draws of the trace."""
         ...
 
 
-def _quadratic_form(probes: Tensor, products: Tensor) -> Tensor:
-    return (probes.double() * products.double()).flatten(2).sum(2)
+def _terms(probes: Tensor, products: Tensor) -> Tensor:
+    """What sums to the quadratic forms, [k, B, D] in float64."""
+    return (probes.double() * products.double()).flatten(2)
 
 
-def _vectorised(together: Callable[[], Tensor], apart: Callable[[], Tensor]) -> Tensor:
-    """All products in one pass, or one after another where an operation of the network has no vectorised form."""
-    try:
-        return together()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        return apart()
+class _PullBack:
+    """Products of vectors with a Jacobian, all in one backward pass or one after another.
 
+    One pass is cheaper wherever it is possible. Some operations of some networks have no vectorised form; that is found
+    out once, so that no later call pays for the attempt.
+    """
 
-def _pull_back(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
-    """Products of k vectors [k, B, ...] with the Jacobian of a value by its leaf; the graph is kept."""
-    if len(vectors) == 1:
-        return torch.autograd.grad(value, leaf, vectors[0], retain_graph=True)[0][None]
-    return _vectorised(
-        lambda: torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)[0],
-        lambda: torch.stack([torch.autograd.grad(value, leaf, v, retain_graph=True)[0] for v in vectors]),
-    )
+    def __init__(self) -> None:
+        self._together = True
 
-
-def _vjp(field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """F and the products of k vectors [k, B, ...] with its Jacobian: one forward pass, one vectorised backward pass."""
-    with torch.enable_grad():
-        leaf = u.detach().requires_grad_()
-        value = field(leaf)
-        products = _pull_back(value, leaf, vectors)
-    return value.detach(), products
+    def __call__(self, value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
+        """Products of k vectors [k, B, ...] with the Jacobian of a value by its leaf; the graph is kept."""
+        if self._together and len(vectors) > 1:
+            try:
+                return torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)[0]
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # in many words; whatever else is wrong, the products one by one will say
+                self._together = False
+        return torch.stack([torch.autograd.grad(value, leaf, v, retain_graph=True)[0] for v in vectors])
 
 
 @dataclass(frozen=True)
@@ -109,12 +103,13 @@ class Exact:
     probes: int = 0
     distribution: Distribution = "rademacher"
     set_size: int = 1
+    _pull_back: _PullBack = field(default_factory=_PullBack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
 
-    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Traces]:  # noqa: D102
         size = u[0].numel()
         with torch.enable_grad():
             leaf = u.detach().requires_grad_()
@@ -125,11 +120,11 @@ class Exact:
                 basis = torch.zeros(len(index), size, dtype=u.dtype, device=u.device)
                 basis[torch.arange(len(index)), index] = 1
                 vectors = basis.reshape(len(index), 1, *u.shape[1:]).expand(-1, len(u), *u.shape[1:])
-                rows = _pull_back(value, leaf, vectors)
-                trace += _quadratic_form(vectors, rows).sum(0)
+                rows = self._pull_back(value, leaf, vectors)
+                trace += _terms(vectors, rows).sum((0, 2))
         nfe.forward += 1
         nfe.vjp += size
-        return value.detach(), trace[None]
+        return value.detach(), Traces(trace[None])
 
 
 @dataclass(frozen=True)
@@ -139,11 +134,15 @@ class Hutchinson:
     Attributes:
         probes: k, the probes at each evaluation; with a fixed grid every node has its own.
         distribution: ``rademacher`` has no variance from the diagonal of J; ``gaussian`` has, and is there to compare.
-        method: ``vjp`` (one forward and k backward passes in one vectorised call), ``jvp`` (forward mode; attention
-            falls back to its mathematical form), ``fd`` (2 k + 1 forward passes, for networks without derivatives).
-        colours: Side p of a p x p colouring of the last two dimensions. The p^2 probes of one draw carry the rows of a
-            Hadamard matrix, one sign a colour, so that products between neighbours cancel exactly. A power of two; k
-            must be a multiple of p^2.
+        method: ``vjp`` (one forward and k backward passes, in one vectorised call where the network allows it), ``jvp``
+            (forward mode; attention falls back to its mathematical form), ``fd`` (2 k + 1 forward passes, for networks
+            without derivatives).
+        colours: K, a power of two of which k must be a multiple. The K probes of one draw carry the rows of a Hadamard
+            matrix, one sign per colour, so that products of dimensions of different colours cancel exactly. 1 makes
+            every probe a draw of its own. Two draws a node or more, k = 2 K, have the sharper error bar.
+        colouring: Which dimensions have which colour: None for a lattice over channel, row and column (mel bin and
+            frame, position), that keeps neighbours apart; or a learned one, by its file, the folder of its model or the
+            name of a shipped model. See :mod:`dmlik_pl.flow.colouring`.
         step: Half-width of the finite difference in units of the state; None suits the dtype.
     """
 
@@ -151,29 +150,35 @@ class Hutchinson:
     distribution: Distribution = "rademacher"
     method: Literal["vjp", "jvp", "fd"] = "vjp"
     colours: int = 1
+    colouring: str | None = None
     step: float | None = None
+    _pull_back: _PullBack = field(default_factory=_PullBack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.colours < 1 or math.log2(self.colours) % 1:
             raise ValueError(f"colours={self.colours} must be a power of two (Hadamard signs)")
         if self.step is not None and not 0 < self.step < math.inf:
             raise ValueError(f"step must be above 0, or None for one that suits the dtype, got {self.step}")
-        if self.probes < 1 or self.probes % self.set_size:
+        if self.probes < 1 or self.probes % self.colours:
             raise ValueError(
-                f"probes={self.probes} must be a positive multiple of colours^2={self.set_size}: "
-                f"try probes={max(1, round(self.probes / self.set_size)) * self.set_size}"
+                f"probes={self.probes} must be a positive multiple of colours={self.colours}: "
+                f"try probes={max(1, round(self.probes / self.colours)) * self.colours}"
             )
+        if self.colouring is not None:
+            if self.colours == 1:
+                raise ValueError(f"colouring={self.colouring!r} needs colours: give colours and probes, e.g. 8 of each")
+            learned(self.colouring, self.colours)
 
     @property
     def set_size(self) -> int:
         """Probes that make one unbiased draw."""
-        return self.colours**2
+        return self.colours
 
-    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Traces]:  # noqa: D102
         vectors = self._coloured(probes)
         match self.method:
             case "vjp":
-                value, products = _vjp(field, u, vectors)
+                value, products = self._vjp(field, u, vectors)
                 nfe.forward += 1
                 nfe.vjp += self.probes
             case "jvp":
@@ -183,20 +188,26 @@ class Hutchinson:
             case "fd":
                 value, products = self._difference(field, u, vectors)
                 nfe.forward += 1 + 2 * self.probes
-        draws = _quadratic_form(vectors, products)
-        return value, draws.unflatten(0, (-1, self.set_size)).mean(1)
+        terms = _terms(vectors, products).unflatten(0, (-1, self.colours)).mean(1)
+        if self.distribution == "gaussian":
+            return value, Traces(terms.sum(-1))
+        return value, Traces.of_signs(vectors[:: self.colours], terms, products.dtype)
 
     def _coloured(self, probes: Tensor) -> Tensor:
+        """Probes of sets: one random field each, times one sign per colour; the first probe of a set is the field."""
         if self.colours == 1:
             return probes
-        if probes.dim() < 4:
-            raise ValueError(f"colours={self.colours} needs samples with two dimensions or more: use colours=1")
-        side, (height, width) = self.colours, probes.shape[-2:]
-        rows, columns = torch.arange(height) % side, torch.arange(width) % side
-        signs = torch.from_numpy(hadamard(self.set_size)).to(probes)[:, rows[:, None] * side + columns]
-        signs = signs.reshape(self.set_size, *(1,) * (probes.dim() - 3), height, width)
-        fields = probes.unflatten(0, (-1, self.set_size))[:, :1]  # one random field for the whole set
-        return (fields * signs).flatten(0, 1)
+        shape = tuple(probes.shape[2:])
+        index = colour_index(shape, self.colours, self.colouring).flatten()
+        rows = torch.from_numpy(hadamard(self.colours))[:, index].to(probes).reshape(self.colours, 1, *shape)
+        return (probes.unflatten(0, (-1, self.colours))[:, :1] * rows).flatten(0, 1)
+
+    def _vjp(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_()
+            value = field(leaf)
+            products = self._pull_back(value, leaf, vectors)
+        return value.detach(), products
 
     def _jvp(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         def push(vector: Tensor) -> tuple[Tensor, Tensor]:

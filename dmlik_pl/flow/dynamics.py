@@ -11,6 +11,7 @@ from dmlik_pl.flow.divergence import NFE, Divergence
 from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
 from dmlik_pl.flow.probes import draw
 from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["Dynamics", "SolverError"]
 
@@ -65,8 +66,8 @@ class Dynamics:
         self._note_failures(value.isfinite().flatten(1).all(1), level)
         return value
 
-    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Tensor]:
-        """F at u and the trace of its Jacobian, [draws, B] in float64, by the probes of a node."""
+    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Traces]:
+        """F at u and the trace of its Jacobian, by the probes of a node."""
         batch = len(u)
 
         def velocity(stacked: Tensor) -> Tensor:
@@ -82,9 +83,9 @@ class Dynamics:
             node=node,
             mask=self.condition.mask,
         )
-        value, trace = estimate(velocity, u, probes, self.nfe)
-        self._note_failures(value.isfinite().flatten(1).all(1) & trace.isfinite().all(0), level)
-        return value, trace
+        value, traces = estimate(velocity, u, probes, self.nfe)
+        self._note_failures(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
+        return value, traces
 
     def _note_failures(self, finite: Tensor, level: NoiseLevel) -> None:
         """Note where each sample first went wrong; the others continue undisturbed."""

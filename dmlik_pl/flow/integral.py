@@ -1,6 +1,7 @@
 r"""The integral of the trace along a trajectory, with the error that its probes leave."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from scipy.special import ndtri, stdtrit
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
+
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["TraceIntegral"]
 
@@ -28,12 +31,28 @@ class TraceIntegral:
         weights: Quadrature weight of each node, [nodes] in float64.
         log_r: Where the nodes are, ascending, [nodes] in float64.
         exact: Whether the traces are exact; then there is no probe error.
+        parts: Parts of the draws that tell their noise, see :class:`~dmlik_pl.flow.traces.Traces`,
+            [nodes, draws, B, parts]; None if the draws are all there is.
+        twists: What tells the antisymmetric part of the Jacobian, [nodes, draws - 1, B]; None if not known.
     """
 
     values: Tensor
     weights: Tensor
     log_r: Tensor
     exact: bool = False
+    parts: Tensor | None = None
+    twists: Tensor | None = None
+
+    @classmethod
+    def of(cls, traces: Sequence[Traces], weights: Tensor, log_r: Tensor, *, exact: bool) -> "TraceIntegral":
+        """From the traces at each node, in the order of the nodes."""
+
+        def stacked(name: str) -> Tensor | None:
+            found = [getattr(trace, name) for trace in traces]
+            return None if found[0] is None else torch.stack(found)
+
+        values = torch.stack([trace.values for trace in traces])
+        return cls(values, weights, log_r, exact, stacked("parts"), stacked("twists"))
 
     @property
     def total(self) -> Tensor:
@@ -46,57 +65,136 @@ class TraceIntegral:
 
         With two or more draws per node it comes from their scatter at each node, with one from the scatter of
         each node around the cubic through its four neighbours (the integrand is smooth in log r, probe noise is not).
-        Few nodes may carry most of the noise, so that this scatter is itself uncertain: the root of :attr:`variance` is
-        widened by the quantile of Student's t for its degrees of freedom. NaN where there is nothing to compare: one
-        probe for the whole trajectory says nothing of its error.
+        Few nodes and few directions may carry most of the noise, so that this scatter is itself uncertain: the root of
+        :attr:`variance` is widened by the quantile of Student's t for its degrees of freedom. NaN where there is
+        nothing to compare: one probe for the whole trajectory says nothing of its error.
         """
         variance, freedom = self._variance_and_freedom()
         return variance.sqrt() * torch.from_numpy(widening(freedom.cpu().numpy())).to(variance).nan_to_num()
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased estimate of the variance over probes, nats^2, [B]; NaN for one probe per trajectory."""
+        """Estimated variance over probes, nats^2, [B]; NaN for one probe per trajectory.
+
+        It is unbiased for a symmetric Jacobian, and with two or more draws per node for any. With one draw of signs it
+        has twice the squared length of the antisymmetric part too much.
+        """
         return self._variance_and_freedom()[0]
 
     def __sub__(self, other: "TraceIntegral") -> "TraceIntegral":
         """Difference of two integrals on the same nodes and probes; its standard error is that of the pairs."""
         if self.values.shape[:2] != other.values.shape[:2] or not torch.equal(self.weights, other.weights):
             raise ValueError("integrals on different grids or probes cannot be paired: use the same solver and times")
-        return replace(self, values=self.values - other.values, exact=self.exact and other.exact)
+        return self._joined(lambda mine, theirs: mine - theirs, other, exact=self.exact and other.exact)
 
     def reweighted(self, weights: Tensor) -> "TraceIntegral":
         """The same traces integrated over another range."""
         return replace(self, weights=weights)
+
+    def select(self, index: Any) -> "TraceIntegral":
+        """Those of some samples."""
+        return self._map(lambda tensor: tensor[:, :, index])
+
+    def apart_from_common(self, usable: Sequence[bool]) -> "TraceIntegral":
+        """What each sample has beside the mean of those that are usable: for samples that share their probes."""
+        return self._map(lambda tensor: tensor - tensor[:, :, list(usable)].mean(2, keepdim=True))
+
+    def to(self, *args: Any, **options: Any) -> "TraceIntegral":
+        """The same on another device or of another dtype."""
+        moved = self._map(lambda tensor: tensor.to(*args, **options))
+        return replace(moved, weights=self.weights.to(*args, **options), log_r=self.log_r.to(*args, **options))
+
+    @staticmethod
+    def cat(several: "Sequence[TraceIntegral]") -> "TraceIntegral":
+        """Those of several batches, made with the same settings, as those of one."""
+        joined = several[0]
+        for other in several[1:]:
+            joined = joined._joined(lambda mine, theirs: torch.cat([mine, theirs], 2), other, exact=joined.exact)
+        return joined
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "TraceIntegral":
+        """A function of every tensor [nodes, draws, B, ...]."""
+        parts, twists = (None if tensor is None else function(tensor) for tensor in (self.parts, self.twists))
+        return replace(self, values=function(self.values), parts=parts, twists=twists)
+
+    def _joined(
+        self, function: Callable[[Tensor, Tensor], Tensor], other: "TraceIntegral", *, exact: bool
+    ) -> "TraceIntegral":
+        """A function of every tensor [nodes, draws, B, ...] of both."""
+
+        def both(name: str) -> Tensor | None:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            return None if mine is None or theirs is None else function(mine, theirs)
+
+        values = function(self.values, other.values)
+        return replace(self, values=values, parts=both("parts"), twists=both("twists"), exact=exact)
 
     def _variance_and_freedom(self) -> tuple[Tensor, Tensor]:
         """The variance and its effective number of degrees of freedom (Satterthwaite), [B] each."""
         nodes, draws, batch = self.values.shape
         if self.exact:
             return self.values.new_zeros(batch), self.values.new_full((batch,), math.inf)
+        parts = self.values[..., None] if self.parts is None else self.parts.double()
         if draws > 1:
-            parts = self.weights[:, None] ** 2 * self.values.var(1) / draws
-            variance = parts.sum(0)
-            # The square of an estimate with n degrees of freedom is (n + 2) / n too large on average.
-            freedom = variance**2 / (parts**2 / (draws + 1)).sum(0) - 2
+            variance, freedom = self._from_draws(parts)
         elif nodes >= 7:
-            variance, freedom = self._from_neighbours()
+            variance, freedom = self._from_neighbours(parts[:, 0])
         else:
             variance = freedom = self.values.new_full((batch,), math.nan)
         return variance, freedom.clamp(min=1)
 
-    def _from_neighbours(self) -> tuple[Tensor, Tensor]:
+    def _from_draws(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        draws, squared_weights = parts.shape[1], self.weights**2
+        shares = squared_weights[:, None] * parts.var(1).sum(-1) / draws
+        variance = shares.sum(0)
+        # The square of an estimate with n degrees of freedom is (n + 2) / n too large on average.
+        known = (draws - 1) * _rank(parts[:, 0] - parts[:, 1], squared_weights, apart=1)
+        freedom = variance**2 / (shares**2 / (known + 2)).sum(0) - 2
+        if self.twists is not None:
+            antisymmetric = squared_weights @ (self.twists**2).mean(1) / (2 * draws)
+            variance = torch.maximum(variance - antisymmetric, variance / 2)
+        return variance, freedom
+
+    def _from_neighbours(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         # sin cos dlog r = dtheta: the integrand over log r is flat at both ends, the trace itself need not be
         density = 0.5 / torch.cosh(self.log_r)
         residual = torch.from_numpy(_interpolation_residual(self.log_r.cpu().numpy())).to(self.values)
         norm = (residual**2).sum(1)
-        noise = (residual @ (density[:, None] * self.values[:, 0])) ** 2 / norm[:, None]  # variance at each node
+        rest = torch.einsum("nm,mbp->nbp", residual, density[:, None, None] * parts)
+        noise = (rest**2).sum(-1) / norm[:, None]  # variance at each node
         squared_weights = (self.weights / density) ** 2
         variance = squared_weights @ noise
         # Neighbours share their noise: the variance is a quadratic form of it, and so is the variance of the variance.
         form = residual.T @ ((squared_weights / norm)[:, None] * residual)
         smooth = avg_pool1d(pad(noise.T[:, None], (2, 2), mode="replicate"), 5, 1)[:, 0].T
         expected = torch.diagonal(form) @ smooth
-        return variance, expected**2 / torch.einsum("ij,ib,jb->b", form**2, smooth, smooth)
+        freedom = expected**2 / torch.einsum("ij,ib,jb->b", form**2, smooth, smooth)
+        return variance, freedom * _rank(rest, squared_weights / norm, apart=_WINDOW)
+
+
+_SUPPOSED = 2  # pairs of nodes whose noise has one direction: see `python -m benchmarks.coverage`
+_WINDOW = 5  # nodes that a residual against the four nearest others is made of
+
+
+def _rank(noise: Tensor, weights: Tensor, *, apart: int) -> Tensor:
+    r"""Number of directions among which the parts of the noise [nodes, B, parts] are spread, [B]; 1 for a single part.
+
+    Of independent noises :math:`\delta_n` with one covariance C, :math:`|\delta_n|^2 |\delta_m|^2` over
+    :math:`(\delta_n \cdot \delta_m)^2` is :math:`(\mathrm{tr}\,C)^2 / \mathrm{tr}\,C^2`. Nodes closer than ``apart``
+    are not independent. Few nodes may carry the noise, and those far apart in other directions than close ones, so some
+    pairs of nodes with all their noise in one direction are supposed beside those that there are.
+    """
+    if noise.shape[-1] == 1:
+        return noise.new_ones(noise.shape[1])
+    products = torch.einsum("nbp,mbp->bnm", noise, noise)
+    lengths = torch.diagonal(products, dim1=1, dim2=2)
+    index = torch.arange(len(weights), device=noise.device)
+    chosen = weights[:, None] * weights * ((index[:, None] - index).abs() >= apart)
+    pairs = chosen * lengths[:, :, None] * lengths[:, None]
+    total = pairs.sum((1, 2))
+    aligned = ((chosen * products**2).sum((1, 2)) / total).nan_to_num(1.0)
+    count = (total**2 / (2 * (pairs**2).sum((1, 2)))).nan_to_num(0.0)
+    return (count + _SUPPOSED) / (count * aligned + _SUPPOSED)
 
 
 def _interpolation_residual(nodes: np.ndarray) -> np.ndarray:
@@ -104,7 +202,7 @@ def _interpolation_residual(nodes: np.ndarray) -> np.ndarray:
     count = len(nodes)
     residual = np.eye(count)
     for i in range(count):
-        near = np.argsort(np.abs(nodes - nodes[i]), kind="stable")[1:5]
+        near = np.argsort(np.abs(nodes - nodes[i]), kind="stable")[1:_WINDOW]
         for j in near:
             others = near[near != j]
             residual[i, j] = -np.prod((nodes[i] - nodes[others]) / (nodes[j] - nodes[others]))

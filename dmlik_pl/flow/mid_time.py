@@ -22,6 +22,7 @@ from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.flow.solvers import Solution
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["MidTimeEuler"]
 
@@ -49,7 +50,7 @@ class MidTimeEuler:
         stops = [float(level.t) for level in levels]
         x = flow.state(u, levels[0], condition)
         states = {stops[0]: u}
-        traces: list[tuple[float, float, Tensor]] = []  # log r, weight and trace of each step
+        traces: list[tuple[float, float, Traces]] = []  # log r, weight and trace of each step
         for i, (start, end) in enumerate(pairwise(self._times(stops))):
             middle = flow.schedule.at((start + end) / 2)
             alpha_rate, sigma_rate = (float(rate) for rate in flow.schedule.rates(middle.t))
@@ -70,15 +71,16 @@ class MidTimeEuler:
         return Solution(found, self._integrals(dynamics, traces, levels) if trace else None, unknown)
 
     def _integrals(
-        self, dynamics: Dynamics, traces: list[tuple[float, float, Tensor]], levels: Sequence[NoiseLevel]
+        self, dynamics: Dynamics, traces: list[tuple[float, float, Traces]], levels: Sequence[NoiseLevel]
     ) -> list[TraceIntegral]:
         """The integral of the trace from each level to the noise end."""
-        log_r, weights, values = zip(*sorted(traces, key=lambda step: step[0]), strict=True)
-        whole = TraceIntegral(
-            torch.stack(values),
-            torch.tensor(weights, dtype=torch.float64, device=values[0].device),
-            torch.tensor(log_r, dtype=torch.float64, device=values[0].device),
-            dynamics.divergence.probes == 0,
+        log_r, weights, found = zip(*sorted(traces, key=lambda step: step[0]), strict=True)
+        device = found[0].values.device
+        whole = TraceIntegral.of(
+            found,
+            torch.tensor(weights, dtype=torch.float64, device=device),
+            torch.tensor(log_r, dtype=torch.float64, device=device),
+            exact=dynamics.divergence.probes == 0,
         )
         return [whole.reweighted(whole.weights * (whole.log_r > float(level.r.log()))) for level in levels]
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Distribution", "Purpose", "draw", "noise", "sample_names"]
+__all__ = ["Distribution", "Purpose", "draw", "noise", "sample_names", "signs"]
 
 Distribution = Literal["rademacher", "gaussian"]
 
@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     LEVEL = 3
     ENCODER = 4
     ROUNDING = 5
+    SKETCH = 6
 
 
 def sample_names(x: Tensor, sample_ids: Sequence[str | int] | None) -> list[str | int]:
@@ -96,6 +97,11 @@ def draw(
         else:
             out[:, b, valid[b]] = _values(bits, distribution, probes, int(valid[b].sum()))
     return torch.from_numpy(out).reshape(probes, *like.shape).to(like)
+
+
+def signs(size: int, purpose: Purpose) -> Tensor:
+    """Random signs of no sample, the same always, [size] in int8."""
+    return torch.from_numpy(_values(stream(0, "", purpose), "rademacher", 1, size)[0])
 
 
 def noise(

@@ -213,8 +213,8 @@ class TorchDiffEq:
             state = (y[0] - chart.mean * mean) / chart.scale
             state = (state if mask is None else state * mask).to(u.dtype)
             if trace:
-                field, value = dynamics.velocity_and_trace(state, level, node=0)
-                density = chart.d_angle * value[:, 0] / size
+                field, traces = dynamics.velocity_and_trace(state, level, node=0)
+                density = chart.d_angle * traces.values[:, 0] / size
                 if self.scale == "solver":
                     density = density + chart.d_scale / chart.scale
             else:

@@ -68,7 +68,7 @@ class LogLikelihood:
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased variance of log_p over probes, nats^2; NaN for one probe per trajectory.
+        """Variance of log_p over probes, nats^2; NaN for one probe per trajectory.
 
         This is what to average where many likelihoods are pooled: ``standard_error`` is wider than its root, since it
         makes the interval of a single one.
@@ -93,7 +93,7 @@ class LogLikelihood:
         return self.log_p - other.log_p, (self.integral - other.integral).standard_error
 
     def variance_of_difference(self, other: "LogLikelihood") -> Tensor:
-        """Unbiased variance over probes of the difference that :meth:`minus` takes, nats^2."""
+        """Variance over probes of the difference that :meth:`minus` takes, nats^2."""
         return (self.integral - other.integral).variance
 
     def select(self, index: Sequence[int]) -> "LogLikelihood":
@@ -103,7 +103,7 @@ class LogLikelihood:
         return replace(
             self,
             **per_sample,
-            integral=replace(self.integral, values=self.integral.values[..., chosen]),
+            integral=self.integral.select(chosen),
             failures=[self.failures[i] for i in index],
         )
 
@@ -114,6 +114,6 @@ class LogLikelihood:
         return replace(
             parts[0],
             **per_sample,
-            integral=replace(parts[0].integral, values=torch.cat([part.integral.values for part in parts], -1)),
+            integral=TraceIntegral.cat([part.integral for part in parts]),
             failures=[failure for part in parts for failure in part.failures],
         )

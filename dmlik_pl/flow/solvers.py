@@ -24,6 +24,7 @@ from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.ripple import Ripple
 from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["Multistep", "Solution", "Solver"]
 
@@ -188,7 +189,7 @@ class Multistep:
 
         states: list[Tensor] = []
         history: list[tuple[float, Tensor]] = []
-        traces: list[Tensor] = []
+        traces: list[Traces] = []
         ripple = Ripple(_closest(nodes), dynamics.dims(u), to_data=backward, guidance=guidance)
         predicted: Tensor | None = None
         for i, node in enumerate(path):
@@ -226,12 +227,17 @@ class Multistep:
         )
 
     def _integrals(
-        self, traces: list[Tensor], nodes: np.ndarray, index: Sequence[int], beyond: Sequence[float], exact: bool
+        self, traces: list[Traces], nodes: np.ndarray, index: Sequence[int], beyond: Sequence[float], exact: bool
     ) -> list[TraceIntegral]:
         """The integral from each level to the noise end."""
         backward = nodes[0] > nodes[-1]
         log_r = nodes[::-1].copy() if backward else nodes
-        values = torch.stack(traces[::-1] if backward else traces)
+        whole = TraceIntegral.of(
+            traces[::-1] if backward else traces,
+            torch.zeros(len(log_r), dtype=torch.float64),
+            torch.from_numpy(log_r).to(traces[0].values),
+            exact=exact,
+        )
         # Between two nodes that nearly meet a spline would turn probe noise into slope.
         inner = [i for i in range(1, len(log_r) - 1) if log_r[-1] - log_r[i] > _closest(log_r)]
         apart = [0]
@@ -246,9 +252,6 @@ class Multistep:
             out = np.zeros(len(log_r))
             out[chosen] = CubicSpline(log_r[chosen], density).integrate(start, log_r[-1])
             out[-1] += max(beyond) - past
-            return torch.from_numpy(out).to(values)
+            return torch.from_numpy(out).to(whole.values)
 
-        places = torch.from_numpy(log_r).to(values)
-        return [
-            TraceIntegral(values, weights(nodes[i], past), places, exact) for i, past in zip(index, beyond, strict=True)
-        ]
+        return [whole.reweighted(weights(nodes[i], past)) for i, past in zip(index, beyond, strict=True)]

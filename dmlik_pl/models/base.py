@@ -1,5 +1,6 @@
 """What every model offers to the rest of the package."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -65,6 +66,14 @@ class DiffusionModel(nn.Module, ABC):
                 "the network is of dtype float16 and on a CPU, which is made for float32: set dtype to float32, or to "
                 "bfloat16 to save memory, or use an accelerator"
             )
+
+    def fingerprint(self) -> str:
+        """Digest of the weights as they are, the same wherever they lie and on whatever device."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def freeze(self) -> None:
         """Put the model into evaluation mode and keep its weights from asking for gradients."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from dmlik_pl.data.base import Delivery, in_words
 from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
+from dmlik_pl.flow.colouring import learned_from
 from dmlik_pl.models import DiffusionModel
 from dmlik_pl.records.store import FAILURES, SAMPLES
 from dmlik_pl.studies import Estimator, Outcome, Study
@@ -80,6 +81,7 @@ class Evaluation(LightningModule):
             dequantisation_bits=dequantisation_bits,
             rounding_every=rounding_every,
         )
+        _check_colouring(diffusion, self.estimator.divergence)
         self.done: Mapping[str, AbstractSet[str]] = {}
         self.keep: Callable[[str, Sequence[Outcome]], None] = lambda unit, outcomes: None
         self._parts = {name: study.parts() for name, study in studies.items()}
@@ -189,6 +191,17 @@ def check_names(studies: Iterable[str]) -> None:
                 f"model.studies: a study cannot be called {name!r}: its name is made of letters, digits, '_', '.' and "
                 f"'-', and is neither {FAILURES!r} nor {SAMPLES!r}, which are files beside its records"
             )
+
+
+def _check_colouring(diffusion: DiffusionModel | None, divergence: Divergence) -> None:
+    """Say so if a learned colouring is of other weights: means stay right, but the variance may be larger."""
+    name = divergence.colouring if isinstance(divergence, Hutchinson) else None
+    if diffusion is not None and name is not None and learned_from(name) != diffusion.fingerprint():
+        logger.warning(
+            "model.divergence: the colouring %r was learned from other weights than the model's. Likelihoods stay "
+            "right, but their probe error may be larger than with a lattice (colouring: null).",
+            name,
+        )
 
 
 def check_precision(trainer: Trainer) -> None:

@@ -149,8 +149,9 @@ class Estimator:
         if isinstance(self.divergence, Exact):
             return "exact trace"
         fresh = "per node" if isinstance(self.solver, Multistep) else "per trajectory"
-        colours = self.divergence.colours if isinstance(self.divergence, Hutchinson) else 1
-        structure = f", {colours}x{colours} colours" if colours > 1 else ""
+        structure = ""
+        if isinstance(self.divergence, Hutchinson) and self.divergence.colours > 1:
+            structure = f", {self.divergence.colours} {'learned ' if self.divergence.colouring else ''}colours"
         return f"{self.divergence.probes} {self.divergence.distribution} {fresh}{structure}"
 
 

@@ -264,8 +264,7 @@ class Rescoring(Study):
         if self.published:
             return scores.standard_error
         usable = [failure is None for failure in scores.failures]
-        common = scores.integral.values[..., usable].mean(-1, keepdim=True)
-        variance = replace(scores.integral, values=scores.integral.values - common).variance
+        variance = scores.integral.apart_from_common(usable).variance
         return (variance * count / (count - 1)).sqrt() if count > 1 else torch.full_like(variance, torch.nan)
 
     def _likelihood(

@@ -138,8 +138,8 @@ def _kept(found: LogLikelihood) -> LogLikelihood:
     def tensors(of: Any) -> dict[str, Any]:
         return {name: value.double().cpu() for name, value in vars(of).items() if isinstance(value, Tensor)}
 
-    own = tensors(found) | {"integral": replace(found.integral, **tensors(found.integral))}
-    return replace(found, **own | {"latent": torch.empty(len(found.log_p), 0)})
+    own = tensors(found) | {"integral": found.integral.to("cpu"), "latent": torch.empty(len(found.log_p), 0)}
+    return replace(found, **own)
 
 
 def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, float]:
