@@ -68,7 +68,7 @@ def variance(jacobians: Jacobians, estimator: Estimator, index: Tensor) -> Tenso
         torch.diagonal(forms, dim1=2, dim2=3).zero_()
     if estimator.cycled:
         rows = torch.from_numpy(hadamard(estimator.colours)).double()[:, index]
-        signs = rows[torch.arange(len(forms)) % estimator.colours]  # one row a node
+        signs = rows[torch.arange(len(forms)) % estimator.colours]  # one row per node
         signed = forms * (signs[:, :, None] * signs[:, None])[:, None]
         forms = torch.stack([group.sum(0) for group in signed.split(estimator.colours)])
     elif not estimator.fresh:

@@ -22,6 +22,7 @@ from dmlik_pl.flow.divergence import Exact, Hutchinson
 from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.probes import draw
 from dmlik_pl.flow.schedule import NoiseLevel
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["DifferentiableDynamics"]
 
@@ -38,6 +39,11 @@ class DifferentiableDynamics(Dynamics):
                 f"a differentiable likelihood takes its traces by Exact() or by Hutchinson with vjp, got {method}"
             )
 
+    @property
+    def _estimate(self) -> Hutchinson | Exact:
+        assert isinstance(self.divergence, Hutchinson | Exact)
+        return self.divergence
+
     def velocity(self, u: Tensor, level: NoiseLevel) -> Tensor:
         """F at u."""
         with torch.enable_grad():
@@ -46,31 +52,29 @@ class DifferentiableDynamics(Dynamics):
         self._note_failures(value.isfinite().flatten(1).all(1), level)
         return value
 
-    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Tensor]:
-        """F at u and the trace of its Jacobian, [draws, B] in float64, both with their graphs."""
+    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Traces]:
+        """F at u and draws of the trace of its Jacobian, both with their graphs."""
         with torch.enable_grad():
             start = u if u.requires_grad else u.detach().requires_grad_()
             vectors = self._vectors(u, node)
-            value, forms = checkpoint(self._forms, start, vectors, level, use_reentrant=False)
+            value, products = checkpoint(self._products, start, vectors, level, use_reentrant=False)
+            traces = self._estimate.traces(vectors, products)
         self.nfe.forward += 1
         self.nfe.vjp += len(vectors)
-        estimate = self.divergence
-        trace = forms.sum(0)[None] if estimate.probes == 0 else forms.unflatten(0, (-1, estimate.set_size)).mean(1)
-        self._note_failures(value.isfinite().flatten(1).all(1) & trace.isfinite().all(0), level)
-        return value, trace
+        self._note_failures(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
+        # What tells the error of the probes has no gradient that anybody asks for.
+        parts, twists = (None if each is None else each.detach() for each in (traces.parts, traces.twists))
+        return value, Traces(traces.values, parts, twists)
 
-    def _forms(self, u: Tensor, vectors: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """F, and v^T J v for each of the vectors, [k, B] in float64."""
+    def _products(self, u: Tensor, vectors: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """F, and the products of its Jacobian with each of the vectors, [k, B, ...]."""
         value = self.flow.velocity(u, level, self.condition)
-        forms = []
-        for vector in vectors:
-            (product,) = torch.autograd.grad(value, u, vector, create_graph=True)
-            forms.append((vector.double() * product.double()).flatten(1).sum(1))
-        return value, torch.stack(forms)
+        products = [torch.autograd.grad(value, u, vector, create_graph=True)[0] for vector in vectors]
+        return value, torch.stack(products)
 
     def _vectors(self, u: Tensor, node: int) -> Tensor:
         """The probes of a node, or every unit vector for an exact trace, [k, B, ...]."""
-        estimate = self.divergence
+        estimate = self._estimate
         if isinstance(estimate, Exact):
             basis = torch.eye(u[0].numel(), dtype=u.dtype, device=u.device)
             return basis.reshape(-1, 1, *u.shape[1:]).expand(-1, *u.shape)
@@ -83,4 +87,4 @@ class DifferentiableDynamics(Dynamics):
             node=node,
             mask=self.condition.mask,
         )
-        return estimate._coloured(probes) if isinstance(estimate, Hutchinson) else probes
+        return estimate.coloured(probes)

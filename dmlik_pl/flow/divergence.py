@@ -120,11 +120,14 @@ class Exact:
                 basis = torch.zeros(len(index), size, dtype=u.dtype, device=u.device)
                 basis[torch.arange(len(index)), index] = 1
                 vectors = basis.reshape(len(index), 1, *u.shape[1:]).expand(-1, len(u), *u.shape[1:])
-                rows = self._pull_back(value, leaf, vectors)
-                trace += _terms(vectors, rows).sum((0, 2))
+                trace += self.traces(vectors, self._pull_back(value, leaf, vectors)).values[0]
         nfe.forward += 1
         nfe.vjp += size
         return value.detach(), Traces(trace[None])
+
+    def traces(self, vectors: Tensor, products: Tensor) -> Traces:
+        """The trace, or a part of it, from unit vectors [k, B, ...] and their products with the Jacobian."""
+        return Traces(_terms(vectors, products).sum((0, 2))[None])
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Hutchinson:
             without derivatives).
         colours: K, a power of two of which k must be a multiple. The K probes of one draw carry the rows of a Hadamard
             matrix, one sign per colour, so that products of dimensions of different colours cancel exactly. 1 makes
-            every probe a draw of its own. Two draws a node or more, k = 2 K, have the sharper error bar.
+            every probe a draw of its own. Two or more draws per node, k = 2 K, have the sharper error bar.
         colouring: Which dimensions have which colour: None for a lattice over channel, row and column (mel bin and
             frame, position), that keeps neighbours apart; or a learned one, by its file, the folder of its model or the
             name of a shipped model. See :mod:`dmlik_pl.flow.colouring`.
@@ -175,7 +178,7 @@ class Hutchinson:
         return self.colours
 
     def __call__(self, field: Field, u: Tensor, probes: Tensor, nfe: NFE) -> tuple[Tensor, Traces]:  # noqa: D102
-        vectors = self._coloured(probes)
+        vectors = self.coloured(probes)
         match self.method:
             case "vjp":
                 value, products = self._vjp(field, u, vectors)
@@ -188,12 +191,16 @@ class Hutchinson:
             case "fd":
                 value, products = self._difference(field, u, vectors)
                 nfe.forward += 1 + 2 * self.probes
+        return value, self.traces(vectors, products)
+
+    def traces(self, vectors: Tensor, products: Tensor) -> Traces:
+        """Draws of the trace from coloured probes [k, B, ...] and their products with the Jacobian."""
         terms = _terms(vectors, products).unflatten(0, (-1, self.colours)).mean(1)
         if self.distribution == "gaussian":
-            return value, Traces(terms.sum(-1))
-        return value, Traces.of_signs(vectors[:: self.colours], terms, products.dtype)
+            return Traces(terms.sum(-1))
+        return Traces.of_signs(vectors[:: self.colours], terms, products.dtype)
 
-    def _coloured(self, probes: Tensor) -> Tensor:
+    def coloured(self, probes: Tensor) -> Tensor:
         """Probes of sets: one random field each, times one sign per colour; the first probe of a set is the field."""
         if self.colours == 1:
             return probes
