@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from dmlik_pl.flow import Condition, Multistep, ProbabilityFlow, RectifiedFlow, log_likelihood
-from dmlik_pl.modules.training.likelihoods import Gauge, summary
+from dmlik_pl.modules.training.likelihoods import measure, summary
 from dmlik_pl.modules.training.offers import LikelihoodProblem
+from dmlik_pl.studies import Estimator
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "own-network.md").read_text()
@@ -87,14 +88,14 @@ def test_the_lora_script_runs_anywhere(tmp_path):
     assert math.isfinite(bits) and change != 0
 
 
-def test_without_lightning_there_is_a_gauge():
+def test_a_training_is_measured_without_lightning_too():
     def problem(scale):
         flow = ProbabilityFlow(lambda x, t, inputs: scale * x, RectifiedFlow(), "velocity")
         x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
         return LikelihoodProblem(flow, x, Condition(), ["a", "b"])
 
-    gauge = Gauge(Multistep(9))
-    start, now = gauge.measure(problem(0.0)), gauge.measure(problem(0.1))
+    estimator = Estimator(Multistep(9))
+    start, now = measure(problem(0.0), estimator), measure(problem(0.1), estimator)
     found = summary(now, start, "gain")
     wanted = [
         float(log_likelihood(p.flow, p.x, sample_ids=["a", "b"], solver=Multistep(9)).bpd.mean())

@@ -21,8 +21,8 @@ _REMEMBERED = 256  # prompts whose embeddings are kept; SDXL's take 0.6 MB each
 class LatentModel(ImageModel):
     """A network over the latents of an autoencoder, conditioned on prompts.
 
-    The network runs in any dtype; autoencoder and text encoders, which run once per sample and once per prompt, in float32.
-    Images and prompts are encoded one by one: no result depends on what else is in the batch.
+    The network runs in any dtype; autoencoder and text encoders, which run once per sample and once per prompt, in
+    float32. Images and prompts are encoded one by one: no result depends on what else is in the batch.
 
     Attributes:
         vae: The autoencoder.
@@ -163,7 +163,7 @@ class LatentModel(ImageModel):
         return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
 
     def _latent_scale(self) -> tuple[Tensor, Tensor]:
-        """What is taken off the autoencoder's latents, and what the rest is multiplied by; scalars or one per channel."""
+        """What is taken off the latents, and what the rest is multiplied by; scalars, or one value per channel."""
         config = self.vae.config
         factor = torch.tensor(config.get("scaling_factor", 1.0), device=self.vae_device, dtype=self.vae.dtype)
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
