@@ -224,5 +224,5 @@ def test_print_config_shows_every_setting(capsys: pytest.CaptureFixture[str]) ->
         evaluate.cli_main(["--config", TOY, "--model.solver.nodes", "21", "--print_config"])
     assert stop.value.code == 0
     config = yaml.safe_load(capsys.readouterr().out)
-    assert config["model"]["solver"]["init_args"] == {"nodes": 21, "order": 4}
+    assert config["model"]["solver"]["init_args"] == {"nodes": 21, "order": 4, "spacing": "log_snr"}
     assert config["model"]["max_batch"] == 64

@@ -81,9 +81,14 @@ class LogLikelihood:
         return bits_per_dim(self.log_p, self.dims)
 
     @property
+    def nats_per_bpd(self) -> Tensor:
+        """What one bit per dimension is in nats, D ln 2."""
+        return self.dims * math.log(2)
+
+    @property
     def bpd_standard_error(self) -> Tensor:
         """Standard error of bpd over probes."""
-        return self.standard_error / (self.dims * math.log(2))
+        return self.standard_error / self.nats_per_bpd
 
     def minus(self, other: "LogLikelihood") -> tuple[Tensor, Tensor]:
         """Difference of log p to that of another condition or model for the same samples, and its standard error, nats.

@@ -6,7 +6,6 @@ costs. As in the sweep of images, two densities of X_t are recorded: read as dat
 the model's own marginal at time t.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -214,7 +213,7 @@ def _marginal(result: LogLikelihood | None) -> dict[str, float | None]:
     return {
         "bpd_marginal": float(result.bpd[0]),
         "bpd_marginal_standard_error": float(result.bpd_standard_error[0]),
-        "bpd_marginal_probe_variance": float(result.variance[0] / (result.dims[0] * math.log(2)) ** 2),
+        "bpd_marginal_probe_variance": float((result.variance / result.nats_per_bpd**2)[0]),
     }
 
 

@@ -12,7 +12,6 @@ References:
     What happens to diffusion model likelihood when your model is conditional? (Cross and Ragni, 2024), section 4
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -286,7 +285,7 @@ def _likelihoods(name: str, results: Sequence[LogLikelihood]) -> dict[str, list[
     """Bits per dimension with the standard error, its variance over probes, and the grid's error."""
     columns: dict[str, list[float]] = {name: [], **{f"{name}_{error}": [] for error in _ERRORS}}
     for result in results:
-        unit = result.dims * math.log(2)
+        unit = result.nats_per_bpd
         columns[name] += result.bpd.tolist()
         columns[f"{name}_standard_error"] += result.bpd_standard_error.tolist()
         columns[f"{name}_probe_variance"] += (result.variance / unit**2).tolist()
