@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from dmlik_pl.data.filelists import below_placeholder, read_filelist
 from dmlik_pl.data.names import sample_name
@@ -22,16 +23,9 @@ class LibriTTS(SpeechData):
         validation_list: Filelist of the validation split.
         test_list: Filelist of the test split; None where there is none.
         resample: Change the rate of files that have another one than 22 050 Hz; otherwise they are failures.
-        batch_size: Utterances per evaluated batch.
-        num_workers: Processes that load utterances; 0 loads in the main process.
-        limit: Evaluate at most this many utterances, taken evenly from all speakers; None evaluates all.
         split: The part that is evaluated.
-        train_batch_size: Utterances per training and validation batch.
-        drop_last: Leave out a last training batch that is not full.
         reshuffle: Shuffle before every epoch, as the official training of several speakers does, instead of once.
-        seed: Seed of the one shuffle.
-        dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
-        max_seconds: Longer utterances are left out, as failures.
+        **serving: As for :class:`~dmlik_pl.data.speech.SpeechData`.
     """
 
     def __init__(
@@ -41,29 +35,11 @@ class LibriTTS(SpeechData):
         validation_list: str,
         test_list: str | None = None,
         resample: bool = False,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
         split: Split = "validation",
-        train_batch_size: int = 16,
-        drop_last: bool = True,
         reshuffle: bool = True,
-        seed: int = 37,
-        dictionary: bool | str = True,
-        max_seconds: float = 30.0,
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            num_workers,
-            limit,
-            split,
-            train_batch_size,
-            drop_last,
-            reshuffle,
-            seed,
-            dictionary,
-            max_seconds,
-        )
+        super().__init__(split=split, reshuffle=reshuffle, **serving)
         self.root = Path(root)
         self.lists: dict[Split, str | None] = {"train": train_list, "validation": validation_list, "test": test_list}
         self.audio = AudioFiles(resample)

@@ -3,6 +3,7 @@
 import os
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from dmlik_pl.data.filelists import Line, below_placeholder, read_filelist
 from dmlik_pl.data.names import require_unique, sample_name
@@ -31,16 +32,7 @@ class LJSpeech(SpeechData):
         validation_size: Without lists, utterances of the validation split, always the same ones.
         test_size: Without lists, utterances of the test split, always the same ones.
         resample: Change the rate of files that have another one than 22 050 Hz; otherwise they are failures.
-        batch_size: Utterances per evaluated batch.
-        num_workers: Processes that load utterances; 0 loads in the main process.
-        limit: Evaluate at most this many utterances; None evaluates all.
-        split: The part that is evaluated.
-        train_batch_size: Utterances per training and validation batch.
-        drop_last: Leave out a last training batch that is not full.
-        reshuffle: Shuffle before every epoch instead of once.
-        seed: Seed of the one shuffle.
-        dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
-        max_seconds: Longer utterances are left out, as failures.
+        **serving: As for :class:`~dmlik_pl.data.speech.SpeechData`.
     """
 
     def __init__(
@@ -52,29 +44,9 @@ class LJSpeech(SpeechData):
         validation_size: int = 100,
         test_size: int = 500,
         resample: bool = False,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
-        split: Split = "test",
-        train_batch_size: int = 16,
-        drop_last: bool = True,
-        reshuffle: bool = False,
-        seed: int = 37,
-        dictionary: bool | str = True,
-        max_seconds: float = 30.0,
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            num_workers,
-            limit,
-            split,
-            train_batch_size,
-            drop_last,
-            reshuffle,
-            seed,
-            dictionary,
-            max_seconds,
-        )
+        super().__init__(**serving)
         lists: dict[Split, str | None] = {"train": train_list, "validation": validation_list, "test": test_list}
         given = {name: path for name, path in lists.items() if path is not None}
         if 0 < len(given) < len(lists):

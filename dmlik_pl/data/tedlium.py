@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dmlik_pl.data.speech import AudioFiles, Recording, SpeechData, SpeechSet, Split
 from dmlik_pl.speech.lists import read_lines
@@ -49,16 +49,8 @@ class TEDLIUM(SpeechData):
         unknown: What becomes of a segment with a word that was not transcribed, ``<unk>``: ``remove`` the mark and keep
             the segment, whose text then lacks a word, or ``drop`` the segment and count it.
         resample: Change the rate of files that have another one than 22 050 Hz; otherwise they are failures.
-        batch_size: Utterances per evaluated batch.
-        num_workers: Processes that load utterances; 0 loads in the main process.
-        limit: Evaluate at most this many utterances, taken evenly from all speakers; None evaluates all.
         split: The part that is evaluated; ``validation`` is the folder ``dev``.
-        train_batch_size: Utterances per training and validation batch.
-        drop_last: Leave out a last training batch that is not full.
-        reshuffle: Shuffle before every epoch instead of once.
-        seed: Seed of the one shuffle.
-        dictionary: Look words up (True, or the path of a CMUdict file), or spell them in letters (False).
-        max_seconds: Longer utterances are left out, as failures.
+        **serving: As for :class:`~dmlik_pl.data.speech.SpeechData`.
     """
 
     def __init__(
@@ -66,29 +58,10 @@ class TEDLIUM(SpeechData):
         root: str,
         unknown: Literal["remove", "drop"] = "remove",
         resample: bool = False,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        limit: int | None = None,
         split: Split = "validation",
-        train_batch_size: int = 16,
-        drop_last: bool = True,
-        reshuffle: bool = False,
-        seed: int = 37,
-        dictionary: bool | str = True,
-        max_seconds: float = 30.0,
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            num_workers,
-            limit,
-            split,
-            train_batch_size,
-            drop_last,
-            reshuffle,
-            seed,
-            dictionary,
-            max_seconds,
-        )
+        super().__init__(split=split, **serving)
         if unknown not in ("remove", "drop"):
             raise ValueError(f"unknown must be 'remove' or 'drop', got {unknown!r}")
         self.root = Path(root)

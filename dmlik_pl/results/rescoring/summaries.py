@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.speech.nbest import NBestLists
+from dmlik_pl.stats.estimate import NORMAL
 from dmlik_pl.stats.paired import matched_pairs, permutation_p_value, random_choice_distribution, tail_p_value
 from dmlik_pl.stats.resampling import ratio_intervals
 from dmlik_pl.stats.significance import holm
@@ -286,7 +286,7 @@ def _close(frame: pd.DataFrame) -> int | None:
     if "behind" not in frame or frame["behind_standard_error"].isna().all():
         return None
     rivals = frame[(frame["excluded"] == "") & (frame["behind"] > 0)]
-    near = rivals["behind"] <= norm.ppf(0.975) * rivals["behind_standard_error"]
+    near = rivals["behind"] <= NORMAL * rivals["behind_standard_error"]
     return int(rivals.loc[near, "sample_id"].nunique())
 
 
