@@ -26,6 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
 
 SDXL = DiscreteVP.scaled_linear()
@@ -436,3 +437,11 @@ def test_the_error_of_exact_traces_is_none_and_of_few_single_draws_unknown():
     single = trace_integral([[1.0], [2.0], [3.0]], [1.0, 1.0, 1.0])
     assert math.isnan(float(single.standard_error))
     assert float(replace(single, exact=True).standard_error) == 0
+
+
+def test_a_solve_waits_for_the_device_once(mixture, generator, monkeypatch):
+    calls, waited = [], Dynamics.settle
+    monkeypatch.setattr(Dynamics, "settle", lambda dynamics: calls.append(len(dynamics._finite)) or waited(dynamics))
+    x, condition = mixture.sample(2, generator), mixture.condition(torch.zeros(2, 8, dtype=torch.float64))
+    log_likelihood(mixture.flow(SDXL), x, condition, solver=Multistep(9))
+    assert calls == [9]

@@ -281,6 +281,21 @@ def test_sdxl_refiner(folders, images, guidance):
     assert_likelihood(model, images, encoded(pipeline, images) * 0.13, prediction, branches, guidance, peer)
 
 
+def test_a_refiner_is_written_as_it_was_read(folders, tmp_path):
+    model = dmlik.load(folders(tiny.tiny_refiner))
+    model.save(tmp_path)
+    again = dmlik.load(tmp_path)
+    torch.testing.assert_close(again.condition(PROMPT).inputs, model.condition(PROMPT).inputs)
+    assert not (tmp_path / "text_encoder").exists()
+
+
+def test_edm_is_not_fine_tuned(folders):
+    from dmlik_pl.modules.training.fine_tuning import FineTuning
+
+    with pytest.raises(ValueError, match=r"told the steps of a schedule, and this one is told sigma \(EDM\)"):
+        FineTuning(dmlik.load(folders(tiny.tiny_playground)), "nowhere")
+
+
 @BOTH
 def test_edm_in_the_layout_of_sdxl(folders, images, guidance):
     folder = folders(tiny.tiny_playground)
