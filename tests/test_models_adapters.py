@@ -403,13 +403,13 @@ def test_stable_cascades_stage_c(folders, guidance):
         model.to_latent(torch.zeros(1, 3, 8, 8), ["one"])
 
 
-@pytest.mark.parametrize(
-    ("make", "side"), [(tiny.tiny_sd3, 32), (tiny.tiny_aura_flow, 16), (tiny.tiny_lumina2, 64)]
-)
+@pytest.mark.parametrize(("make", "side"), [(tiny.tiny_sd3, 32), (tiny.tiny_aura_flow, 16), (tiny.tiny_lumina2, 64)])
 def test_images_beyond_a_networks_positions_are_told(folders, make, side):
     model = dmlik.load(folders(make))
     assert model.to_latent(torch.zeros(1, 3, 4, side), ["one"]).shape[-1] == side // 2
-    with pytest.raises(ValueError, match=f"size 3x4x{side + 4} do not fit the model, which has positions .* {side} pix"):
+    with pytest.raises(
+        ValueError, match=f"size 3x4x{side + 4} do not fit the model, which has positions .* {side} pix"
+    ):
         model.to_latent(torch.zeros(1, 3, 4, side + 4), ["one"])
     with pytest.raises(ValueError, match=r"multiples of 4 \(VAE 2 x patches 2\)"):
         model.to_latent(torch.zeros(1, 3, 6, 8), ["one"])
