@@ -152,5 +152,5 @@ def test_networks_of_real_size_go_through_their_adapters(tmp_path):
 
 def test_a_flow_matching_twin_is_measured_by_nodes(tmp_path):
     frame = twin.main(["--quick", "--nodes", "7", "--output", str(tmp_path)])
-    assert frame["solver"].tolist() == ["multistep(7 nodes, order 4, sampler spacing), shift 3"]
-    assert frame["calls"].tolist() == [7] and 0 < frame["mean"][0] < 1
+    assert frame["solver"].tolist() == ["multistep(7 nodes, order 4, sampler spacing)"]
+    assert frame["calls"].tolist() == [7] and 0 < frame["mean"][0] < 10

@@ -26,6 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral, _rank
 
 SDXL = DiscreteVP.scaled_linear()
@@ -487,3 +488,11 @@ def test_a_new_grid_keeps_its_error_bar(mixture, generator):
     )
     early, late = path.marginals
     assert bool((early.standard_error < 0.7 * late.standard_error).all()) and bool((early.standard_error > 0).all())
+
+
+def test_a_solve_waits_for_the_device_once(mixture, generator, monkeypatch):
+    calls, waited = [], Dynamics.settle
+    monkeypatch.setattr(Dynamics, "settle", lambda dynamics: calls.append(len(dynamics._finite)) or waited(dynamics))
+    x, condition = mixture.sample(2, generator), mixture.condition(torch.zeros(2, 8, dtype=torch.float64))
+    log_likelihood(mixture.flow(SDXL), x, condition, solver=Multistep(9))
+    assert calls == [9]

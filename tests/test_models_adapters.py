@@ -238,7 +238,7 @@ def test_aura_flow(folders, images, guidance):
 @BOTH
 def test_hunyuan_dit(folders, images, guidance):
     folder = folders(tiny.tiny_hunyuan_dit)
-    model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
+    model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.HunyuanDiTPipeline.from_pretrained(folder, safety_checker=None)
     bert = pipeline.encode_prompt(PROMPT, max_sequence_length=tiny.WINDOW)
     t5 = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG, text_encoder_index=1)
@@ -279,6 +279,21 @@ def test_sdxl_refiner(folders, images, guidance):
 
     branches = [(text, pooled, ids), (null, null_pooled, null_ids)]
     assert_likelihood(model, images, encoded(pipeline, images) * 0.13, prediction, branches, guidance, peer)
+
+
+def test_a_refiner_is_written_as_it_was_read(folders, tmp_path):
+    model = dmlik.load(folders(tiny.tiny_refiner))
+    model.save(tmp_path)
+    again = dmlik.load(tmp_path)
+    torch.testing.assert_close(again.condition(PROMPT).inputs, model.condition(PROMPT).inputs)
+    assert not (tmp_path / "text_encoder").exists()
+
+
+def test_edm_is_not_fine_tuned(folders):
+    from dmlik_pl.modules.training.fine_tuning import FineTuning
+
+    with pytest.raises(ValueError, match=r"told the steps of a schedule, and this one is told sigma \(EDM\)"):
+        FineTuning(dmlik.load(folders(tiny.tiny_playground)), "nowhere")
 
 
 @BOTH
@@ -386,6 +401,38 @@ def test_stable_cascades_stage_c(folders, guidance):
     assert_likelihood(model, x, x, noise, [(text, pooled), (null, null_pooled)], guidance, peer)
     with pytest.raises(ValueError, match=r"semantic latents \[B, 4, h, w\] of floating point, got \[1, 3, 8, 8\]"):
         model.to_latent(torch.zeros(1, 3, 8, 8), ["one"])
+
+
+@pytest.mark.parametrize(("make", "side"), [(tiny.tiny_sd3, 32), (tiny.tiny_aura_flow, 16), (tiny.tiny_lumina2, 64)])
+def test_images_beyond_a_networks_positions_are_told(folders, make, side):
+    model = dmlik.load(folders(make))
+    assert model.to_latent(torch.zeros(1, 3, 4, side), ["one"]).shape[-1] == side // 2
+    with pytest.raises(
+        ValueError, match=f"size 3x4x{side + 4} do not fit the model, which has positions .* {side} pix"
+    ):
+        model.to_latent(torch.zeros(1, 3, 4, side + 4), ["one"])
+    with pytest.raises(ValueError, match=r"multiples of 4 \(VAE 2 x patches 2\)"):
+        model.to_latent(torch.zeros(1, 3, 6, 8), ["one"])
+
+
+HALVES = [
+    *(tiny.tiny_sd3, tiny.tiny_flux, tiny.tiny_pixart, tiny.tiny_dit, tiny.tiny_sana, tiny.tiny_lumina2),
+    *(tiny.tiny_aura_flow, tiny.tiny_hunyuan_dit, tiny.tiny_refiner, tiny.tiny_playground, tiny.tiny_score_sde),
+    *(tiny.tiny_ldm, tiny.tiny_cascade, tiny.tiny_kandinsky),
+]
+
+
+@pytest.mark.parametrize("make", HALVES, ids=lambda make: make.__name__)
+def test_networks_in_half_precision_are_near_to_those_in_single(folders, images, make):
+    prompt = {tiny.tiny_dit: "4", tiny.tiny_kandinsky: torch.linspace(-1, 1, 16)[None]}.get(make, PROMPT)
+    single, half = (dmlik.load(folders(make), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    x = torch.ones(1, 4, 4, 4) / 3 if make is tiny.tiny_cascade else single.to_latent(images.float(), ["one"])
+    for fraction in (0.3, 0.7):
+        t = single.schedule.t_min + fraction * (single.schedule.t_max - single.schedule.t_min)
+        level = single.schedule.at(t)
+        fields = [model.flow().velocity(x, level, model.condition(prompt).spread(x)) for model in (single, half)]
+        assert (fields[0] - fields[1]).norm() < 0.05 * fields[0].norm()
+        assert not fields[0].equal(fields[1])
 
 
 def test_distilled_models_load_when_asked_and_say_so_in_every_table(tmp_path):

@@ -14,12 +14,15 @@ LONG = 16  # tokens of T5's window in the tests
 
 
 def calm(linear: Any) -> None:
-    """Take away the fast part of a random network's time embedding: its ripples would need thousands of steps."""
+    """Take away the fast part of a random network's time embedding, whose ripples would need thousands of steps.
+
+    What is left is made strong, so that a wrong time shows.
+    """
     weight = linear.weight
     half = weight.shape[1] // 2
     frequency = 10000.0 ** (-torch.arange(half) / half)
     with torch.no_grad():
-        weight.mul_((frequency <= FASTEST_FREQUENCY).to(weight).repeat(2))
+        weight.mul_(8 * (frequency <= FASTEST_FREQUENCY).to(weight).repeat(2))
 
 
 def clip(kind: str) -> tuple[Any, Any]:

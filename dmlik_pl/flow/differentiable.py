@@ -12,7 +12,8 @@ References:
     | Score-Based Generative Modeling through SDEs (Song et al., 2021), appendix D.2, for training by likelihood
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -38,6 +39,11 @@ class DifferentiableDynamics(Dynamics):
             raise ValueError(
                 f"a differentiable likelihood takes its traces by Exact() or by Hutchinson with vjp, got {method}"
             )
+
+    @classmethod
+    def of(cls, plain: Dynamics) -> Self:
+        """The same right-hand side."""
+        return cls(**{each.name: getattr(plain, each.name) for each in fields(plain) if each.init})
 
     @property
     def _estimate(self) -> Hutchinson | Exact:

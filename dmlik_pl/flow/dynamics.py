@@ -31,7 +31,7 @@ class Dynamics:
         seed: Seed of the probes.
         divergence: How traces are taken.
         nfe: Calls so far; multiply by the flow's evaluations per call.
-        failures: Why a sample has no result; None while all is well.
+        failures: Why a sample has no result, once :meth:`settle` was called; None while all is well.
     """
 
     flow: ProbabilityFlow
@@ -41,6 +41,7 @@ class Dynamics:
     divergence: Divergence
     nfe: NFE = field(default_factory=NFE)
     failures: list[str | None] = field(default_factory=list)
+    _finite: list[tuple[Tensor, NoiseLevel]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.failures = self.failures or [None] * len(self.sample_ids)
@@ -88,10 +89,19 @@ class Dynamics:
         return value, traces
 
     def _note_failures(self, finite: Tensor, level: NoiseLevel) -> None:
-        """Note where each sample first went wrong; the others continue undisturbed."""
-        for b, fine in enumerate(finite.tolist()):
-            if not fine and self.failures[b] is None:
-                self.failures[b] = (
-                    f"the network or its derivative returned NaN or infinity at t={float(level.t):.4g} "
-                    f"(r={float(level.r):.4g}): check the sample, the weights and the network's dtype"
-                )
+        """Keep which samples are well at a level, without waiting for the device to know it."""
+        self._finite.append((finite, level))
+
+    def settle(self) -> None:
+        """Read, in one wait for the device, where each sample first went wrong; a solver calls it once, at its end."""
+        if not self._finite:
+            return
+        found = torch.stack([finite for finite, _ in self._finite]).tolist()
+        for (_, level), samples in zip(self._finite, found, strict=True):
+            for b, fine in enumerate(samples):
+                if not fine and self.failures[b] is None:
+                    self.failures[b] = (
+                        f"the network or its derivative returned NaN or infinity at t={float(level.t):.4g} "
+                        f"(r={float(level.r):.4g}): check the sample, the weights and the network's dtype"
+                    )
+        self._finite.clear()

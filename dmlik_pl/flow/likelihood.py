@@ -105,7 +105,7 @@ def log_likelihood(
     if differentiable:
         if not isinstance(solver, Multistep):
             raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
-        dynamics = DifferentiableDynamics(**vars(dynamics))
+        dynamics = DifferentiableDynamics.of(dynamics)
     if t is not None and not flow.schedule.t_min <= t < flow.schedule.t_max:
         raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]

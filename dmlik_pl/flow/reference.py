@@ -219,6 +219,7 @@ class TorchDiffEq:
                     density = density + chart.d_scale / chart.scale
             else:
                 field, density = dynamics.velocity(state, level), torch.zeros_like(y[1])
+            dynamics.settle()
             if dynamics.failures[0] is not None:
                 raise SolverError(dynamics.failures[0])
             return chart.d_scale * state + chart.scale * chart.d_angle * field + chart.d_mean * mean, density

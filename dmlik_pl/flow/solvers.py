@@ -213,6 +213,7 @@ class Multistep:
                 break
             predicted = self._increment(history[-(order - 1) :], node, path[i + 1])
             u = u + predicted
+        dynamics.settle()
         result = [far.get(j, states[i]) for j, i in enumerate(index)]
         if not trace:
             return Solution(result, None, torch.full((len(index), len(u)), math.nan, dtype=torch.float64).to(u.device))

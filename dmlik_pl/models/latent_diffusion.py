@@ -43,6 +43,7 @@ class LatentDiffusion(LatentModel):
     components: tuple[str, ...]
     example: str
     fed: tuple[str, ...] = ()  # settings of the U-Net's inputs beside text and time that it is told
+    suffixes: tuple[str, ...] = ("",)  # of the text encoders' subfolders
     lora_loader: str  # the class in diffusers.loaders that knows the files of low-rank changes
 
     def __init__(
@@ -113,7 +114,7 @@ class LatentDiffusion(LatentModel):
     def save(self, folder: Path) -> None:
         """Write the model, with its present weights, as a folder in diffusers' layout."""
         parts = {"unet": self.unet, "vae": self.vae}
-        for encoder, suffix in zip(self.text_encoders, ("", "_2"), strict=False):
+        for encoder, suffix in zip(self.text_encoders, self.suffixes, strict=True):
             parts |= {f"text_encoder{suffix}": encoder.encoder, f"tokenizer{suffix}": encoder.tokenizer}
         write_pipeline(folder, parts, self.scheduler, self.settings)
 

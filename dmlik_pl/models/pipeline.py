@@ -136,6 +136,20 @@ class PipelineModel(LatentModel):
         """What the sides of the latents must be multiples of: the side of the network's patches."""
         return int(self.denoiser.config.get("patch_size") or 1)
 
+    @property
+    def largest_grid(self) -> int | None:
+        """Patches along a side that the network has positions for; None where it makes them for any number."""
+        return None
+
+    def _check_size(self, images: Tensor) -> None:
+        super()._check_size(images)
+        side = self.image_factor * self.latent_multiple
+        if self.largest_grid is not None and max(images.shape[-2:]) > self.largest_grid * side:
+            raise ValueError(
+                f"images of size {'x'.join(map(str, images.shape[1:]))} do not fit the model, which has positions for "
+                f"sides of {self.largest_grid * side} pixels at most: set the image size of the data"
+            )
+
     def _ask(self, x: Tensor, time: Tensor, **inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times, with tensors of floating point in its dtype.
 

@@ -30,6 +30,7 @@ class StableDiffusionXL(LatentDiffusion):
     example = "stabilityai/stable-diffusion-xl-base-1.0"
     fed = ("addition_embed_type",)
     lora_loader = "StableDiffusionXLLoraLoaderMixin"
+    suffixes: tuple[str, ...] = ("", "_2")
     size_ids = 6  # numbers that the U-Net is told beside the pooled text
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:

@@ -1,5 +1,7 @@
 """AuraFlow: flow matching over T5's tokens of many languages."""
 
+import math
+
 from torch import Tensor
 
 from dmlik_pl.models.pipeline import PipelineModel
@@ -17,6 +19,11 @@ class AuraFlow(PipelineModel):
     pipelines = ("AuraFlowPipeline",)
     encoders = ("vae", "text_encoder", "tokenizer")
     example = "fal/AuraFlow-v0.3"
+
+    @property
+    def largest_grid(self) -> int:
+        """Patches along a side that the network has positions for, as many as along the other."""
+        return math.isqrt(self.denoiser.config.pos_embed_max_size)
 
     def _embed(self, prompt: str) -> dict[str, Tensor]:
         return {"text": self._encode_prompt(prompt)[0]}

@@ -21,8 +21,9 @@ class HunyuanDiT(PipelineModel):
     encoders = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     example = "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers"
 
-    def __init__(self, path: str, max_sequence_length: int = 256, **settings: Any) -> None:
-        super().__init__(path, max_sequence_length=max_sequence_length, **settings)
+    def __init__(self, path: str, **settings: Any) -> None:
+        super().__init__(path, **settings)
+        self.max_sequence_length = int(self.denoiser.config.text_len_t5)  # its places for them are counted
         self._keep_time_exact(self.denoiser.time_extra_emb)
 
     def _embed(self, prompt: str) -> dict[str, Tensor]:

@@ -23,6 +23,11 @@ class Lumina2(PipelineModel):
         super()._use(process)
         self.network_time = "reversed"
 
+    @property
+    def largest_grid(self) -> int:
+        """Patches along a side that the network has positions for."""
+        return int(min(self.denoiser.config.axes_lens[1:]))
+
     def _worded(self, prompt: str) -> str:
         return f"{self.pipeline.system_prompt} <Prompt Start> {prompt}"
 

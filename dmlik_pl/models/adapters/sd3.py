@@ -20,6 +20,11 @@ class StableDiffusion3(PipelineModel):
     encoders = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     example = "stabilityai/stable-diffusion-3.5-medium"
 
+    @property
+    def largest_grid(self) -> int:
+        """Patches along a side that the network has positions for."""
+        return int(self.denoiser.config.pos_embed_max_size)
+
     def _embed(self, prompt: str) -> dict[str, Tensor]:
         text, _, pooled, _ = self._encode_prompt(prompt, prompt_2=prompt, prompt_3=prompt)
         return {"text": text, "pooled": pooled}

@@ -24,6 +24,7 @@ class SDXLRefiner(StableDiffusionXL):
     pipelines = ("StableDiffusionXLImg2ImgPipeline",)
     components = ("unet", "vae", "scheduler", "tokenizer_2", "text_encoder_2")
     example = "stabilityai/stable-diffusion-xl-refiner-1.0"
+    suffixes = ("_2",)
     size_ids = 5
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:

@@ -76,6 +76,11 @@ class FineTuning(Training):
         within(0, 1, condition_dropout=condition_dropout, log_snr_share=log_snr_share)
         above(0, max_time_frequency=max_time_frequency)
         seeds(seed=seed)
+        if diffusion.network_time != "schedule":
+            raise ValueError(
+                "fine-tuning trains networks that are told the steps of a schedule, and this one is told sigma (EDM): "
+                "train it with its own code, and measure it here"
+            )
         self.diffusion = diffusion
         self.lora = lora
         self.loss_weight = NoiseError() if loss_weight is None else loss_weight
