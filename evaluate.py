@@ -35,7 +35,10 @@ def cli_main(args: list[str] | None = None) -> int:
     else:
         args = find_config(args)
     keep_freed_memory()
-    # Seconds of imports that an unknown configuration need not wait for.
+    # Seconds of imports that an unknown configuration need not wait for. Lightning's is the first: typing hands out
+    # whichever of Optional[int | float] and Optional[float | int] is asked for first, and jsonargparse would read the
+    # trainer's `limit_test_batches: 1` as 1.0, all batches.
+    import lightning.pytorch  # noqa: F401
     from transformers.utils.logging import disable_progress_bar
 
     from dmlik_pl.callbacks import RecordWriter, ReportLogger

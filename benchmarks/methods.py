@@ -14,6 +14,7 @@ from torchdiffeq import odeint
 from benchmarks.problems import Problem
 from dmlik_pl.flow import Multistep, NoiseLevel, Solution, draw, log_likelihood
 from dmlik_pl.flow.dynamics import Dynamics
+from dmlik_pl.flow.traces import Traces
 
 __all__ = ["METHODS", "FixedProbeMultistep", "Method", "Result", "default", "dopri5", "flow_matching"]
 
@@ -53,7 +54,7 @@ class Method:
 class _OneProbe(Dynamics):
     """Dynamics that show every node the probe of the first."""
 
-    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Tensor]:
+    def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Traces]:
         return super().velocity_and_trace(u, level, node=0)
 
 
@@ -61,7 +62,7 @@ class FixedProbeMultistep(Multistep):
     """Our solver with one probe per trajectory, to tell its error from the probes'."""
 
     def integrate(self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, trace: bool) -> Solution:
-        shared = _OneProbe(**{field.name: getattr(dynamics, field.name) for field in fields(Dynamics)})
+        shared = _OneProbe(**{each.name: getattr(dynamics, each.name) for each in fields(Dynamics) if each.init})
         return super().integrate(shared, u, levels, trace=trace)
 
 

@@ -154,7 +154,7 @@ def one_node(flow: ProbabilityFlow, x: Tensor, condition: Condition) -> None:
     level = flow.schedule.at(0.5)
     of_all = condition.spread(x)
     value, trace = Hutchinson()(lambda u: flow.velocity(u, level, of_all), x, torch.ones_like(x)[None], NFE())
-    if not bool(value.isfinite().all() & trace.isfinite().all()):
+    if not bool(value.isfinite().all() & trace.values.isfinite().all()):
         raise ValueError("the network or its derivative is not finite")
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # first, as evaluate.py says
 import pytest
 import torch
 from nbest_lists import write_made_lists

@@ -37,7 +37,7 @@ class TestCard:
 
     def test_it_counts_the_weights(self, name):
         count, size = 0, 0
-        for path in (ASSETS / name).rglob("*.safetensors"):
+        for path in set((ASSETS / name).rglob("*.safetensors")) - {ASSETS / name / "colouring.safetensors"}:
             size += path.stat().st_size
             with safe_open(path, "pt") as weights:
                 count += sum(weights.get_tensor(key).numel() for key in weights.keys())  # noqa: SIM118

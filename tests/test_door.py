@@ -186,10 +186,11 @@ def evaluate(folder, root, *options):
     )
 
 
-def test_the_command_line_needs_no_class(folder, pictures, tmp_path, capsys):
+def test_the_command_line_needs_no_class(folder, pictures, tmp_path):
     pictures[0].save(tmp_path / "0.png")
     assert evaluate(folder, tmp_path) == 0
-    assert "VAE latents" in capsys.readouterr().out
+    (report,) = (tmp_path / "runs").glob("*/report.md")
+    assert "VAE latents" in report.read_text()
     with pytest.raises(ValueError, match="float16 and on a CPU"):
         evaluate(folder, tmp_path, "--model.diffusion.init_args.dtype=float16", "--trainer.accelerator=cpu")
     with pytest.raises(FileNotFoundError, match="no model at '/nowhere'"):

@@ -236,7 +236,7 @@ def test_espeak_obeys_speed_and_pitch():
     ("arguments", "message"),
     [
         (("hello", "nobody"), "knows no voice 'nobody'"),
-        (("", "en-us"), "says nothing"),
+        (("", "en-us"), "is silent for"),
         (("hello", "en-us", 10), "words_per_minute must be 80 to 450"),
         (("hello", "en-us", 175, 101), "pitch must be 0 to 100"),
     ],
