@@ -144,7 +144,9 @@ def test_figures_and_artifacts_are_there(run_folder: Path, logged: OfflineRun) -
     assert {"report.md", "config.yaml", "versions.json", "tables/time_sweep.csv"} <= report
 
 
-def test_a_run_that_goes_on_or_is_logged_again_is_the_same_run(run_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_or_is_logged_again_is_the_same_run(
+    run_folder: Path, logged: OfflineRun, tmp_path: Path
+) -> None:
     """Without a model, from the records alone, it is the same too."""
     environment = os.environ | {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "dmlik_pl.results", str(run_folder), "--wandb", "dmlik"]
