@@ -146,6 +146,8 @@ class TestSchema:
         units = sweep_grid_units(2) if kind == "time_sweep" else prompt_units(2)
         for rows in units.values():
             kinds()[kind].schema.check(rows)
+        with pytest.raises(ValueError, match="'undeclared'"):
+            kinds()[kind].schema.check([rows[0] | {"undeclared": 1.0}])
 
     def test_a_record_builder_knows_the_declaration(self) -> None:
         assert record("text_gain", alignment="search", alternative="mean", gain=1.0)["kind"] == "text_gain"
