@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from dmlik_pl.results.adaptation.summaries import adaptation_summary
-from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, named, open_axes
-from dmlik_pl.results.pictures import kept_pictures
+from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, arms, named, open_axes
+from dmlik_pl.results.pictures import kept_pictures, sheet_of_panels
 
 __all__ = ["adaptation_figures", "adaptation_sheet"]
 
@@ -58,9 +57,7 @@ def adaptation_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
 
 def _points(axes: Axes, part: pd.DataFrame, name: str, means: list[str], shift: float, label: str, colour: str) -> None:
     x = np.array([means.index(mean) for mean in part["mean"]]) + shift
-    value = part[name].to_numpy(dtype=float)
-    # Rounding may leave a bar's end a hair outside its interval.
-    reach = np.clip(np.nan_to_num([value - part[f"{name}_low"], part[f"{name}_high"] - value]), 0, None)
+    value, reach = part[name].to_numpy(dtype=float), np.nan_to_num(arms(part, name))
     axes.errorbar(x, value, reach, fmt="o", color=colour, markersize=4, capsize=2, linewidth=1, label=label)
 
 
@@ -91,20 +88,8 @@ def adaptation_sheet(folder: str | Path, frame: pd.DataFrame) -> Figure | None:
     titles = _titles(frame)
     order = [len(titles) - 1, *range(len(titles) - 1)]  # the recording is last in the picture, and first in the sheet
     texts = frame.drop_duplicates("sample_id").set_index("sample_id")["text"]
-    figure = Figure(figsize=(2.2 * len(titles), 0.3 + 1.5 * len(shown)), layout="constrained")
-    rows = figure.subplots(len(shown), len(titles), squeeze=False)
-    for i, ((name, path), row) in enumerate(zip(shown, rows, strict=True)):
-        picture = np.asarray(Image.open(path).convert("RGB"))
-        width = picture.shape[1] // len(titles)
-        for axes, place in zip(row, order, strict=True):
-            axes.imshow(picture[:, place * width : (place + 1) * width], aspect="auto")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if i == 0:
-                axes.set_title(named(titles[place]), fontsize=9)
-        row[0].set_xlabel(named(texts[name]), fontsize=8, loc="left")
-    return figure
+    panels = [(place, titles[place]) for place in order]
+    return sheet_of_panels(shown, panels, len(titles), texts, inches=2.2)
 
 
 def _titles(frame: pd.DataFrame) -> list[str]:

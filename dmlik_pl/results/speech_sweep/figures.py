@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from dmlik_pl.results.drawing import (
     BLUE,
@@ -19,10 +18,9 @@ from dmlik_pl.results.drawing import (
     SKY,
     VERMILION,
     curve,
-    named,
     time_axis,
 )
-from dmlik_pl.results.pictures import kept_pictures
+from dmlik_pl.results.pictures import kept_pictures, sheet_of_panels
 from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary
 
 __all__ = ["mel_sheet", "speech_sweep_figures"]
@@ -98,17 +96,4 @@ def mel_sheet(folder: str | Path, sweep: pd.DataFrame) -> Figure | None:
     panels = [(len(times) + 1, "recording"), (0, "encoder, μ")]
     panels += [(1 + k, f"decoder, t = {times[k]:g}") for k in chosen]
     texts = sweep.drop_duplicates("sample_id").set_index("sample_id")["text"]
-    figure = Figure(figsize=(2.3 * len(panels), 0.3 + 1.5 * len(shown)), layout="constrained")
-    rows = figure.subplots(len(shown), len(panels), squeeze=False)
-    for axes, (_, title) in zip(rows[0], panels, strict=True):
-        axes.set_title(title, fontsize=9)
-    for (name, path), row in zip(shown, rows, strict=True):
-        picture = np.asarray(Image.open(path).convert("RGB"))
-        width = picture.shape[1] // (len(times) + 2)
-        for axes, (place, _) in zip(row, panels, strict=True):
-            axes.imshow(picture[:, place * width : (place + 1) * width], aspect="auto")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-        row[0].set_xlabel(named(texts[name]), fontsize=8, loc="left")
-    return figure
+    return sheet_of_panels(shown, panels, len(times) + 2, texts, inches=2.3)
