@@ -23,7 +23,7 @@ from dmlik_pl.results.adaptation.summaries import (
 from dmlik_pl.results.adaptation.tables import adaptation_tables
 from dmlik_pl.results.page.report import write_report
 from dmlik_pl.stats.paired import matched_pairs, permutation_p_value
-from dmlik_pl.stats.significance import corpus_rate
+from dmlik_pl.stats.rates import corpus_rate
 
 N = 12
 WORDS = [4 + i % 3 for i in range(N)]
@@ -130,7 +130,10 @@ def test_every_row_of_the_grid_has_its_numbers(frame: pd.DataFrame) -> None:
             assert math.isnan(row["bpd"]) and row["non_finite"] == 0
         else:
             assert row["bpd"] == pytest.approx(BPD[way] + 0.01 * row["blur_kernel"] + np.mean(wobbles))
-            assert row["bpd_standard_error"] == pytest.approx(np.std(wobbles, ddof=1) / math.sqrt(N))
+            assert row["bpd_sampling_error"] == pytest.approx(np.std(wobbles, ddof=1) / math.sqrt(N))
+            assert row["bpd_standard_error"] == pytest.approx(
+                math.hypot(row["bpd_sampling_error"], row["bpd_grid_error"])
+            )
             assert row["bpd_low"] < row["bpd"] < row["bpd_high"]
             assert row["bpd_probe_error"] == pytest.approx(0.004 / math.sqrt(N))
             assert row["bpd"] - row["bpd_own_mean"] == pytest.approx(0.05 if row["stage"] == "adapted" else 0)
@@ -158,11 +161,12 @@ def test_untouched_speech_is_compared_utterance_by_utterance(frame: pd.DataFrame
         else:
             assert math.isnan(row["bpd_change"])
     same = paired.loc["blur 5×5, σ 1", "RK45", "RK45", "vocoded"]
-    assert same["wer_difference"] == same["low"] == same["high"] == 0 and same["permutation_p"] == 1
+    assert same["wer_difference"] == 0 and same["permutation_p"] == 1
+    assert same["low"] == -same["high"] < -0.05, "that they never differ here does not say that they never will"
     mixed = paired.loc["blur 5×5, σ 1", "RK45", "Euler", "vocoded"]
     assert mixed["permutation_p"] == 1 and mixed["worse"] == 1  # one utterance more
     lost = paired.loc["blur 5×5, σ 1", "stochastic", "Euler", "data"]
-    assert lost["low"] > 0.9 and lost["permutation_p"] == pytest.approx(2 / 2**N)
+    assert lost["low"] > 0.8 and lost["permutation_p"] == pytest.approx(2 / 2**N)
 
 
 def test_round_trips_are_summed_up_by_solver(frame: pd.DataFrame) -> None:
@@ -239,7 +243,7 @@ def test_without_recogniser_and_encoder_only_likelihoods_are_shown(frame: pd.Dat
     grid, paired, _ = adaptation_tables("adaptation", deaf[deaf["blur_kernel"] == 5])
     assert grid.shown.columns.tolist() == ["reverse", "vocoded", "BPD, μ of recording", "BPD, own μ"]
     assert "WER" not in said(grid) and "ASV:" not in said(grid)
-    assert paired.shown.columns.tolist() == ["against", "BPD", "probe error"]
+    assert paired.shown.columns.tolist() == ["against", "BPD", "± BPD", "probe error", "grid error"]
     (figure,) = adaptation_figures("adaptation", deaf).values()
     assert [axes.get_ylabel() for axes in figure.axes] == ["bits per dimension, μ of the recording"]
 

@@ -13,7 +13,7 @@ from statsmodels.discrete.conditional_models import ConditionalLogit
 from dmlik_pl.records.frames import listed
 from dmlik_pl.results.prompt_accuracy.calibration import calibration_summary
 from dmlik_pl.stats.calibration import calibration_error, fit_temperature, posterior, reliability_bins
-from dmlik_pl.stats.significance import wilson_interval
+from dmlik_pl.stats.rates import share, wilson_interval
 
 
 def calibrated(n: int, k: int = 4, scale: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +61,15 @@ class TestTemperature:
 
         slopes = (own(middle + step) - own(middle - step)) / (2 * step)
         curvature = -(own(middle + step) - 2 * own(middle) + own(middle - step)).sum() / step**2
-        error = math.sqrt((slopes**2).sum()) / curvature
+        error = math.sqrt(60 / 59 * (slopes**2).sum()) / curvature
         assert fitted.standard_error == pytest.approx(fitted.value**2 * error, rel=1e-4)
+
+    def test_copies_of_a_sample_are_one_cluster_and_tell_nothing_new(self) -> None:
+        scores, truth = calibrated(60, k=5)
+        twice = fit_temperature(np.tile(scores, (2, 1)), np.tile(truth, 2), np.tile(np.arange(60), 2))
+        once = fit_temperature(scores, truth)
+        assert (twice.value, twice.standard_error) == pytest.approx((once.value, once.standard_error), rel=1e-6)
+        assert (twice.n, twice.clusters) == (120, 60)
 
     def test_it_is_a_conditional_logit(self) -> None:
         scores, truth = calibrated(60, k=5)
@@ -92,6 +99,13 @@ class TestReliability:
         assert bins["confidence"].tolist() == pytest.approx([0.565, 2.9 / 3])
         assert bins["accuracy"].tolist() == pytest.approx([0.5, 2 / 3])
         assert (bins["accuracy_low"][1], bins["accuracy_high"][1]) == wilson_interval(2, 3)
+
+    def test_bins_count_clusters(self) -> None:
+        right, names = np.array([True, True, False, False, True, True]), np.array(list("aabbcc"))
+        bins = reliability_bins(np.full(6, 0.95), right, clusters=names)
+        found = share(right, names).interval
+        assert (bins["accuracy_low"][0], bins["accuracy_high"][0]) == found
+        assert found.high - found.low > 0.7 > 0.65 > np.ptp(wilson_interval(4, 6))
 
     def test_the_two_bins_of_the_surest_are_apart(self) -> None:
         """In one bin the errors, 0.04 too low and 0.85 too high, would cancel in part."""

@@ -28,7 +28,8 @@ from dmlik_pl.metrics import (
     kernel_distance_standard_error,
     prompt_accuracy,
 )
-from dmlik_pl.stats.significance import mean_with_error, wilson_interval
+from dmlik_pl.stats.rates import wilson_interval
+from dmlik_pl.stats.significance import mean_with_error
 
 
 def merged(*metrics: Metric) -> Metric:

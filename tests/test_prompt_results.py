@@ -28,7 +28,8 @@ from dmlik_pl.results.prompt_accuracy.summaries import (
 )
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
-from dmlik_pl.stats.significance import holm, wilson_interval
+from dmlik_pl.stats.rates import wilson_interval
+from dmlik_pl.stats.significance import holm
 
 FIRST = ["w = 1", "w = 1, reconstructed", "w = 3", "w = 3, reconstructed"]
 
@@ -193,8 +194,9 @@ class TestPairs:
         pairs = pair_summary(frame_of(units, "prompt_accuracy")).set_index(["a", "b"])
         first = pairs.loc[("likelihood", "elbo")]
         assert first[["n", "only_a", "only_b", "difference", "p"]].tolist() == pytest.approx([10, 6, 0, 0.6, 2 / 64])
-        # Differences of 1 on six samples and of 0 on four: standard deviation sqrt(.6 - .36) over sqrt(10).
-        assert first["standard_error"] == pytest.approx(math.sqrt(0.24 / 10))
+        # Differences of 1 on six samples and of 0 on four: a variance of 10 (.6 - .36) / 9 over 10.
+        assert first["standard_error"] == pytest.approx(math.sqrt(0.24 / 9))
+        assert 0 < first["low"] < 0.6 < first["high"] < 1
         assert pairs.loc[("elbo", "clip"), ["n", "only_a", "only_b"]].tolist() == [4, 0, 1]
         assert pairs["p_holm"].tolist() == pytest.approx(holm(pairs["p"].tolist()))
         assert len(pairs) == 3

@@ -26,7 +26,7 @@ from dmlik_pl.results.compare import compare
 from dmlik_pl.results.prompt_accuracy.decisions import decisions
 from dmlik_pl.results.prompt_accuracy.summaries import class_average_summary
 from dmlik_pl.results.tables import make_tables
-from dmlik_pl.stats.significance import wilson_interval
+from dmlik_pl.stats.rates import wilson_interval
 from dmlik_pl.studies import Estimator, Outcome, PromptAccuracy, TimeSweep
 
 TEMPLATE = "{tone} {size}"

@@ -1,6 +1,7 @@
 """Reliability, agreement and corrected correlations against closed forms and simulated scores of known noise."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from nbest_lists import paper_lists
 from scipy import stats
 
 from dmlik_pl.speech.nbest import NBestLists, read
+from dmlik_pl.stats.estimate import Interval
 from dmlik_pl.stats.reliability import (
     Terms,
     _corrected,
@@ -96,7 +98,7 @@ def test_repeated_texts_by_hand() -> None:
 def test_both_routes_find_the_noise_that_was_added(noise: float) -> None:
     lists = simulated(noise=noise)
     truth = 1 / (1 + noise**2)
-    summary = reliability_summary(lists, resamples=999).set_index("route")
+    summary = reliability_summary(lists).set_index("route")
     for route in ("repeat", "standard error"):
         row = summary.loc[route]
         assert row["reliability"] == pytest.approx(truth, abs=0.035)
@@ -136,7 +138,7 @@ def test_the_papers_scores_are_judged_by_repeated_texts() -> None:
 
 
 def test_rank_correlations_by_hand(made_lists: Path) -> None:
-    summary = rank_summary(NBestLists.from_records(read(made_lists)), resamples=999)
+    summary = rank_summary(NBestLists.from_records(read(made_lists)))
     # Kinds b, c and d of the lists; of one hypothesis there is no order.
     acoustic, likelihood = (1 + 0.5 + 1 / 3) / 3, (-1 + 0.5 - 1.5 / math.sqrt(22.5)) / 3
     assert summary["correlation"].tolist() == pytest.approx([acoustic, likelihood])
@@ -146,7 +148,7 @@ def test_rank_correlations_by_hand(made_lists: Path) -> None:
 def test_published_rank_correlations() -> None:
     expected = {"wav2vec2_lm": (0.25321434, 0.08545872, 94), "whisper_base": (0.36821078, -0.00599520, 51)}
     for name, (acoustic, likelihood, count) in expected.items():
-        summary = rank_summary(NBestLists.from_records(read(paper_lists(name))), resamples=999)
+        summary = rank_summary(NBestLists.from_records(read(paper_lists(name))))
         assert summary["correlation"].tolist() == pytest.approx([acoustic, likelihood], abs=2e-5)
         assert summary["lists"].tolist() == [count, count]
         assert summary["undefined"].tolist() == [95 - count, 95 - count]
@@ -182,7 +184,7 @@ def test_correction_for_attenuation_recovers_the_true_correlation() -> None:
         repeats={"likelihood": again.ravel()},
     )
     noiseless = np.nanmean(rank_correlations(lists, truth.ravel()))
-    [row] = reliability_summary(lists, resamples=999).to_dict("records")
+    [row] = reliability_summary(lists).to_dict("records")
     assert row["correlation"] < 0.5 * noiseless
     assert row["corrected"] == pytest.approx(noiseless, abs=0.03)
     assert row["corrected_low"] < row["corrected"] < row["corrected_high"]
@@ -190,7 +192,7 @@ def test_correction_for_attenuation_recovers_the_true_correlation() -> None:
 
 
 def test_noise_alone_has_no_reliability() -> None:
-    summary = reliability_summary(simulated(signal=0.0), resamples=999).set_index("route")
+    summary = reliability_summary(simulated(signal=0.0)).set_index("route")
     assert summary.loc["repeat", "low"] < 0 < summary.loc["repeat", "high"]
     assert summary.loc["repeat", "probes_needed_high"] == math.inf
     assert summary.loc["repeat", "ordered_alike"] == pytest.approx(0.5, abs=0.02)
@@ -262,23 +264,48 @@ def test_a_list_without_a_correlation_counts_for_the_reliability_alone() -> None
     lists.errors[:6] = 3
     values = rank_correlations(lists, lists.scores["likelihood"])
     assert np.isnan(values[0]) and np.isfinite(values[1:]).all()
-    ranks = rank_summary(lists, resamples=99).iloc[0]
+    ranks = rank_summary(lists).iloc[0]
     assert (ranks["correlation"], ranks["undefined"]) == (pytest.approx(values[1:].mean()), 1)
     assert ranks["p"] == pytest.approx(stats.ttest_1samp(values[1:], 0).pvalue)
-    row = reliability_summary(lists, resamples=99).iloc[0]
+    row = reliability_summary(lists).iloc[0]
     assert row["correlation"] == pytest.approx(values[1:].mean())
 
 
-@pytest.mark.parametrize(
-    ("second", "ends"),
-    [
-        (0.0, (0.0, 0.5)),  # a sample of the second list alone says nothing: 0 / 0 is no correlation
-        (0.2, (0.5, np.inf)),  # one whose reliability is not positive bounds the value on no side
-    ],
-)
-def test_samples_without_reliability_bound_nothing(second: float, ends: tuple[float, float]) -> None:
-    # Of two lists a bootstrap draws (1, 1), (1, 2) twice or (2, 2): 0.5 / 1, 0.25 / sqrt(0.25), or the second alone.
-    terms = Terms(np.array([1.0, -0.5]), np.array([1.0, 1.0]), 4)
-    row = _corrected(np.array([0.5, second]), terms, resamples=4999)
-    expected = ends if second == 0 else (min(0.5, (0.5 + second) / 2 / 0.5), np.inf)
-    assert (row["corrected_low"], row["corrected_high"]) == pytest.approx(expected)
+def test_the_interval_of_a_corrected_correlation_by_hand() -> None:
+    terms = Terms(np.array([1.0, 0.8, 0.9]), np.array([1.0, 1.0, 1.0]), 6)
+    values = np.array([0.5, 0.2, np.nan])
+    row = _corrected(values, terms, Interval(0.6, 1.0), None)
+    assert row["corrected"] == pytest.approx(0.35 / math.sqrt(0.9))
+    # Without each list in turn: 0.2 over sqrt(0.85), 0.5 over sqrt(0.95), 0.35 over sqrt(0.9); two degrees of freedom
+    moved = np.array([0.2 / math.sqrt(0.85), 0.5 / math.sqrt(0.95), 0.35 / math.sqrt(0.9)]) - row["corrected"]
+    reach = 4.302653 * math.sqrt(2 / 3 * np.square(moved).sum())
+    assert row["corrected_high"] - row["corrected"] == pytest.approx(reach)
+    assert row["corrected"] - row["corrected_low"] == pytest.approx(reach)
+    # Of one speaker each: the first two lists are one cluster, without which no list has a correlation
+    assert math.isnan(_corrected(values, terms, Interval(0.6, 1.0), np.array(["a", "a", "b"]))["corrected_low"])
+
+
+def test_a_reliability_that_may_be_none_bounds_nothing() -> None:
+    terms = Terms(np.array([1.0, -0.5, 0.2]), np.array([1.0, 1.0, 1.0]), 6)
+    row = _corrected(np.array([0.5, 0.2, 0.1]), terms, Interval(-0.1, 0.9), None)
+    assert (row["corrected_low"], row["corrected_high"]) == (-np.inf, np.inf)
+
+
+def test_one_list_and_lists_that_agree_have_no_interval() -> None:
+    [row] = rank_summary(pair_and_singleton(1.0)).to_dict("records")
+    assert row["lists"] == 1 and row["correlation"] == -1 and math.isnan(row["low"]) and math.isnan(row["p"])
+    lists = simulated(lists=6, size=5, noise=0.0)
+    again = replace(lists, repeats={"likelihood": lists.scores["likelihood"]})
+    row = reliability_summary(again).set_index("route").loc["repeat"]
+    assert row["reliability"] == 1 and math.isnan(row["low"]) and math.isnan(row["high"])
+    assert row["ordered_alike"] == 1 and 0.4 < row["ordered_alike_low"] < 1 == row["ordered_alike_high"]
+
+
+def test_lists_of_one_speaker_count_once() -> None:
+    lists = simulated(lists=40, size=6)
+    halves = replace(lists, clusters=np.repeat(["a", "b", "c", "d"], 10))
+    alone, together = rank_summary(lists).iloc[0], rank_summary(halves).iloc[0]
+    assert alone["correlation"] == together["correlation"]
+    means = rank_correlations(lists, lists.scores["likelihood"]).reshape(4, 10).mean(1)
+    assert together["high"] - together["correlation"] == pytest.approx(3.182446 * means.std(ddof=1) / 2, rel=1e-5)
+    assert alone["high"] != pytest.approx(together["high"], rel=0.01)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.repeats import main, repeat_summary, repeat_table
-from dmlik_pl.stats.significance import wilson_interval
+from dmlik_pl.stats.rates import wilson_interval
 
 
 def decided_twice(n: int, claimed: float, seed: int) -> pd.DataFrame:

@@ -4,20 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from dmlik_pl.stats import resampling
-from dmlik_pl.stats.resampling import draw_ratios, ratio_intervals
-from dmlik_pl.stats.significance import (
-    binomial_p_value,
-    bootstrap_mean_interval,
-    corpus_rate,
-    holm,
-    interval_reach,
-    mcnemar,
-    mean_with_error,
-    wilson_interval,
-)
+from dmlik_pl.stats.rates import wilson_interval
+from dmlik_pl.stats.significance import binomial_p_value, holm, interval_reach, mcnemar, mean_with_error
 
 
 @pytest.mark.parametrize(
@@ -42,20 +31,25 @@ def test_mcnemar_by_hand() -> None:
     a = [True] * 5 + [True] + [False] * 7 + [False] * 3
     b = [True] * 5 + [False] + [True] * 7 + [False] * 3
     result = mcnemar(a, b)
-    # (1 - 7) / 16 of the samples, and the variance of such a difference of two shares
+    # (1 - 7) / 16 of the samples, and the unbiased variance of the mean of such differences
     assert (result.value, result.n) == (-6 / 16, 16)
-    assert result.standard_error == pytest.approx(math.sqrt((8 / 16 - (6 / 16) ** 2) / 16))
+    assert result.standard_error == pytest.approx(math.sqrt((8 / 16 - (6 / 16) ** 2) / 15))
+    assert result.interval.low < -6 / 16 < result.interval.high < 0.05
     assert result.p == pytest.approx(18 / 256)
-    assert mcnemar(a, a).p == 1.0
+    same = mcnemar(a, a)
+    assert same.p == 1.0 and math.isnan(same.standard_error)
+    assert same.interval.low == -same.interval.high == pytest.approx(-math.hypot(0, wilson_interval(0, 16).high))
+    assert math.isnan(mcnemar([], []).value)
     with pytest.raises(ValueError, match="same samples"):
         mcnemar(a, b[:-1])
 
 
 def test_binomial_p_value_by_hand() -> None:
     # 6 of 7 right with chance 1/7: outcomes no likelier than this one are 6 and 7 right
-    assert binomial_p_value(6, 7, 1 / 7) == pytest.approx((7 * 6 + 1) / 7**7)
-    assert binomial_p_value(5, 10, 0.5) == pytest.approx(1.0)
-    assert binomial_p_value(0, 0, 0.25) == 1.0
+    assert binomial_p_value([True] * 6 + [False], 1 / 7) == pytest.approx((7 * 6 + 1) / 7**7)
+    assert binomial_p_value([True, False] * 5, 0.5) == pytest.approx(1.0)
+    assert binomial_p_value([], 0.25) == 1.0
+    assert binomial_p_value([True] * 6 + [False], 1 / 7, list("abcdefg")) == pytest.approx((7 * 6 + 1) / 7**7)
 
 
 def test_holm_by_hand() -> None:
@@ -83,48 +77,6 @@ def test_standard_error_covers_sampling_and_probe_noise() -> None:
     assert means[0].probe_error == pytest.approx(0.5 / math.sqrt(n))
 
 
-def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
-    values = np.random.default_rng(1).normal(2.0, 3.0, 400)
-    low, high = bootstrap_mean_interval(values, seed=3)
-    error = values.std(ddof=1) / 20
-    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error)
-    assert bootstrap_mean_interval(values, seed=3) == (low, high)
-    assert bootstrap_mean_interval(values, seed=4) != (low, high)
-    assert bootstrap_mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
-    low, high = bootstrap_mean_interval([2.0, 2.001, 2.002])
-    assert 2.0 <= low < 2.001 < high <= 2.002
-    with pytest.raises(ValueError, match="at least 2"):
-        bootstrap_mean_interval([1.0])
-
-
-def test_corpus_rate_by_hand() -> None:
-    # rate 4/16; residuals -1, 2, 0, -1 and so a standard error of sqrt(4/3 * 6) / 16
-    rate = corpus_rate([0, 3, 1, 0], [4, 4, 4, 4])
-    assert rate.value == pytest.approx(0.25)
-    assert rate.standard_error == pytest.approx(math.sqrt(8) / 16)
-    assert 0 <= rate.interval.low < 0.25 < rate.interval.high <= 0.75
-    assert rate == corpus_rate([0, 3, 1, 0], [4, 4, 4, 4])
-
-
-def test_corpus_rate_weighs_words_and_covers_the_truth() -> None:
-    assert corpus_rate([1, 0], [1, 9]).value == pytest.approx(0.1)  # the mean of the two rates would be 0.5
-    generator = np.random.default_rng(0)
-    covered = 0
-    for repeat in range(100):
-        words = generator.integers(4, 12, 40)
-        interval = corpus_rate(generator.binomial(words, 0.2), words, resamples=499, seed=repeat).interval
-        covered += interval.low <= 0.2 <= interval.high
-    assert 88 <= covered <= 99
-
-
-def test_corpus_rate_without_errors_or_words() -> None:
-    assert corpus_rate([0, 0], [10, 10]).interval == pytest.approx(wilson_interval(0, 20))
-    assert corpus_rate([2, 1], [4, 2]).interval == (0.5, 0.5)
-    assert math.isnan(corpus_rate([1, 0], [0, 0]).value)
-    one = corpus_rate([1], [4])
-    assert one.value == 0.25 and math.isnan(one.standard_error) and math.isnan(one.interval.low)
-
-
 def test_the_interval_of_a_mean_is_students_t() -> None:
     # Darwin's data (Fisher, The Design of Experiments, 1935, section 17): 15 pairs of plants, 2.145 for 14 degrees
     pairs = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
@@ -143,40 +95,55 @@ def test_the_interval_of_a_mean_covers_however_few_the_samples(n: int) -> None:
     assert 0.935 <= np.mean([low <= 3.0 <= high for low, high in intervals]) <= 0.965
 
 
-class TestRatios:
-    """Bias-corrected, accelerated intervals of ratios of sums, on data so skewed that every correction shows."""
+class TestTotalError:
+    """One error of a mean: sampling (with the probes' noise in it), never below the probes', and the grid's."""
 
-    COUNTS = np.array([0, 0, 1, 1, 2, 3, 0, 9, 1, 0], dtype=float)
-    TOTALS = np.array([4, 9, 5, 8, 6, 7, 12, 11, 3, 10], dtype=float)
+    def test_by_hand(self) -> None:
+        # sd^2 = 10/3 of four samples: a sampling error of 0.9129, above the probes' 1.3 / 4
+        mean = mean_with_error([1.0, 2.0, 4.0, 5.0], [0.3, 0.4, 0.0, 1.2], [0.5, -0.7, 0.6, -0.6])
+        assert (mean.sampling_error, mean.probe_error) == pytest.approx((math.sqrt(10 / 12), 1.3 / 4))
+        assert mean.grid_error == pytest.approx(0.6), "signs do not cancel: all samples share the grid"
+        assert mean.standard_error == pytest.approx(math.sqrt(10 / 12 + 0.36))
+        reach = math.hypot(3.182446 * math.sqrt(10 / 12), 1.959964 * 0.6)
+        assert mean.interval == pytest.approx((3 - reach, 3 + reach), rel=1e-5)
 
-    def test_they_are_those_of_scipy(self) -> None:
-        expected = stats.bootstrap(
-            (self.COUNTS, self.TOTALS),
-            lambda a, b, axis: a.sum(axis) / b.sum(axis),
-            paired=True,
-            method="BCa",
-            n_resamples=200_000,
-            batch=20_000,
-            random_state=np.random.default_rng(5),
-        ).confidence_interval
-        [found] = ratio_intervals(self.COUNTS, self.TOTALS, resamples=200_000)
-        width = expected.high - expected.low
-        assert found == pytest.approx((expected.low, expected.high), abs=0.006 * width)
-        plain = np.quantile(draw_ratios(self.COUNTS, self.TOTALS, 200_000), [0.025, 0.975])
-        assert np.abs(plain - found).max() > 0.1 * width, "the corrections matter here"
+    def test_samples_that_agree_by_chance_are_no_better_than_their_probes(self) -> None:
+        mean = mean_with_error([2.0, 2.001, 1.999], [0.3, 0.3, 0.3], [0.0, 0.0, 0.0])
+        assert mean.probe_error == mean.standard_error == pytest.approx(0.3 / math.sqrt(3))
+        assert mean.interval.high - mean.value == pytest.approx(1.959964 * 0.3 / math.sqrt(3))
 
-    def test_half_of_the_ties_with_the_estimate_lie_below_it(self) -> None:
-        # Of two utterances half of the draws are the estimate and a quarter lies to either side: there is no bias, the
-        # values are symmetric, and the interval is from one to the other.
-        assert ratio_intervals([0.0, 1.0], [1.0, 1.0]) == [(0.0, 1.0)]
+    def test_no_part_is_larger_than_the_whole(self) -> None:
+        generator = np.random.default_rng(0)
+        for n in (2, 3, 10):
+            for scale in 10.0 ** generator.integers(-4, 5, (20, 3)):
+                values = scale[0] * generator.normal(size=n)
+                mean = mean_with_error(values, scale[1] * generator.random(n), scale[2] * generator.random(n))
+                assert max(mean.sampling_error, mean.probe_error, mean.grid_error) <= mean.standard_error * (1 + 1e-12)
 
-    def test_draws_do_not_depend_on_the_size_of_the_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole = draw_ratios(self.COUNTS, self.TOTALS, 1003)
-        monkeypatch.setattr(resampling, "_LARGEST_CHUNK", 10 * len(self.COUNTS))
-        pieces = draw_ratios(self.COUNTS, self.TOTALS, 1003)
-        assert whole.shape == (1, 1003)
-        np.testing.assert_array_equal(pieces, whole)
+    def test_unknown_parts_and_values_are_left_out(self) -> None:
+        mean = mean_with_error([1.0, math.nan, 3.0], [0.1, 0.1, math.nan], [math.nan] * 3)
+        assert (mean.value, mean.n, mean.standard_error) == pytest.approx((2.0, 2, 1.0))
+        assert math.isnan(mean.probe_error) and math.isnan(mean.grid_error)
 
-    def test_nothing_to_divide_by_has_no_interval(self) -> None:
-        assert np.isnan(ratio_intervals([0.0, 0.0], [0.0, 0.0])).all()
-        assert np.isnan(ratio_intervals([1.0], [2.0])).all()
+    def test_without_spread_nothing_is_known_but_what_probes_and_grid_say(self) -> None:
+        silent = mean_with_error([2.0, 2.0, 2.0])
+        assert silent.value == 2 and math.isnan(silent.standard_error) and math.isnan(silent.interval.low)
+        told = mean_with_error([2.0, 2.0, 2.0], grid_errors=[0.1, 0.1, 0.1])
+        assert (told.standard_error, told.interval.high) == pytest.approx((0.1, 2 + 1.959964 * 0.1))
+
+    def test_weights_make_a_ratio_of_sums(self) -> None:
+        # 18 bits of 4 + 8 dimensions; left out in turn: 10/8 and 8/4, half of the squares of -.25 and .5
+        mean = mean_with_error([8 / 4, 10 / 8], [1 / 4, 1 / 8], [0.25, 0.5], weights=[4, 8])
+        assert mean.value == pytest.approx(1.5)
+        assert mean.sampling_error == pytest.approx(math.sqrt((0.25**2 + 0.5**2) / 2))
+        assert mean.probe_error == pytest.approx(math.sqrt(2) / 12)
+        assert mean.grid_error == pytest.approx((4 * 0.25 + 8 * 0.5) / 12)
+
+    @pytest.mark.parametrize("bias", [0.0, 0.3, 1.0, 3.0])
+    def test_the_interval_covers_whatever_the_grid_adds(self, bias: float) -> None:
+        generator, covered, error = np.random.default_rng(1), 0, bias / math.sqrt(6)
+        for _ in range(1500):
+            values = generator.normal(5 + error, 1, 6)
+            low, high = mean_with_error(values, grid_errors=np.full(6, error)).interval
+            covered += low <= 5 <= high
+        assert covered / 1500 >= 0.935

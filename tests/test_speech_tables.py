@@ -23,7 +23,8 @@ from dmlik_pl.results.speech_sweep.summaries import speech_sweep_summary
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.results.text_gain.summaries import text_gain_summary
-from dmlik_pl.stats.significance import bootstrap_mean_interval, corpus_rate
+from dmlik_pl.stats.rates import corpus_rate
+from dmlik_pl.stats.significance import mean_with_error
 
 UTTERANCES = 24
 TIMES = (1.0, 0.625, 0.0)
@@ -170,8 +171,14 @@ def test_numbers_of_the_sweep(records: dict[str, pd.DataFrame]) -> None:
                 assert math.isnan(row[name]) and row["stage"] == "vocoded"
                 continue
             assert row[name] == pytest.approx(values.mean())
-            assert row[f"{name}_standard_error"] == pytest.approx(values.std() / math.sqrt(len(values)))
-            assert (row[f"{name}_low"], row[f"{name}_high"]) == bootstrap_mean_interval(values)
+            grid = 1e-4 / math.log(2) if name == "bpd" else None
+            expected = mean_with_error(values, grid_errors=None if grid is None else np.full(len(values), grid))
+            sampling = values.std() / math.sqrt(len(values))
+            if sampling < 1e-9:  # the recording's distance to itself: no spread, no error
+                assert math.isnan(row[f"{name}_standard_error"]) and math.isnan(row[f"{name}_low"])
+                continue
+            assert row[f"{name}_standard_error"] == pytest.approx(math.hypot(sampling, grid or 0))
+            assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected.interval)
     assert summary["bpd_probe_error"][0] == pytest.approx(0.01 / math.sqrt(UTTERANCES))
     assert summary["log_f0_rmse_undefined"].tolist() == [0, 0, 8, 0, 0]
     assert summary["non_finite"].tolist() == [0] * 5
@@ -180,12 +187,12 @@ def test_numbers_of_the_sweep(records: dict[str, pd.DataFrame]) -> None:
 def test_table_1_is_the_paper_s(tables: dict[str, Table]) -> None:
     table = tables["speech_sweep"]
     assert list(table.shown.columns) == ["Data", "Vocoded", "1.00", "0.62", "0.00"]
-    assert list(table.shown.index) == ["σ", "BPD", "BPD marginal", "log-F0 RMSE", "MCD (dB)", "WER", "ASV"]
+    assert list(table.shown.index) == ["σ", "BPD", "BPD marginal", "log-F0 RMSE", "MCD (dB)", "WER %", "ASV"]
     assert table.shown.loc["BPD", "Vocoded"] == "–" and table.shown.loc["MCD (dB)", "Data"] == "0"
     assert table.shown.loc["ASV", "Data"] == "1"
-    value, error = table.shown.loc["WER", "1.00"].split(" ± ")
-    assert float(value) == pytest.approx(table.raw["wer"][2], abs=5e-3)
-    assert float(error) == pytest.approx(table.raw["wer_standard_error"][2], abs=5e-3)
+    rate = table.raw.loc[2, ["wer", "wer_low", "wer_high"]].astype(float) * 100
+    assert table.shown.loc["WER %", "1.00"] == f"{rate['wer']:.1f} [{rate['wer_low']:.0f}–{rate['wer_high']:.0f}]"
+    assert "Parts of ± (all of them are in the CSV): the probes up to 0.002 and the time grid up to" in said(table)
     for words in (
         *("24 samples, 0 failed", "log-mel spectrogram", "8000 to 20880 dimensions", "(search)", "(reference)"),
         *("through GriffinLim", "72 words", "per word of WordLoop", "voice by Resemblyzer", "8 values of F0 error"),
@@ -229,7 +236,9 @@ def test_numbers_of_the_gain(records: dict[str, pd.DataFrame], tables: dict[str,
         assert row["gain_per_frame"] == pytest.approx(per_frame.mean())
         assert row["gain_bpd"] == pytest.approx((part["gain"] / part["dims"]).mean() / math.log(2))
         assert row["gain_per_frame"] == pytest.approx(row["gain_bpd"] * 80 * math.log(2))
-        assert (row["gain_per_frame_low"], row["gain_per_frame_high"]) == bootstrap_mean_interval(per_frame)
+        expected = mean_with_error(per_frame, 10 / part["frames"])
+        assert row["gain_per_frame_standard_error"] == pytest.approx(expected.standard_error)
+        assert (row["gain_per_frame_low"], row["gain_per_frame_high"]) == pytest.approx(tuple(expected.interval))
         probe = np.linalg.norm(10 / part["frames"]) / len(part)
         assert row["gain_per_frame_probe_error"] == pytest.approx(probe)
         assert row["positive"] == (part["gain"] > 0).sum()
@@ -242,7 +251,7 @@ def test_numbers_of_the_gain(records: dict[str, pd.DataFrame], tables: dict[str,
     assert summary["duration_gain"].isna().tolist() == [True, False, True, False]
     table = tables["text_gain"]
     assert list(table.shown.index) == ["search, mean", "search, shuffled", "durations, mean", "durations, shuffled"]
-    assert table.shown.loc["search, mean", "helps %"] == "100.0"
+    assert table.shown.loc["search, mean", "helps %"] == "100.0 [86–100]"
     assert table.shown.loc["search, mean", "gains"] == "24 of 24"
     assert table.shown.loc["search, mean", "p"] == "<0.001"
     assert table.shown.loc["search, mean", "log p(durations)"] == "–"

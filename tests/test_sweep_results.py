@@ -102,9 +102,12 @@ class TestSummary:
         for name in ("bpd", "bpd_pixels", "bpd_marginal", "clip", "round_trip", "round_trip_pixels"):
             assert row[name] == pytest.approx(rows[name].astype(float).mean()), name
             expected = rows[name].astype(float).std() / math.sqrt(N)
+            if name == "bpd":
+                assert row["bpd_sampling_error"] == pytest.approx(expected)
+                expected = math.hypot(expected, 0.0004)
             assert row[f"{name}_standard_error"] == pytest.approx(expected, abs=1e-12), name
         assert row["bpd_pixels_probe_error"] == pytest.approx(0.02 / math.sqrt(N))
-        assert row["grid_error"] == pytest.approx(0.0004)  # of as many dimensions as the fakes say it for
+        assert row["bpd_grid_error"] == pytest.approx(0.0004) and math.isnan(row["bpd_pixels_grid_error"])
         assert math.isnan(number(summary, Part(64, False, 3.0), 0.25)["round_trip"])
 
     @pytest.mark.parametrize(("part", "time"), [(Part(32, False, 7.0), 0.5), (Part(64, True, 1.0), None)])
@@ -166,7 +169,8 @@ class TestDifferences:
         change = a["bpd"] - b["bpd"]
         assert row["of"] == "guidance" and row["n"] == N
         assert row["bpd"] == pytest.approx(change.mean())
-        assert row["bpd_standard_error"] == pytest.approx(change.std() / math.sqrt(N))
+        assert row["bpd_sampling_error"] == pytest.approx(change.std() / math.sqrt(N))
+        assert row["bpd_standard_error"] == pytest.approx(math.hypot(row["bpd_sampling_error"], row["bpd_grid_error"]))
         assert row["bpd_p"] == pytest.approx(stats.ttest_rel(a["bpd"], b["bpd"]).pvalue)
         assert row["bpd"] == pytest.approx(0.57, abs=0.05), "what the fakes were made with"
         alone = math.hypot(*(part["bpd"].std() / math.sqrt(N) for part in (a, b)))
@@ -319,9 +323,9 @@ class TestFigures:
             expected = [number(summary, Part(64, again, w), time)["bpd"] for w in (1.0, 3.0, 7.0)]
             np.testing.assert_allclose(np.asarray(line.get_xdata(), float), [1, 3, 7])
             np.testing.assert_allclose(np.asarray(line.get_ydata(), float), expected)
-            errors = [number(summary, Part(64, again, w), time)["bpd_standard_error"] for w in (1.0, 3.0, 7.0)]
+            rows = [number(summary, Part(64, again, w), time) for w in (1.0, 3.0, 7.0)]
             bars = np.diff([bar[:, 1] for bar in named[name][2][0].get_segments()])[:, 0]
-            np.testing.assert_allclose(bars, 2 * stats.t.ppf(0.975, N - 1) * np.array(errors))
+            np.testing.assert_allclose(bars, [row["bpd_high"] - row["bpd_low"] for row in rows])
 
     def test_quality_against_likelihood(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         clip, fid, kid = figures["sweep_quality"].axes
@@ -333,7 +337,7 @@ class TestFigures:
         np.testing.assert_allclose(points, np.array(expected, dtype=float))
         across, up = (bars.get_segments()[0] for bars in fid.containers[0][2])
         row = number(summary, PARTS[0], 0.0)
-        assert np.ptp(across[:, 0]) == pytest.approx(2 * stats.t.ppf(0.975, N - 1) * row["bpd_standard_error"])
+        assert np.ptp(across[:, 0]) == pytest.approx(row["bpd_high"] - row["bpd_low"])
         assert np.ptp(up[:, 1]) == pytest.approx(2 * stats.t.ppf(0.975, 9) * row["fid_standard_error"])
 
     def test_one_guidance_has_no_figure_of_guidance(self) -> None:

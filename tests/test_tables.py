@@ -22,7 +22,8 @@ from dmlik_pl.results.table import Table, percent_with_interval, probability, wi
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.results.time_sweep.summaries import sweep_summary
 from dmlik_pl.stats.estimate import UNKNOWN
-from dmlik_pl.stats.significance import holm, wilson_interval
+from dmlik_pl.stats.rates import wilson_interval
+from dmlik_pl.stats.significance import holm
 
 
 def by_name(records: dict[str, pd.DataFrame]) -> dict[str, Table]:
@@ -52,7 +53,9 @@ class TestTimeSweep:
         row = summary.iloc[3]
         assert row["n"] == 64
         assert row["bpd"] == pytest.approx(half["bpd"].mean())
-        assert row["bpd_standard_error"] == pytest.approx(half["bpd"].std() / 8)
+        assert row["bpd_sampling_error"] == pytest.approx(half["bpd"].std() / 8)
+        assert row["bpd_grid_error"] == pytest.approx(0.0004)
+        assert row["bpd_standard_error"] == pytest.approx(math.hypot(half["bpd"].std() / 8, 0.0004))
         assert row["bpd_probe_error"] == pytest.approx(0.02 / 8)
         assert row["bpd_marginal"] == pytest.approx(half["bpd_marginal"].mean())
         assert row["clip"] == pytest.approx(half["clip"].mean())
@@ -238,15 +241,16 @@ class TestBitsPerDim:
         data = frame[frame["stage"] == "data"]
         sweep = raw.loc["time_sweep"]
         assert sweep["bpd"] == pytest.approx(data["bpd"].mean())
-        assert sweep["standard_error"] == pytest.approx(data["bpd"].std() / 8)
-        assert sweep["probe_standard_error"] == pytest.approx(0.02 / 8)
-        assert sweep["discretisation"] == pytest.approx(0.0004)
+        assert sweep["sampling_error"] == pytest.approx(data["bpd"].std() / 8)
+        assert sweep["probe_error"] == pytest.approx(0.02 / 8)
+        assert sweep["grid_error"] == pytest.approx(0.0004)
+        assert sweep["standard_error"] == pytest.approx(math.hypot(data["bpd"].std() / 8, 0.0004))
         assert (sweep["n"], sweep["dims"], sweep["network_calls"], sweep["failed"]) == (64, DIMS, 66, 0)
         accuracy = raw.loc["prompt_accuracy"]
         first = records["prompt_accuracy"].query("attribute == 'colour'")
         own = [json.loads(row.scores)[row.truth] for row in first.itertuples()]
         assert accuracy["bpd"] == pytest.approx(-np.mean(own) / DIMS / math.log(2))
-        assert accuracy["probe_standard_error"] == pytest.approx(6 / math.sqrt(96) / DIMS / math.log(2))
+        assert accuracy["probe_error"] == pytest.approx(6 / math.sqrt(96) / DIMS / math.log(2))
         assert (accuracy["n"], accuracy["failed"]) == (96, 1)
 
     def test_weighted_by_dimensions(self) -> None:
@@ -352,8 +356,8 @@ class TestPooledProbeErrors:
 
     def test_the_headline_has_them(self) -> None:
         rows = {"sample_id": list("abcd"), "log_p": [-1.0, -2.0, -3.0, -4.0], "dims": 5, "standard_error": 3.0}
-        wide = bits_per_dim_rows({"any": pd.DataFrame(rows)})["probe_standard_error"][0]
-        narrow = bits_per_dim_rows({"any": pd.DataFrame(rows | {"probe_variance": 4.0})})["probe_standard_error"][0]
+        wide = bits_per_dim_rows({"any": pd.DataFrame(rows)})["probe_error"][0]
+        narrow = bits_per_dim_rows({"any": pd.DataFrame(rows | {"probe_variance": 4.0})})["probe_error"][0]
         # sqrt(4 samples x variance) over 20 dimensions
         assert wide == pytest.approx(6 / (20 * math.log(2))) and narrow == pytest.approx(4 / (20 * math.log(2)))
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 __all__ = [
+    "CLUSTER",
+    "clusters_of",
     "column",
     "describe",
     "features_of",
+    "grid_errors",
+    "image_of",
     "listed",
     "listing",
     "named_scores",
     "pooled_errors",
 ]
 
+CLUSTER = "cluster of the sample"
+"""Column that :mod:`dmlik_pl.results.clusters` adds; its blanks keep it apart from every attribute."""
+
 _MOST_LISTED = 4
+_CAPTION = re.compile(r"#[0-9a-f]{8}$")
 
 
 def column(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -46,6 +55,40 @@ def pooled_errors(frame: pd.DataFrame, name: str = "log_p") -> np.ndarray:
         return pooled
     narrower = np.divide(pooled, single, out=np.ones_like(pooled), where=np.isfinite(single) & (single > 0))
     return column(frame, "bpd_standard_error") * narrower
+
+
+def grid_errors(frame: pd.DataFrame, name: str = "log_p") -> np.ndarray:
+    """Size of the time grid's error of each value by the solver's own estimate, [N]; NaN where there is none.
+
+    Args:
+        frame: Records.
+        name: The column of the values; `bpd` has the error of `log_p` in its own unit.
+    """
+    if name not in ("log_p", "bpd"):
+        return np.abs(column(frame, f"{name}_discretisation"))
+    error = np.abs(column(frame, "discretisation"))
+    if name == "log_p":
+        return error
+    single, unit = column(frame, "standard_error"), 1 / (column(frame, "dims") * np.log(2))
+    # Published protocols count other dimensions than those of the density in bits; so do their standard errors.
+    known = np.isfinite(single) & (single > 0)
+    return error * np.divide(column(frame, "bpd_standard_error"), single, out=unit, where=known)
+
+
+def image_of(sample_id: str) -> str:
+    """Name of the image of a sample: of several captions of one image, all but the first add a digest to its name."""
+    return _CAPTION.sub("", sample_id)
+
+
+def clusters_of(frame: pd.DataFrame) -> np.ndarray | None:
+    """Label of each record's cluster, [N]: what the report is asked for, else its sample, or the image of its caption.
+
+    Args:
+        frame: Records; those that do not know their sample are clusters of their own, and the result is None.
+    """
+    if CLUSTER in frame:
+        return frame[CLUSTER].to_numpy(dtype=str)
+    return frame["sample_id"].astype(str).map(image_of).to_numpy(dtype=str) if "sample_id" in frame else None
 
 
 def named_scores(text: str, candidates: Sequence[str]) -> dict[str, float]:

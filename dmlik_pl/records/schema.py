@@ -6,7 +6,7 @@ Records are checked against it before they are stored, and `docs/records.md` is 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -105,23 +105,21 @@ class Schema:
             raise ValueError(f"the column {name!r} holds {column.type}, got {value!r:.60}")
 
 
-def with_errors(name: str, meaning: str, unit: str = "bits/dim", errors: Sequence[str] = ()) -> tuple[Column, ...]:
+def with_errors(name: str, meaning: str, unit: str = "bits/dim") -> tuple[Column, ...]:
     """A column of likelihoods and those of its errors.
 
     Args:
         name: Its name, with which those of the others begin.
         meaning: What it is.
         unit: The unit of all of them.
-        errors: Which errors there are; all of standard_error, probe_variance and discretisation by default.
     """
     said = {
         "standard_error": ("standard error over probes, widened for few probes", unit),
         "probe_variance": ("variance over probes, not widened, for pooling", f"({unit})²"),
         "discretisation": ("the solver's estimate of its own error", unit),
     }
-    columns = [Column(f"{name}_{error}", "number", f"{said[error][0]}, of `{name}`", said[error][1]) for error in said]
-    wanted = {f"{name}_{error}" for error in (errors or said)}
-    return (Column(name, "number", meaning, unit), *(column for column in columns if column.name in wanted))
+    errors = (Column(f"{name}_{error}", "number", f"{text}, of `{name}`", unit) for error, (text, unit) in said.items())
+    return (Column(name, "number", meaning, unit), *errors)
 
 
 EVERY_RECORD: tuple[Column, ...] = (

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from dmlik_pl.metrics.bits_per_dim import bits_per_dim
-from dmlik_pl.records.frames import column, pooled_errors
+from dmlik_pl.records.frames import clusters_of, column, grid_errors, pooled_errors
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.kinds import kind_of
 from dmlik_pl.results.likelihoods import Data, nats_per_bpd, too_dense
 from dmlik_pl.results.table import Table, short, with_error
+from dmlik_pl.stats.significance import mean_with_error
 
 __all__ = ["bits_per_dim_rows", "bits_per_dim_summary", "bits_per_dim_table"]
 
@@ -27,20 +26,27 @@ def bits_per_dim_summary(data: Data) -> dict[str, Any]:
         data: Their likelihoods, at least one.
 
     Returns:
-        The dimension-weighted mean with its errors, the mean solver error and the dequantisation offset (bits per
-        dimension), the part that they are of, counts and settings.
+        The dimension-weighted mean with its total error (standard_error), the parts of it (sampling_error, probe_error,
+        grid_error), its 95 % interval (low, high) and the dequantisation offset, all in bits per dimension; the part
+        that they are of, counts (clusters among them, of which the samples are) and settings.
     """
     finite = np.isfinite(column(data.rows, "log_p"))
     skipped, rows = int((~finite).sum()), data.rows[finite]
-    known = (column(rows, "log_p"), column(rows, "dims"), pooled_errors(rows))
-    log_p, dims, errors = (torch.from_numpy(values.copy()) for values in known)
-    numbers = {name: float(value) for name, value in bits_per_dim(log_p, dims, errors).items()}
-    solver_error = np.abs(column(rows, "discretisation")) / nats_per_bpd(rows)
+    unit, dims = nats_per_bpd(rows), column(rows, "dims")
+    bits = -column(rows, "log_p") / unit
+    mean = mean_with_error(bits, pooled_errors(rows) / unit, grid_errors(rows) / unit, dims, clusters_of(rows))
     calls = sum(np.nan_to_num(column(rows, f"nfe_{kind}")) for kind in ("forward", "vjp", "jvp"))
-    return numbers | {
+    return {
+        "bpd": mean.value,
+        "standard_error": mean.standard_error,
+        "sampling_error": mean.sampling_error,
+        "probe_error": mean.probe_error,
+        "grid_error": mean.grid_error,
+        "low": mean.interval.low,
+        "high": mean.interval.high,
         "part": data.part,
-        "discretisation": float(solver_error.mean()),
         "n": len(rows),
+        "clusters": mean.clusters,
         "non_finite": skipped,
         "too_dense": int(too_dense(rows).sum()),
         "dims": float(dims.mean()),
@@ -87,8 +93,7 @@ def bits_per_dim_table(records: Mapping[str, pd.DataFrame]) -> list[Table]:
             "failed": str(row["failed"]),
             "BPD": with_error(row["bpd"], row["standard_error"]),
             **({"levels ≤": f"{row['bpd'] + row['dequantisation']:.3f}"} if raw["dequantisation"].any() else {}),
-            "probe error": short(row["probe_standard_error"]),
-            "grid error": short(row["discretisation"]),
+            **{f"{part} error": short(row[f"{part}_error"]) for part in ("sampling", "probe", "grid")},
             "D": f"{row['dims']:.6g}",
             "calls": f"{row['network_calls']:.4g}",
         }
@@ -100,7 +105,7 @@ def bits_per_dim_table(records: Mapping[str, pd.DataFrame]) -> list[Table]:
 
 
 def _caption(raw: pd.DataFrame) -> str:
-    caption = "Bits per dimension of the data under their own conditions, mean ± standard error over samples."
+    caption = "Bits per dimension of the data under their own conditions, mean ± total error."
     if raw["part"].any():
         caption += " Of a study of several parts: the plainest one, named; samples without it are left out."
     if raw["non_finite"].any():
@@ -121,8 +126,9 @@ def _legend(raw: pd.DataFrame) -> dict[str, str]:
         "density exceeds 1",
         "levels ≤": f"bits per dimension of the discrete data, at most BPD + {raw['dequantisation'].max():.4f} for "
         "uniform dequantisation",
-        "probe error": "part of the standard error that more probes would remove",
-        "grid error": "mean estimate of the solver's own error",
+        "sampling error": "part of ± by the choice of samples; the probes' noise is in it",
+        "probe error": "part of ± that more probes would remove",
+        "grid error": "part of ± by the solver: mean of its estimates of its own error",
         "D": "dimensions of what the density is of",
         "calls": "network evaluations and Jacobian products per likelihood",
     }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dmlik_pl.results.table import (
+    MISSING,
     Table,
     bracket,
     formatted,
@@ -30,6 +31,7 @@ __all__ = [
     "across",
     "count",
     "error",
+    "error_parts",
     "estimate",
     "interval",
     "number",
@@ -115,9 +117,24 @@ def number(
 def estimate(
     heading: str, name: str, meaning: str = "", error: str = "", scale: float = 1.0, wanted: bool = True
 ) -> Shown:
-    """A column of values ± standard error, which is the column `name`_standard_error unless `error` names another."""
+    """A column of values ± total error, which is the column `name`_standard_error unless `error` names another."""
     of = error or f"{name}_standard_error"
     return Shown(heading, lambda row: with_error(scale * row[name], scale * row[of]), meaning, wanted)
+
+
+def error_parts(raw: pd.DataFrame, *names: str) -> str:
+    """A sentence on the parts of the total errors of some columns, the largest of each; empty where none is known.
+
+    Args:
+        raw: The numbers, with the columns `name`_probe_error and `name`_grid_error.
+        names: The columns.
+    """
+    parts = {"the probes": "probe", "the time grid": "grid"}
+    most = {
+        words: float(raw[[f"{name}_{part}_error" for name in names]].max(axis=None)) for words, part in parts.items()
+    }
+    known = [f"{words} up to {short(value)}" for words, value in most.items() if value > 0]
+    return f"Parts of ± (all of them are in the CSV): {' and '.join(known)}." if known else ""
 
 
 def error(heading: str, name: str, meaning: str = "", wanted: bool = True) -> Shown:
@@ -148,9 +165,13 @@ def interval(
     dash: bool = False,
     wanted: bool = True,
 ) -> Shown:
-    """A column of intervals in brackets between two columns; empty where they are not known."""
+    """A column of intervals in brackets between two columns; missing where they are not known."""
     low, high = ends
-    return Shown(heading, lambda row: bracket(scale * row[low], scale * row[high], form, dash), meaning, wanted)
+
+    def cell(row: Row) -> str:
+        return bracket(scale * row[low], scale * row[high], form, dash) or MISSING
+
+    return Shown(heading, cell, meaning, wanted)
 
 
 def with_interval(

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
 from dmlik_pl.plain_text import terminal
-from dmlik_pl.records.store import RecordStore, read, studies
+from dmlik_pl.records.store import studies
+from dmlik_pl.results.clusters import records_of, settings_of
 from dmlik_pl.results.coverage import coverage_of_study
 from dmlik_pl.results.kinds import kind_of, kinds
 from dmlik_pl.results.page.comparable import check_space, differences
@@ -146,10 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     try:
-        store = RecordStore(options.folder)
-        records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(options.folder)
-        tables = compare(records, options.paper, options.system, _settings(options.folder / "config.yaml"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        records = records_of(options.folder)
+        tables = compare(records, options.paper, options.system, settings_of(options.folder))
+    except (OSError, ValueError) as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -162,12 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in table.notes:
             console.print(note)
     return 0
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """The configuration of a run; empty where there is none."""
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return settings if isinstance(settings, dict) else {}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmlik_pl.plain_text import file_stem
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import clusters_of, column, grid_errors, pooled_errors
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.drawing import BLUE, SKY, Canvas, named, open_axes
@@ -101,9 +101,11 @@ def _draw_classes(axes: Axes, data: pd.DataFrame, attribute: str) -> None:
     """One line per class: its samples, and their mean with its 95 % interval."""
     names = sorted(data[attribute].unique(), reverse=True)
     for i, name in enumerate(names):
-        values = data.loc[data[attribute] == name, "bpd_"]
+        chosen = data[data[attribute] == name]
+        values, unit = chosen["bpd_"], nats_per_bpd(chosen)
         axes.plot(values, np.full(len(values), i), "|", color=SKY, markersize=6)
-        mean = mean_with_error(values)
+        errors = (pooled_errors(chosen) / unit, grid_errors(chosen) / unit)
+        mean = mean_with_error(values, *errors, clusters=clusters_of(chosen))
         reach = np.nan_to_num(mean.interval.high - mean.value)
         axes.errorbar(mean.value, i, xerr=reach, fmt="o", color=BLUE, markersize=4, capsize=2)
     axes.set_yticks(range(len(names)), [named(name) for name in names], fontsize=8)

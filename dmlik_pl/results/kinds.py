@@ -108,8 +108,7 @@ class Kind:
         headlines: The numbers at the head of the report; takes the study's name and its records.
         series: Curves for dashboards, by the measure that they show.
         sheets: Figures of the kept pictures, by name: takes the folder where the pictures are, and the records.
-        stages: Bits per dimension of one sample's records with their errors over probes, by stage; those of `data` by
-            default.
+        stages: Bits per dimension of one sample's records with their total errors, by stage; those of `data` otherwise.
         panels: Whether a kept picture shows the stages side by side, in the order of the records.
         paper: Tables of the paper that its numbers stand beside, by their numbers.
     """

@@ -7,9 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import column, grid_errors
 
-__all__ = ["Data", "by_stage", "every_likelihood", "left_out", "nats_per_bpd", "of_data", "stage_name", "too_dense"]
+__all__ = [
+    "Data",
+    "by_stage",
+    "every_likelihood",
+    "left_out",
+    "nats_per_bpd",
+    "of_data",
+    "stage_name",
+    "too_dense",
+    "total_errors",
+]
 
 
 class Data(NamedTuple):
@@ -57,6 +67,18 @@ def every_likelihood(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["dims"].notna()] if {"log_p", "dims"} <= set(frame.columns) else frame.iloc[:0]
 
 
+def total_errors(frame: pd.DataFrame, name: str = "bpd") -> np.ndarray:
+    """Total error of each single value, [N]: that over probes and the time grid's, as independent ones; NaN: neither.
+
+    Args:
+        frame: Records.
+        name: The column of the values.
+    """
+    single = column(frame, "standard_error" if name == "log_p" else f"{name}_standard_error")
+    parts = np.stack([single, grid_errors(frame, name)])
+    return np.where(np.isnan(parts).all(0), np.nan, np.linalg.norm(np.nan_to_num(parts), axis=0))
+
+
 def too_dense(frame: pd.DataFrame) -> np.ndarray:
     """Which likelihoods are higher than any of data seen through noise of size r_min, [N] booleans.
 
@@ -83,11 +105,11 @@ def stage_name(row: Any) -> str:
 
 
 def by_stage(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Bits per dimension and their standard errors over probes of each stage of a sweep that has a likelihood.
+    """Bits per dimension and their total errors of each stage of a sweep that has a likelihood.
 
     Args:
         rows: The records of one sample in one part.
     """
-    values = zip(column(rows, "bpd"), column(rows, "bpd_standard_error"), strict=True)
+    values = zip(column(rows, "bpd"), total_errors(rows), strict=True)
     stages = map(stage_name, rows.to_dict("records"))
     return {stage: value for stage, value in zip(stages, values, strict=True) if np.isfinite(value[0])}

@@ -11,6 +11,7 @@ from dmlik_pl.records.missing import missing_measures
 from dmlik_pl.records.store import FAILURES, studies
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.bits_per_dim import bits_per_dim_table
+from dmlik_pl.results.clusters import clusters_in_words
 from dmlik_pl.results.coverage import Coverage, coverage, coverage_of_study
 from dmlik_pl.results.kinds import kind_of
 from dmlik_pl.results.table import Table
@@ -34,18 +35,21 @@ def make_tables(records: Mapping[str, pd.DataFrame], attempts: Attempts | None =
     for study, frame in studies(records).items():
         with attempts.making("Tables", study):
             covered = coverage_of_study(records, study)
-            tables += [_counted(table, covered, frame) for table in kind_of(study, frame).tables(study, frame)]
+            words = clusters_in_words(frame)
+            tables += [_counted(table, covered, frame, words) for table in kind_of(study, frame).tables(study, frame)]
     with attempts.making("The table bits per dim"):
-        tables += [_counted(table, coverage(records)) for table in bits_per_dim_table(records)]
+        words = " ".join(dict.fromkeys(map(clusters_in_words, studies(records).values())))
+        tables += [_counted(table, coverage(records), clusters=words) for table in bits_per_dim_table(records)]
     with attempts.making("The table failure"):
         tables += [_counted(table, coverage(records)) for table in _failure_table(records)]
     return tables
 
 
-def _counted(table: Table, covered: Coverage, frame: pd.DataFrame | None = None) -> Table:
-    """Say in a caption of how many samples it is, and below the table which measures some of them lack."""
+def _counted(table: Table, covered: Coverage, frame: pd.DataFrame | None = None, clusters: str = "") -> Table:
+    """Say in a caption of how many samples and clusters it is, and below the table which measures some of them lack."""
     lacking = [] if frame is None else [f"{measure.words}." for measure in missing_measures(frame)]
-    return replace(table, caption=covered.caption(table.caption), notes=(*table.notes, *lacking))
+    caption = f"{covered.caption(table.caption)} {clusters}".strip()
+    return replace(table, caption=caption, notes=(*table.notes, *lacking))
 
 
 def _failure_table(records: Mapping[str, pd.DataFrame]) -> list[Table]:

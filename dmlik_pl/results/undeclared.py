@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import CLUSTER
 from dmlik_pl.records.schema import EVERY_RECORD, LIKELIHOOD, Schema
 from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.likelihoods import Data, of_data
+from dmlik_pl.results.numbers import mean_of
 from dmlik_pl.results.table import Table, with_error
-from dmlik_pl.stats.significance import mean_with_error
 
 __all__ = ["undeclared"]
 
 _MOST_ROWS = 40
-_SETTINGS = frozenset(column.name for column in (*EVERY_RECORD, *LIKELIHOOD)) - {"log_p", "bpd"}
+_SETTINGS = frozenset((CLUSTER, *(column.name for column in (*EVERY_RECORD, *LIKELIHOOD)))) - {"log_p", "bpd"}
 
 
 def undeclared(name: str) -> Kind:
@@ -45,13 +45,13 @@ def _tables(study: str, frame: pd.DataFrame) -> list[Table]:
         groups, keys = [((), frame)], []
     lines, raw, index = [], [], []
     for values, rows in groups:
-        means = {name: mean_with_error(column(rows, name)[np.isfinite(column(rows, name))]) for name in names}
+        means = {name: mean_of(rows, name) for name in names}
         index.append(", ".join(map(str, values)) or "all")
         lines.append({"n": str(len(rows))} | {k: with_error(one.value, one.standard_error) for k, one in means.items()})
         numbers = {k: v for name, one in means.items() for k, v in one.columns(name).items()}
         raw.append(dict(zip(keys, values, strict=True)) | {"n": len(rows)} | numbers)
     caption = (
-        "Means over records ± standard error. Nobody declares this kind of study, so its columns are shown as they are "
+        "Means over records ± total error. Nobody declares this kind of study, so its columns are shown as they are "
         "called: declare a `Kind` (docs/design.md), or name the module that does with --kinds."
     )
     shown = pd.DataFrame(lines, index=pd.Index(index, name=", ".join(keys) or "records"))

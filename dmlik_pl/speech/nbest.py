@@ -79,6 +79,7 @@ class NBestLists:
         probes: Number of probes that each score is the mean of.
         protocol: "repaired", or "published": choices are made as the paper's code made them.
         characters: Characters of each reference, [N]; published oracles are chosen by errors per character.
+        clusters: Label of what lists have in common, such as their speaker, [N]; None if lists are independent.
     """
 
     utterances: list[str]
@@ -92,6 +93,7 @@ class NBestLists:
     probes: int = 1
     protocol: str = "repaired"
     characters: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    clusters: np.ndarray | None = None
 
     @classmethod
     def from_records(cls, frame: pd.DataFrame) -> NBestLists:

@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,9 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import log_softmax
 
+from dmlik_pl.stats.clusters import cluster_sums
 from dmlik_pl.stats.estimate import Estimate
-from dmlik_pl.stats.significance import share
+from dmlik_pl.stats.rates import share
 
 __all__ = [
     "Posterior",
@@ -67,16 +69,17 @@ def posterior(scores: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -
     return Posterior(log_p, np.exp(log_p.max(1)), log_p.argmax(1) == truth, of_truth)
 
 
-def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> Estimate:
+def fit_temperature(scores: np.ndarray, truth: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
     """The temperature under which the true candidates are likeliest: a conditional logit of one coefficient, 1 / T.
 
     It is 1 if scores are calibrated, above it if they are overconfident; infinite if they do not favour the true
     candidates, 0 if they put all of them first, which no finite number of samples bounds. Its standard error is the
-    robust (sandwich) one, NaN at either end.
+    robust (sandwich) one over clusters, NaN at either end and for fewer than 2 clusters.
 
     Args:
         scores: As for :func:`posterior`, [N, K].
         truth: Column of the true candidate, [N].
+        clusters: Label of each sample's cluster, [N]; None makes each sample a cluster.
     """
     offered = ~np.isnan(scores)
     centred = np.where(offered, scores - np.nanmax(scores, axis=1, keepdims=True), 0.0)
@@ -97,17 +100,23 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> Estimate:
     weights = _softmax(slope * centred, offered)
     mean = (weights * centred).sum(1)
     curvature = (weights * (centred - mean[:, None]) ** 2).sum()
-    error = float(np.sqrt(np.square(gradients(slope)).sum()) / curvature / slope**2)
-    return Estimate(float(1 / slope), error, n=len(truth), method=_LOGIT)
+    pulls = cluster_sums(gradients(slope), clusters)
+    count = len(pulls)
+    scatter = math.sqrt(count / (count - 1) * float(np.square(pulls).sum())) if count > 1 else math.nan
+    error = float(scatter / curvature / slope**2)
+    return Estimate(float(1 / slope), error, n=len(truth), method=_LOGIT, clusters=count)
 
 
-def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = _BINS) -> pd.DataFrame:
+def reliability_bins(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = _BINS, clusters: np.ndarray | None = None
+) -> pd.DataFrame:
     """Samples by their confidence, in bins of equal width.
 
     Args:
         confidence: Probability of each decision, [N].
         correct: Whether it is right, [N].
         bins: Number of bins from 0 to 1.
+        clusters: Label of each sample's cluster, [N]; None makes each sample a cluster.
 
     Returns:
         One row a bin that has samples: low, high (its edges), n, confidence (mean), accuracy with its Wilson interval.
@@ -117,20 +126,17 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = _B
     for number in np.unique(inside):
         chosen = inside == number
         row = {"low": number / bins, "high": (number + 1) / bins, "n": int(chosen.sum())}
-        rows.append(row | {"confidence": float(confidence[chosen].mean())} | _accuracy(correct[chosen]))
+        found = share(correct[chosen], None if clusters is None else clusters[chosen])
+        row |= {"confidence": float(confidence[chosen].mean()), "accuracy": found.value}
+        rows.append(row | {"accuracy_low": found.interval.low, "accuracy_high": found.interval.high})
     return pd.DataFrame(rows)
-
-
-def _accuracy(correct: np.ndarray) -> dict[str, float]:
-    found = share(correct)
-    return {"accuracy": found.value, "accuracy_low": found.interval.low, "accuracy_high": found.interval.high}
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Expected calibration error: mean distance of accuracy from confidence over bins, weighted by their samples.
 
     It is above 0 even for decisions that are right exactly as often as they say, the more so the fewer there are. What
-    such decisions would show is simulated.
+    such decisions would show is simulated, each decision on its own: clusters of them are not taken into account.
 
     Args:
         confidence: Probability of each decision, [N].

@@ -30,12 +30,15 @@ class Estimate:
 
     Attributes:
         value: The number; NaN if there is none.
-        standard_error: Its standard error over what was sampled, in the same unit; NaN if not known.
+        standard_error: Its total error, in the same unit, of which the other errors are parts; NaN if not known.
         interval: Its 95 % confidence interval; NaN at both ends if not known.
         n: Number of samples behind it.
         method: How the interval, or the test, was made.
         p: Two-sided p-value of "it is 0", or of what `method` says; NaN if nothing was tested.
-        probe_error: The part of the standard error that more probes would remove; NaN if not known.
+        sampling_error: The standard error over samples, or over clusters of them, which has the probes' noise in it.
+        probe_error: What more probes would remove; NaN if not known.
+        grid_error: The estimate of the time grid's error, which all samples share; NaN if not known.
+        clusters: Number of independent clusters behind it; that of samples if each is one.
     """
 
     value: float
@@ -44,22 +47,27 @@ class Estimate:
     n: int = 0
     method: str = ""
     p: float = _NAN
+    sampling_error: float = _NAN
     probe_error: float = _NAN
+    grid_error: float = _NAN
+    clusters: int = 0
 
     @property
     def z(self) -> float:
-        """The number in units of its standard error; 0 for 0, infinite for another number without an error."""
-        if self.value == 0:
-            return 0.0
-        return self.value / self.standard_error if self.standard_error else math.copysign(math.inf, self.value)
+        """The number in units of its standard error; 0 for 0, NaN for another number without an error."""
+        return 0.0 if self.value == 0 else self.value / self.standard_error if self.standard_error else math.nan
 
-    def columns(self, name: str, probes: bool = False) -> dict[str, float]:
+    def columns(self, name: str, parts: bool = False) -> dict[str, float]:
         """The number and its errors as columns of a summary.
 
         Args:
-            name: Name of the column of the number; those of its errors end in _standard_error, _low and _high.
-            probes: Whether the probes' part of the error is a column (_probe_error) too.
+            name: Name of the column of the number; those of its errors end in _standard_error (the total), _low and
+                _high.
+            parts: Whether the parts of the error are columns too: _sampling_error, _probe_error and _grid_error.
         """
         columns = {name: self.value, f"{name}_standard_error": self.standard_error}
         columns |= {f"{name}_low": self.interval.low, f"{name}_high": self.interval.high}
-        return columns | {f"{name}_probe_error": self.probe_error} if probes else columns
+        if not parts:
+            return columns
+        shares = {"sampling": self.sampling_error, "probe": self.probe_error, "grid": self.grid_error}
+        return columns | {f"{name}_{part}_error": error for part, error in shares.items()}

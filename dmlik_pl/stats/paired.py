@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal, stats
 
+from dmlik_pl.stats.clusters import cluster_sums, jackknifed_ratio
 from dmlik_pl.stats.estimate import Estimate
 
 __all__ = [
@@ -22,28 +24,42 @@ __all__ = [
 _MATCHED_PAIRS = "Gillick and Cox, matched pairs"
 
 
-def matched_pairs(errors_a: ArrayLike, errors_b: ArrayLike) -> Estimate:
-    """Gillick and Cox's matched-pairs test with an utterance as the segment.
+def matched_pairs(errors_a: ArrayLike, errors_b: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
+    """Gillick and Cox's matched-pairs test with an utterance, or a cluster of utterances, as the segment.
 
-    Utterances are taken as independent, and as many enough (some 50) for a normal mean. The estimate is the mean over
-    utterances of the first one's errors minus the second one's, in words.
+    Segments are taken as independent. The test is by Student's t in place of the normal, as segments may be few. The
+    estimate is the mean over utterances of the first one's errors minus the second one's, in words.
 
     Args:
         errors_a: Word errors of the first recogniser in each utterance, [N]; expected values may be given.
         errors_b: The same for the second recogniser, in the same order.
+        clusters: Label of each utterance's cluster, [N]; None makes each utterance a segment.
+
+    Returns:
+        The mean with its error and p-value: 1 where the two never differ; without error and p where all segments differ
+        alike, which tells nothing of their spread.
 
     References:
         Gillick and Cox, "Some statistical issues in the comparison of speech recognition algorithms", 1989.
     """
     differences = _differences(errors_a, errors_b)
-    n = differences.size
-    if n < 2:
-        return Estimate(float(differences.mean()) if n else float("nan"), n=n, method=_MATCHED_PAIRS)
-    found = Estimate(float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(n)), n=n, method=_MATCHED_PAIRS)
-    return replace(found, p=float(2 * stats.norm.sf(abs(found.z))))
+    found = jackknifed_ratio(differences, np.ones(differences.size), clusters)
+    mean = Estimate(found.value, n=differences.size, method=_MATCHED_PAIRS, clusters=found.clusters)
+    if found.clusters > 1 and not differences.any():
+        return replace(mean, p=1.0)
+    if not found.variance > 0:
+        return mean
+    mean = replace(mean, standard_error=math.sqrt(found.variance))
+    return replace(mean, p=float(2 * stats.t.sf(abs(mean.z), found.clusters - 1)))
 
 
-def permutation_p_value(errors_a: ArrayLike, errors_b: ArrayLike, resamples: int = 99_999, seed: int = 0) -> float:
+def permutation_p_value(
+    errors_a: ArrayLike,
+    errors_b: ArrayLike,
+    clusters: ArrayLike | None = None,
+    resamples: int = 99_999,
+    seed: int = 0,
+) -> float:
     """Paired permutation test: which recogniser made which errors is exchanged utterance by utterance.
 
     Whole errors are tested exactly, over all 2^N exchanges; others (expected errors) over random exchanges.
@@ -51,13 +67,14 @@ def permutation_p_value(errors_a: ArrayLike, errors_b: ArrayLike, resamples: int
     Args:
         errors_a: Word errors of the first recogniser in each utterance, [N].
         errors_b: The same for the second recogniser, in the same order.
+        clusters: Label of each utterance's cluster, [N], which are exchanged whole; None exchanges each utterance.
         resamples: Number of random exchanges where the test is not exact.
         seed: Seed of the random exchanges.
 
     Returns:
         The two-sided p-value of "both make equally many errors".
     """
-    differences = _differences(errors_a, errors_b)
+    differences = cluster_sums(_differences(errors_a, errors_b), clusters)
     differences = differences[differences != 0]
     if not differences.size:
         return 1.0

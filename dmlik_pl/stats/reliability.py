@@ -27,8 +27,11 @@ import pandas as pd
 from scipy import stats
 
 from dmlik_pl.speech.nbest import NBestLists
+from dmlik_pl.stats.clusters import cluster_sums, jackknifed_ratio
 from dmlik_pl.stats.estimate import Interval
-from dmlik_pl.stats.resampling import draw_ratios, ratio_intervals
+from dmlik_pl.stats.rates import corpus_rate
+from dmlik_pl.stats.ratios import ratio_with_error
+from dmlik_pl.stats.significance import interval_reach
 
 __all__ = [
     "TARGET",
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 TARGET = 0.9
+_CORRELATIONS = (-1.0, 1.0)
 REPEAT, STANDARD_ERROR, REPEATED_TEXTS = "repeat", "standard error", "repeated texts"
 
 
@@ -149,57 +153,57 @@ def rank_correlations(lists: NBestLists, score: np.ndarray) -> np.ndarray:
     return np.divide(lists.total(a * b), np.sqrt(spread), out=np.full(len(spread), np.nan), where=spread > 1e-12)
 
 
-def reliability_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFrame:
+def reliability_summary(lists: NBestLists) -> pd.DataFrame:
     """Reliability of every score by every route, one row each.
 
     Args:
         lists: The lists.
-        resamples: Number of bootstrap samples of lists.
 
     Returns:
-        Columns score, route, reliability, low, high (bootstrap 95 % over lists), lists and hypotheses behind it,
-        probes, probes_needed for a reliability of 0.9 with _low and _high, ordered_alike (share of pairs, counted by
-        the route "repeat", else the one expected of normal noise) with _low and _high and ordered_alike_counted, and
-        correlation (mean within-list Spearman correlation of the score with few errors), corrected (the same divided
-        by the root of the reliability) with corrected_low and corrected_high. Empty if no score has a route.
+        Columns score, route, reliability, low, high (95 % by Student's t over lists or their clusters; NaN for one
+        list, or where all lists agree), lists and hypotheses behind it, probes, probes_needed for a reliability of 0.9
+        with _low and _high, ordered_alike (share of pairs, counted by the route "repeat", else the one expected of
+        normal noise) with _low and _high and ordered_alike_counted, and correlation (mean within-list Spearman
+        correlation of the score with few errors), corrected (the same divided by the root of the reliability) with
+        corrected_low and corrected_high. Empty if no score has a route.
     """
     rows = []
     for name, score in lists.scores.items():
         correlations = rank_correlations(lists, score)
         for route, terms in reliability_terms(lists, name).items():
-            [interval] = ratio_intervals(terms.above, terms.below, resamples=resamples)
+            interval = ratio_with_error(terms.above, terms.below, lists.clusters, _CORRELATIONS).interval
             row: dict[str, Any] = {"score": name, "route": route, "reliability": terms.ratio}
             row |= {"low": interval.low, "high": interval.high}
             row |= {"lists": int((terms.below > 0).sum()), "hypotheses": terms.hypotheses, "probes": lists.probes}
             row["probes_needed"] = probes_needed(terms.ratio, lists.probes)
             row["probes_needed_low"] = probes_needed(interval.high, lists.probes)
             row["probes_needed_high"] = probes_needed(interval.low, lists.probes)
-            row |= _agreement(lists, name, route, terms.ratio, interval, resamples)
-            row |= _corrected(correlations, terms, resamples)
+            row |= _agreement(lists, name, route, terms.ratio, interval)
+            row |= _corrected(correlations, terms, interval, lists.clusters)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def rank_summary(lists: NBestLists, resamples: int = 9999) -> pd.DataFrame:
+def rank_summary(lists: NBestLists) -> pd.DataFrame:
     """Mean within-list rank correlation of every score with few errors, one row per score.
 
     Args:
         lists: The lists.
-        resamples: Number of bootstrap samples of lists.
 
     Returns:
-        Columns score, correlation, low, high (bootstrap 95 % over lists), p (t-test of "0 on average"), lists that
-        define it and undefined (lists in which all scores or all errors are equal, singletons among them).
+        Columns score, correlation, low, high and p (95 % interval and test of "0 on average" by Student's t over lists
+        or their clusters; NaN for one list, or where all lists agree), lists that define it and undefined (lists in
+        which all scores or all errors are equal, singletons among them).
     """
     rows = []
     for name, score in lists.scores.items():
         values = rank_correlations(lists, score)
-        known = values[np.isfinite(values)]
-        [interval] = ratio_intervals(known, np.ones(len(known)), resamples=resamples)
-        row = {"score": name, "correlation": known.mean() if len(known) else np.nan}
-        row |= {"low": interval.low, "high": interval.high}
-        row["p"] = float(stats.ttest_1samp(known, 0).pvalue) if len(known) > 1 and np.ptp(known) > 0 else np.nan
-        rows.append(row | {"lists": len(known), "undefined": len(values) - len(known)})
+        known = np.isfinite(values)
+        own = None if lists.clusters is None else lists.clusters[known]
+        mean = ratio_with_error(values[known], np.ones(known.sum()), own, _CORRELATIONS)
+        row = {"score": name, "correlation": mean.value, "low": mean.interval.low, "high": mean.interval.high}
+        row["p"] = float(2 * stats.t.sf(abs(mean.z), mean.clusters - 1)) if mean.standard_error > 0 else np.nan
+        rows.append(row | {"lists": int(known.sum()), "undefined": int((~known).sum())})
     return pd.DataFrame(rows)
 
 
@@ -240,13 +244,10 @@ def _centred(lists: NBestLists, values: np.ndarray, usable: np.ndarray) -> np.nd
     return np.where(usable, values - mean[lists.member], 0)
 
 
-def _agreement(
-    lists: NBestLists, name: str, route: str, reliability: float, interval: Interval, resamples: int
-) -> dict[str, Any]:
+def _agreement(lists: NBestLists, name: str, route: str, reliability: float, interval: Interval) -> dict[str, Any]:
     if route == REPEAT:
         pairs = pairs_ordered_alike(lists, lists.scores[name], lists.repeats[name])
-        [interval] = ratio_intervals(pairs.above, pairs.below, resamples=resamples)
-        share, low, high = pairs.ratio, interval.low, interval.high
+        [low, high], share = corpus_rate(pairs.above, pairs.below, lists.clusters).interval, pairs.ratio
     else:
         share, low, high = (expected_agreement(value) for value in (reliability, *interval))
     return {
@@ -257,22 +258,30 @@ def _agreement(
     }
 
 
-def _corrected(correlations: np.ndarray, terms: Terms, resamples: int) -> dict[str, float]:
-    """Correlation corrected for attenuation; its interval resamples lists for it and the reliability together."""
+def _corrected(
+    correlations: np.ndarray, terms: Terms, reliability: Interval, clusters: np.ndarray | None
+) -> dict[str, float]:
+    """Correlation corrected for attenuation; its interval leaves out lists for it and the reliability together.
+
+    A reliability whose own interval reaches 0 bounds the corrected value on neither side.
+    """
     known = np.isfinite(correlations)
-    above = np.stack([np.where(known, correlations, 0), terms.above])
-    below = np.stack([known.astype(np.float64), terms.below])
-    raw = above[0].sum() / below[0].sum() if known.any() else np.nan
-    row = {"correlation": raw, "corrected": np.nan, "corrected_low": np.nan, "corrected_high": np.nan}
+    raw = jackknifed_ratio(np.where(known, correlations, 0), known, clusters)
+    row = {"correlation": raw.value, "corrected": np.nan, "corrected_low": np.nan, "corrected_high": np.nan}
     if not terms.ratio > 0:
         return row
-    row["corrected"] = raw / np.sqrt(terms.ratio)
-    if len(correlations) > 1 and known.any():
-        mean, reliability = draw_ratios(above, below, resamples)
-        defined = np.isfinite(mean) & np.isfinite(reliability)
-        # A sample whose reliability is not positive bounds the corrected value on neither side.
-        root = np.sqrt(np.clip(reliability[defined], 0, None))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            draws = np.nan_to_num(mean[defined] / root, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        row["corrected_low"], row["corrected_high"] = np.quantile(draws, [0.025, 0.975], method="nearest")
+    row["corrected"] = value = raw.value / math.sqrt(terms.ratio)
+    if reliability.low <= 0:
+        return row | {"corrected_low": -np.inf, "corrected_high": np.inf}
+    rest = [
+        total.sum() - cluster_sums(total, clusters)
+        for total in (np.where(known, correlations, 0), known, terms.above, terms.below)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left_out = rest[0] / rest[1] / np.sqrt(rest[2] / rest[3])
+    count = len(left_out)
+    error = float(np.sqrt((count - 1) / count * np.square(left_out - value).sum()))
+    if error > 1e-9 * abs(value):
+        reach = float(interval_reach(error, count))
+        row |= {"corrected_low": value - reach, "corrected_high": value + reach}
     return row

@@ -1,36 +1,31 @@
-"""Intervals and tests: every accuracy gets an interval, every comparison a paired test.
+"""Means with their total error, and tests: every comparison is paired, and clusters count where samples are alike.
 
 Thin, named functions over scipy and statsmodels, so that each table says the same thing in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
-from dmlik_pl.stats.estimate import UNKNOWN, Estimate, Interval
+from dmlik_pl.stats.clusters import cluster_sums, jackknifed_ratio
+from dmlik_pl.stats.estimate import NORMAL, Estimate, Interval
+from dmlik_pl.stats.paired import permutation_p_value
+from dmlik_pl.stats.rates import effective_trials, rate_difference
 
 __all__ = [
     "binomial_p_value",
-    "bootstrap_mean_interval",
-    "corpus_rate",
     "holm",
     "interval_reach",
     "mcnemar",
-    "mean_over_utterances",
     "mean_with_error",
-    "share",
-    "wilson_interval",
 ]
-
-_BOOTSTRAP = "bootstrap, bias-corrected and accelerated"
 
 
 def interval_reach(standard_error: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> np.ndarray:
@@ -48,47 +43,99 @@ def interval_reach(standard_error: ArrayLike, n: ArrayLike, confidence: float = 
     return stats.t.ppf((1 + confidence) / 2, np.where(freedom > 0, freedom, np.nan)) * np.asarray(standard_error)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion; it stays inside [0, 1] and works for 0 or n successes.
+def mean_with_error(
+    values: ArrayLike,
+    probe_errors: ArrayLike | None = None,
+    grid_errors: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+) -> Estimate:
+    """Mean over samples with its total error and the parts of it.
+
+    The scatter over samples has the probes' noise in it already, since each sample has probes of its own. So the probes
+    are not added to it; but no few samples that agree by chance make a mean better known than its probes let it be. The
+    time grid's error is shared by all samples and shows in no scatter: it is added, in quadrature.
+
+        total^2 = max(sampling^2, probe^2) + grid^2
+
+    The interval is as far, with sampling^2 multiplied by Student's t, the others by the normal quantile.
 
     Args:
-        successes: Number of successes.
-        n: Number of trials; with none, nothing is known and the interval is [0, 1].
-        confidence: Coverage wanted.
+        values: One value per sample, [N]; those that are not finite are left out.
+        probe_errors: Standard error over probes of each value, as means pool it, [N], in the same unit.
+        grid_errors: Estimate of the time grid's error of each value, [N], in the same unit.
+        weights: What each value counts in the mean, for instance dimensions, [N]; equal ones by default.
+        clusters: Label of each sample's cluster, [N]; None makes each sample a cluster.
 
     Returns:
-        The interval of the proportion.
+        The mean, its total error and 95 % interval, and the parts; sampling_error by the jackknife over clusters (sd /
+        sqrt(N) of equally weighted samples), the root of the sum of squared probe errors over N, the mean of the grid's
+        errors. The total and the interval are NaN for fewer than 2 clusters, or where nothing has any error.
     """
+    values = np.asarray(values, dtype=np.float64)
+    usable = np.isfinite(values)
+    values, n = values[usable], int(usable.sum())
     if n == 0:
-        return Interval(0.0, 1.0)
-    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
-    return Interval(float(low), float(high))
+        return Estimate(float("nan"))
+    weight: np.ndarray = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)[usable]
+    own = None if clusters is None else np.asarray(clusters)[usable]
+    found = jackknifed_ratio(weight * values, weight, own)
+    share = weight / weight.sum()
+    probe = _part(probe_errors, usable, lambda errors: float(np.linalg.norm(share * errors)))
+    grid = _part(grid_errors, usable, lambda errors: float(share @ np.abs(errors)))
+    sampling, known = math.sqrt(found.variance), np.nan_to_num([probe, grid])
+    total = float(np.hypot(max(sampling, known[0]), known[1])) if found.clusters > 1 else float("nan")
+    if not total > 0:
+        return Estimate(found.value, n=n, probe_error=probe, grid_error=grid, clusters=found.clusters)
+    reach = float(np.hypot(max(interval_reach(sampling, found.clusters), NORMAL * known[0]), NORMAL * known[1]))
+    interval = Interval(found.value - reach, found.value + reach)
+    parts = {"sampling_error": sampling, "probe_error": probe, "grid_error": grid}
+    return Estimate(found.value, total, interval, n, "Student's t", **parts, clusters=found.clusters)
 
 
-def binomial_p_value(successes: int, n: int, chance: float) -> float:
-    """Exact two-sided p-value of "right as often as by chance".
+def _part(errors: ArrayLike | None, usable: np.ndarray, pooled: Callable[[np.ndarray], float]) -> float:
+    """What the errors of the usable values amount to; NaN where one is not known."""
+    return float("nan") if errors is None else pooled(np.asarray(errors, dtype=np.float64)[usable])
+
+
+def binomial_p_value(successes: ArrayLike, chance: float, clusters: ArrayLike | None = None) -> float:
+    """Two-sided p-value of "right as often as by chance": exact, or of the effective number of clustered decisions.
 
     Args:
-        successes: Number of right decisions.
-        n: Number of decisions.
+        successes: Which decisions are right, [N] booleans.
         chance: Probability of a right decision by guessing.
+        clusters: Label of each decision's cluster, [N]; None, or one decision per cluster, gives the exact test. Of
+            clusters it is the score test that belongs to the interval of :func:`dmlik_pl.stats.rates.share`.
 
     Returns:
-        The p-value; 1 for no decisions.
+        The p-value; 1 for no decisions, NaN for several decisions in one cluster.
     """
-    return float(stats.binomtest(successes, n, chance).pvalue) if n else 1.0
+    successes = np.asarray(successes, dtype=bool)
+    n, count = successes.size, int(successes.sum())
+    sizes = cluster_sums(np.ones(n), clusters)
+    if n == 0 or len(sizes) == n:
+        return float(stats.binomtest(count, n, chance).pvalue) if n else 1.0
+    if len(sizes) < 2:
+        return float("nan")
+    found = jackknifed_ratio(successes, np.ones(n), clusters)
+    trials = effective_trials(found.value, found.variance, sizes)
+    return float(2 * stats.norm.sf(abs(found.value - chance) / math.sqrt(chance * (1 - chance) / trials)))
 
 
-def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> Estimate:
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
     """McNemar's exact test of two methods that decided on the same samples.
+
+    Where samples come in clusters, which method decided what is exchanged cluster by cluster, also exactly; of clusters
+    of one sample that is McNemar's test.
 
     Args:
         correct_a: Which samples the first method decided right, [N] booleans.
         correct_b: The same for the second method, in the same order.
+        clusters: Label of each sample's cluster, [N]; None makes each sample a cluster.
 
     Returns:
-        The difference of the two accuracies (first minus second, share of 1) with its standard error, and the exact
-        p-value of "both are right equally often".
+        The difference of the two accuracies (first minus second, share of 1) with its standard error and interval (see
+        :func:`dmlik_pl.stats.rates.rate_difference`), and the exact p-value of "both are right equally often".
 
     Raises:
         ValueError: If the two have not decided on the same number of samples.
@@ -96,13 +143,10 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> Estimate:
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape:
         raise ValueError(f"a paired test needs the same samples: {a.shape} against {b.shape}")
-    only_a, only_b, n = int((a & ~b).sum()), int((~a & b).sum()), a.size
-    if not n:
+    if not a.size:
         return Estimate(float("nan"), method="McNemar, exact")
-    difference = (only_a - only_b) / n
-    error = float(np.sqrt(((only_a + only_b) / n - difference**2) / n))
-    table = [[int((a & b).sum()), only_a], [only_b, int((~a & ~b).sum())]]
-    return Estimate(difference, error, n=n, method="McNemar, exact", p=float(_mcnemar(table, exact=True).pvalue))
+    p = permutation_p_value(a, b, clusters)
+    return replace(rate_difference(a.astype(float) - b, np.ones(a.size), clusters), p=p, method="McNemar, exact")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -117,125 +161,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     if not p_values:
         return []
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
-
-
-def bootstrap_mean_interval(
-    values: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
-) -> Interval:
-    """Bootstrap interval (bias-corrected, accelerated) of a mean over samples.
-
-    For a paired comparison give the differences, one per sample.
-
-    Args:
-        values: One value per sample, [N]; at least 2.
-        confidence: Coverage wanted.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling; the same seed gives the same interval.
-
-    Returns:
-        The interval of the mean; both ends are the mean itself if all values are equal.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.size < 2:
-        raise ValueError(f"a bootstrap needs at least 2 samples, got {values.size}")
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal but for rounding
-        return Interval(float(values.mean()), float(values.mean()))
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        method="BCa",
-        batch=1000,
-        random_state=np.random.default_rng(seed),
-    )
-    return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
-
-
-def corpus_rate(
-    counts: ArrayLike, totals: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
-) -> Estimate:
-    """A rate over a corpus of utterances with its bootstrap interval (bias-corrected, accelerated).
-
-    Utterances are drawn, not words: errors of one utterance are not independent. Where there is no error at all the
-    bootstrap knows no spread, and the interval is Wilson's for that many words.
-
-    Args:
-        counts: Events in each utterance, for instance word errors, [N].
-        totals: What could have been events, for instance words, [N].
-        confidence: Coverage wanted.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling; the same seed gives the same interval.
-
-    Returns:
-        The rate; NaN without any total, and without errors of its own for fewer than 2 utterances.
-    """
-    counts, totals = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
-    n = counts.size
-    if not totals.sum() > 0:
-        return Estimate(float("nan"), n=n)
-    value = float(counts.sum() / totals.sum())
-    if n < 2:
-        return Estimate(value, n=n)
-    residual = counts - value * totals
-    error = float(np.sqrt(n / (n - 1) * np.square(residual).sum()) / totals.sum())
-    if counts.sum() == 0:
-        return Estimate(value, error, wilson_interval(0, int(totals.sum()), confidence), n, "Wilson")
-    if np.allclose(residual, 0):
-        return Estimate(value, error, Interval(value, value), n, _BOOTSTRAP)
-    result = stats.bootstrap(
-        (counts, totals),
-        lambda a, b, axis: a.sum(axis) / b.sum(axis),
-        confidence_level=confidence,
-        n_resamples=resamples,
-        method="BCa",
-        paired=True,
-        batch=1000,
-        random_state=np.random.default_rng(seed),
-    )
-    return Estimate(value, error, Interval(*map(float, result.confidence_interval)), n, _BOOTSTRAP)
-
-
-def mean_with_error(values: ArrayLike, probe_errors: ArrayLike | None = None) -> Estimate:
-    """Mean over samples with its standard error, and the part of it that the trace probes cause.
-
-    Args:
-        values: One value per sample, [N]. They carry their probe noise, so the error over samples has it in already.
-        probe_errors: Standard error over probes of each value, [N], in the same unit.
-
-    Returns:
-        The mean with sd / sqrt(N) as its error, its 95 % interval by Student's t, and sqrt(sum of squared probe
-        errors) / N. The errors are NaN for fewer than 2 samples, the probe part is NaN if unknown.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    n = values.size
-    if n == 0:
-        return Estimate(float("nan"))
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    probe = float("nan") if probe_errors is None else float(np.linalg.norm(np.asarray(probe_errors, np.float64)) / n)
-    reach = float(interval_reach(error, n))
-    return Estimate(mean, error, Interval(mean - reach, mean + reach), n, "Student's t", probe_error=probe)
-
-
-def mean_over_utterances(values: np.ndarray, probe_errors: np.ndarray | None = None) -> Estimate:
-    """Mean of the finite values with the bootstrap interval of :func:`bootstrap_mean_interval`.
-
-    Args:
-        values: One value per utterance, [N]; those that are not finite are left out.
-        probe_errors: As for :func:`mean_with_error`.
-    """
-    usable = np.isfinite(values)
-    mean = mean_with_error(values[usable], None if probe_errors is None else probe_errors[usable])
-    interval = bootstrap_mean_interval(values[usable]) if mean.n > 1 else UNKNOWN
-    return replace(mean, interval=interval, method=_BOOTSTRAP)
-
-
-def share(successes: ArrayLike) -> Estimate:
-    """A share of successes with its Wilson interval.
-
-    Args:
-        successes: One truth value per sample, [N]; none leaves the share unknown, anywhere in [0, 1].
-    """
-    successes = np.asarray(successes, dtype=bool)
-    n, count = successes.size, int(successes.sum())
-    return Estimate(count / n if n else float("nan"), interval=wilson_interval(count, n), n=n, method="Wilson")

@@ -33,12 +33,13 @@ from dmlik_pl.studies.speech_sweep import side_by_side
 
 __all__ = ["Adaptation"]
 
+_ERRORS = ("", "_standard_error", "_probe_variance", "_discretisation")
 # Of a likelihood, of a way and of a voice: empty where there is none.
 _LIKELIHOOD = (
     *("log_p", "standard_error", "probe_variance", "discretisation", "rounding", "bpd", "bpd_standard_error"),
     *("prior_term", "divergence_term"),
-    *("bpd_own_mean", "bpd_own_mean_standard_error", "bpd_own_mean_probe_variance"),
-    *("bpd_change", "bpd_change_standard_error", "bpd_change_probe_variance"),
+    *(f"bpd_own_mean{end}" for end in _ERRORS),
+    *(f"bpd_change{end}" for end in _ERRORS),
 )
 _WAY = ("latent_rms", "change_rms", "change_max")
 _HEARD = ("transcript", "word_errors", "words", "speaker_similarity", "source_similarity")
@@ -206,7 +207,7 @@ class Adaptation(Study):
         bits = found.source.shape[0] * found.frames * math.log(2)
         scores, count = [], 1 + 2 * len(self.routes)
         for first in range(0, len(pairs), count):
-            unchanged = dict.fromkeys(("bpd_change", "bpd_change_standard_error", "bpd_change_probe_variance"))
+            unchanged = dict.fromkeys(f"bpd_change{end}" for end in _ERRORS)
             each = [columns[first] | _bits(result, first, first, first, bits) | unchanged]
             for place in range(first + 1, first + 1 + len(self.routes)):
                 each.append(columns[place] | _bits(result, place, place + len(self.routes), first, bits))
@@ -303,8 +304,10 @@ def _bits(result: LogLikelihood, place: int, own: int, source: int, bits: float)
     values = {name: -float(result.log_p[i]) / bits for name, i in named.items()}
     errors = {f"{name}_standard_error": float(result.standard_error[i]) / bits for name, i in named.items()}
     errors["bpd_own_mean_probe_variance"] = float(result.variance[own]) / bits**2
+    errors["bpd_own_mean_discretisation"] = float(result.discretisation[own]) / bits
     paired = {"bpd_change": -float(change[0]) / bits, "bpd_change_standard_error": float(error[0]) / bits}
     paired["bpd_change_probe_variance"] = float(adapted.variance_of_difference(recording)) / bits**2
+    paired["bpd_change_discretisation"] = float(adapted.discretisation.hypot(recording.discretisation)) / bits
     return values | errors | paired
 
 

@@ -19,7 +19,7 @@ _SETTINGS = (
 )
 _NULL = (
     *("null_log_p", "null_log_p_standard_error"),
-    *("null_margin", "null_margin_standard_error", "null_margin_probe_variance"),
+    *("null_margin", "null_margin_standard_error", "null_margin_probe_variance", "null_margin_discretisation"),
 )
 
 
@@ -123,6 +123,7 @@ class Likelihoods:
             margin, error = own.minus(empty)
             columns |= {"null_margin": float(margin), "null_margin_standard_error": float(error)}
             columns["null_margin_probe_variance"] = float(own.variance_of_difference(empty))
+            columns["null_margin_discretisation"] = float(own.discretisation.hypot(empty.discretisation))
         return columns
 
     def _rows(self, number: int) -> dict[str, int]:

@@ -209,11 +209,13 @@ class SpeechSweep(Study):
 def _marginal(result: LogLikelihood | None) -> dict[str, float | None]:
     """Density of the first sample of a result as that at its own time; nothing if it was not taken."""
     if result is None:
-        return dict.fromkeys(("bpd_marginal", "bpd_marginal_standard_error", "bpd_marginal_probe_variance"))
+        errors = ("standard_error", "probe_variance", "discretisation")
+        return dict.fromkeys(("bpd_marginal", *(f"bpd_marginal_{error}" for error in errors)))
     return {
         "bpd_marginal": float(result.bpd[0]),
         "bpd_marginal_standard_error": float(result.bpd_standard_error[0]),
         "bpd_marginal_probe_variance": float((result.variance / result.nats_per_bpd**2)[0]),
+        "bpd_marginal_discretisation": float((result.discretisation / result.nats_per_bpd)[0]),
     }
 
 

@@ -126,6 +126,7 @@ class TextGain(Study):
             "gain": gain,
             "gain_standard_error": error,
             "gain_probe_variance": float(text.variance_of_difference(other)),
+            "gain_discretisation": float(text.discretisation.hypot(other.discretisation)),  # what cancels is not known
             "decided": abs(gain) > self.threshold * error,  # False if the error is not known
         }
 

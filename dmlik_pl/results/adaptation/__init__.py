@@ -15,7 +15,7 @@ from dmlik_pl.results.adaptation.schema import SCHEMA
 from dmlik_pl.results.adaptation.summaries import adaptation_summary, published_cells
 from dmlik_pl.results.adaptation.tables import adaptation_tables
 from dmlik_pl.results.kinds import Kind
-from dmlik_pl.results.likelihoods import Data, every_likelihood, of_data
+from dmlik_pl.results.likelihoods import Data, every_likelihood, of_data, total_errors
 from dmlik_pl.results.numbers import with_errors
 from dmlik_pl.results.paper import PaperTable, Printed, for_all_systems
 
@@ -54,7 +54,7 @@ def _stages(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
         f"{row['forward']}-{row['reverse']}" if row["stage"] == "adapted" else str(row["stage"])
         for row in rows.to_dict("records")
     ]
-    values = zip(column(rows, "bpd"), column(rows, "bpd_standard_error"), strict=True)
+    values = zip(column(rows, "bpd"), total_errors(rows), strict=True)
     return {name: value for name, value in zip(names, values, strict=True) if np.isfinite(value[0])}
 
 

@@ -5,8 +5,6 @@ from dmlik_pl.results.heard import HEARING, UTTERANCE
 
 __all__ = ["SCHEMA"]
 
-_ERRORS = ("standard_error", "probe_variance")
-
 SCHEMA = Schema(
     columns=(
         *LIKELIHOOD,
@@ -22,8 +20,8 @@ SCHEMA = Schema(
         Column("reverse_solver", "text", "the solver on the way back and its settings"),
         Column("forward_speaker", "number", "the model's speaker on the way forward"),
         Column("reverse_speaker", "number", "the model's speaker on the way back"),
-        *with_errors("bpd_own_mean", "bits per dimension of a mel under its own blur", errors=_ERRORS),
-        *with_errors("bpd_change", "change of `bpd` from the recording's, on the same probes", errors=_ERRORS),
+        *with_errors("bpd_own_mean", "bits per dimension of a mel under its own blur"),
+        *with_errors("bpd_change", "change of `bpd` from the recording's, on the same probes"),
         Column("latent_rms", "number", "root mean square of x_T - μ; 1 for the model's own data"),
         Column("change_rms", "number", "root mean square change of the mel over its standard deviation"),
         Column("change_max", "number", "largest change of any value of the mel", "nats"),

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column, pooled_errors
+from dmlik_pl.records.frames import clusters_of, column
 from dmlik_pl.records.missing import undefined
 from dmlik_pl.records.once import once_per_frame
+from dmlik_pl.results.numbers import mean_of, word_error_columns
 from dmlik_pl.stats.paired import matched_pairs, permutation_p_value
-from dmlik_pl.stats.resampling import ratio_intervals
-from dmlik_pl.stats.significance import corpus_rate, holm, mean_over_utterances
+from dmlik_pl.stats.rates import rate_difference
+from dmlik_pl.stats.significance import holm, mean_with_error
 
 __all__ = ["adaptation_summary", "grid_rows", "paired_summary", "published_cells", "round_trip_summary"]
 
@@ -36,7 +37,7 @@ def grid_rows(frame: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
     """The records of each row of the grid, with its names, in the order of the records; without round trips."""
     part = frame[frame["stage"] != "round trip"]
     return [
-        (dict(zip(GRID, map(str, key), strict=True)), rows.set_index("sample_id"))
+        (dict(zip(GRID, map(str, key), strict=True)), rows.set_index("sample_id", drop=False))
         for key, rows in part.groupby(GRID, sort=False)
     ]
 
@@ -53,23 +54,19 @@ def adaptation_summary(frame: pd.DataFrame) -> pd.DataFrame:
         with word_errors and words; of bpd (mean: the recording's blur), bpd_own_mean (mean: the mel's own blur),
         speaker_similarity (cosine to the reference voice), source_similarity (cosine to the recording) and latent_rms
         (root mean square of x_T - mu, 1 for the model's own data) the mean over utterances; of each of these the
-        standard error over utterances and the 95 % interval (_standard_error, _low, _high); the probes' part of the
-        error of the bpd (_probe_error); how many waves have no voice (speaker_similarity_undefined).
+        total error over utterances and the 95 % interval (_standard_error, _low, _high); the parts of the error of the
+        bpd (_sampling_error, _probe_error, _grid_error); how many waves have no voice (speaker_similarity_undefined).
     """
     rows = []
     for names, part in grid_rows(frame):
         row: dict[str, Any] = names | {name: float(part[name].iloc[0]) for name in ("blur_kernel", "blur_sigma")}
         row["n"] = len(part)
         row["non_finite"] = int((~np.isfinite(column(part, "bpd"))).sum()) if names["stage"] != "vocoded" else 0
-        errors, words = column(part, "word_errors"), column(part, "words")
-        known = np.isfinite(errors)
-        row |= corpus_rate(errors[known], words[known]).columns("wer")
-        row |= {"word_errors": int(errors[known].sum()), "words": int(words[known].sum())}
+        row |= word_error_columns(part)
         for name in ("bpd", "bpd_own_mean"):
-            mean = mean_over_utterances(column(part, name), pooled_errors(part, name))
-            row |= mean.columns(name, probes=True)
+            row |= mean_of(part, name).columns(name, parts=True)
         for name in (*VOICES, "latent_rms"):
-            row |= mean_over_utterances(column(part, name)).columns(name)
+            row |= mean_of(part, name).columns(name)
         row["speaker_similarity_undefined"] = int(undefined(part, "speaker_similarity").sum())
         rows.append(row)
     return pd.DataFrame(rows)
@@ -84,11 +81,11 @@ def paired_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each row of the grid and baseline ("vocoded" is the recording's own mel through the same vocoder,
-        "data" the recording itself): mean, forward, reverse, baseline, n; wer_difference with its bootstrap interval
+        "data" the recording itself): mean, forward, reverse, baseline, n; wer_difference with its 95 % interval
         (low, high); better and worse, utterances with fewer and more errors; matched_pairs_z and matched_pairs_p
         (Gillick and Cox), and permutation_p, each p with a Holm correction over all rows (_holm); similarity_difference
         (cosine to the reference), and against the recording bpd_change (same mean, same probes), each the mean over
-        utterances with standard error and 95 % interval; bpd_change_probe_error.
+        utterances with total error and 95 % interval, and the parts of the error of bpd_change.
     """
     grid = grid_rows(frame)
     untouched = {(names["mean"], names["stage"]): part for names, part in grid if names["stage"] in BASELINES}
@@ -101,11 +98,9 @@ def paired_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {key: names[key] for key in ("mean", "forward", "reverse")}
             row |= {"baseline": baseline, "n": len(part)} | _word_difference(part, other)
             nearer = column(part, VOICES[0]) - column(other, VOICES[0])
-            row |= mean_over_utterances(nearer).columns("similarity_difference")
-            change, error = column(part, "bpd_change"), pooled_errors(part, "bpd_change")
-            unknown = 1.0 if baseline == "data" else np.nan
-            row |= mean_over_utterances(change * unknown, error * unknown).columns("bpd_change", probes=True)
-            rows.append(row)
+            row |= mean_with_error(nearer, clusters=clusters_of(part)).columns("similarity_difference")
+            change = mean_of(part, "bpd_change", 1.0 if baseline == "data" else np.nan)
+            rows.append(row | change.columns("bpd_change", parts=True))
     raw = pd.DataFrame(rows)
     for test in ("matched_pairs_p", "permutation_p") if len(raw) else ():
         known = raw[test].notna()
@@ -133,7 +128,7 @@ def round_trip_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row = {"mean": mean, "solver": solver, "description": trips["forward_solver"].iloc[0], "n": len(trips)}
         row |= {"change_rms_median": np.median(change), "change_rms_mean": change.mean()}
         row |= {"change_rms_largest": change.max(), "change_max": column(trips, "change_max").max()}
-        rows.append(row | mean_over_utterances(column(trips, "latent_rms")).columns("latent_rms"))
+        rows.append(row | mean_of(trips, "latent_rms").columns("latent_rms"))
     return pd.DataFrame(rows)
 
 
@@ -163,12 +158,12 @@ def _word_difference(part: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
     """The difference of two word error rates on the same utterances, and its tests."""
     errors, theirs, words = column(part, "word_errors"), column(other, "word_errors"), column(part, "words")
     known = np.isfinite(errors) & np.isfinite(theirs)
-    errors, theirs, words = errors[known], theirs[known], words[known]
+    errors, theirs, words, clusters = errors[known], theirs[known], words[known], clusters_of(part[known])
     if not words.sum() > 0:
         names = ("wer_difference", "low", "high", "matched_pairs_z", "matched_pairs_p", "permutation_p")
         return dict.fromkeys(names, float("nan")) | {"better": 0, "worse": 0}
-    (interval,) = ratio_intervals(errors - theirs, words)
-    test = matched_pairs(errors, theirs)
+    interval = rate_difference(errors - theirs, words, clusters).interval
+    test = matched_pairs(errors, theirs, clusters)
     return {
         "wer_difference": (errors - theirs).sum() / words.sum(),
         "low": interval.low,
@@ -177,5 +172,5 @@ def _word_difference(part: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
         "worse": int((errors > theirs).sum()),
         "matched_pairs_z": test.z,
         "matched_pairs_p": test.p,
-        "permutation_p": permutation_p_value(errors, theirs),
+        "permutation_p": permutation_p_value(errors, theirs, clusters),
     }

@@ -9,7 +9,7 @@ import pandas as pd
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.protocol import is_published
 from dmlik_pl.results.adaptation.summaries import adaptation_summary, paired_summary, round_trip_summary
-from dmlik_pl.results.columns import Shown, error, estimate, paired_tests, table_of, with_interval, words
+from dmlik_pl.results.columns import Shown, error, error_parts, estimate, paired_tests, table_of, with_interval, words
 from dmlik_pl.results.likelihoods import left_out
 from dmlik_pl.results.numbers import distinct, span
 from dmlik_pl.results.table import Table
@@ -66,10 +66,10 @@ def _grid(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
         ),
     )
     caption = (
-        "Speech of another domain through the flow and back. Brackets: bootstrap 95 % intervals over utterances. "
-        f"{left_out(raw)}"
+        f"Speech of another domain through the flow and back. Brackets: 95 % intervals over utterances. {left_out(raw)}"
     )
     notes = [describe(frame[frame["bpd"].notna()]), f"μ is {' / '.join(blurs)} of the recording's mel.", _ways(frame)]
+    notes.append(error_parts(raw, "bpd", "bpd_own_mean").replace("±", "the error of BPD"))
     if undefined := int(raw["speaker_similarity_undefined"].sum()):
         notes.append(f"{undefined} waves have no voice and are left out of ASV.")
     notes.append(_PUBLISHED if published else _REPAIRED)
@@ -129,9 +129,9 @@ def _paired(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
         ),
         *paired_tests(heard),
         with_interval("BPD", "bpd_change", "under the blur of the recording, on the same probes", form="+.3f"),
-        error(
-            "probe error", "bpd_change_probe_error", "part of the standard error of BPD that more probes would remove"
-        ),
+        error("± BPD", "bpd_change_standard_error", "total error of BPD: sampling, probes and grid"),
+        error("probe error", "bpd_change_probe_error", "part of it that more probes would remove"),
+        error("grid error", "bpd_change_grid_error", "part of it by the time grid, of two independent errors"),
         with_interval(
             "cosine",
             "similarity_difference",
@@ -142,7 +142,7 @@ def _paired(study: str, frame: pd.DataFrame, raw: pd.DataFrame) -> Table:
     )
     caption = (
         "Adapted speech minus untouched speech, utterance by utterance: negative WER and BPD are gains, a positive "
-        "cosine is nearer to the reference voice. Brackets: bootstrap 95 % intervals over utterances."
+        "cosine is nearer to the reference voice. Brackets: 95 % intervals over utterances."
     )
     names = raw["forward"] + " → " + raw["reverse"]
     if raw["mean"].nunique() > 1:

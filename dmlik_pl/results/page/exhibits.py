@@ -13,7 +13,7 @@ from dmlik_pl.plain_text import one_line
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.sharing import picture_path, sound_paths
 from dmlik_pl.results.kinds import Kind, kind_of
-from dmlik_pl.results.likelihoods import nats_per_bpd
+from dmlik_pl.results.likelihoods import nats_per_bpd, total_errors
 
 __all__ = ["Exhibit", "exhibits"]
 
@@ -45,14 +45,14 @@ class Exhibit:
         return known[0] if known else ""
 
     def bits_per_dim(self) -> dict[str, tuple[float, float]]:
-        """Bits per dimension and their standard errors over probes, by stage, where a stage has a likelihood."""
+        """Bits per dimension and their total errors, by stage, where a stage has a likelihood."""
         if self.kind.stages is not None:
             return self.kind.stages(self.records)
         data = self.kind.data(self.records)
         if data is None or not len(data.rows):
             return {}
         unit = nats_per_bpd(data.rows)
-        bits, errors = -column(data.rows, "log_p") / unit, column(data.rows, "standard_error") / unit
+        bits, errors = -column(data.rows, "log_p") / unit, total_errors(data.rows, "log_p") / unit
         return {"data": (bits[0], errors[0])} if np.isfinite(bits[0]) else {}
 
 

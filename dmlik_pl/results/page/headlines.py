@@ -40,7 +40,8 @@ def _bits_per_dim(rows: pd.DataFrame) -> Iterator[Headline]:
     for row in rows.to_dict("records"):
         value = with_error(row["bpd"], row["standard_error"])
         of = f" of {row['samples_expected']:g}" if row["n"] < row["samples_expected"] else ""
-        detail = f"n = {row['n']}{of}, probe error {short(row['probe_standard_error'])}"
+        parts = ", ".join(f"{part} {short(row[f'{part}_error'])}" for part in ("sampling", "probe", "grid"))
+        detail = f"n = {row['n']}{of}; of ±: {parts}"
         detail += f", {row['part']}" if row["part"] else ""
         named.setdefault((value, detail), []).append(str(row["study"]).replace("_", " "))
     for (value, detail), names in named.items():

@@ -7,7 +7,7 @@ import importlib
 import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from dmlik_pl.cli import DEBUG, DEBUG_HELP
 from dmlik_pl.plain_text import for_markdown, terminal
 from dmlik_pl.records.files import draft_of, write_text
-from dmlik_pl.records.store import RecordStore, read, studies
+from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
+from dmlik_pl.results.clusters import records_of
 from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
 from dmlik_pl.results.drawing import Canvas
 from dmlik_pl.results.figures import make_figures
@@ -44,14 +45,16 @@ class Report:
         tables: Its tables.
         caveats: What limits their numbers, and what of the report could not be made.
         covered: Of how many samples it is.
+        records: The records that it is of, with the clusters of their samples.
     """
 
     tables: list[Table]
     caveats: list[Caveat]
     covered: Coverage
+    records: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def write_report(folder: str | Path) -> Report:
+def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     """Write `tables/`, `figures/`, `report.md` and `report.html` into a run folder, replacing those of an earlier call.
 
     A run that was killed before it merged its records is merged here first; what it finished is shown. Every file is
@@ -60,15 +63,18 @@ def write_report(folder: str | Path) -> Report:
 
     Args:
         folder: The run folder, the one that holds `records`.
+        cluster: What samples are clustered by, see :mod:`dmlik_pl.results.clusters`; empty for nothing, None for what
+            the run's configuration says. If that will not do, errors take samples as independent, and a caveat says so.
 
     Raises:
         FileNotFoundError: If the folder holds no records.
+        ValueError: If the samples cannot be clustered by the name that is given.
         OSError: If the report cannot be written.
     """
     folder = Path(folder)
-    store = RecordStore(folder)
-    records = store.finalise() if any(store.folder.glob("rank*.jsonl")) else read(folder)
-    covered, attempts = coverage(records), Attempts()
+    attempts = Attempts()
+    records = records_of(folder, cluster, attempts)
+    covered = coverage(records)
     tables = make_tables(records, attempts)
     figures = make_figures(records, attempts) | _sheets(folder, records, attempts)
     tables = [table for table in tables if _written(table, folder / "tables", attempts)]
@@ -85,7 +91,7 @@ def write_report(folder: str | Path) -> Report:
     write_text(folder / "report.md", text)
     _remove_others(folder / "tables", [table.name for table in tables], (".md", ".csv", ".tex"))
     _remove_others(folder / "figures", drawn, (".png",))
-    return Report(tables, caveats, covered)
+    return Report(tables, caveats, covered, records)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
     parser.add_argument("--kinds", metavar="MODULE", help="import this module first, which declares kinds of studies")
+    parser.add_argument("--cluster", metavar="NAME", help="errors are over clusters of samples: speaker, class, image")
     parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
@@ -111,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.kinds:
             sys.path.append("")  # a module beside the command
             importlib.import_module(options.kinds)
-        report = write_report(folder)
+        report = write_report(folder, options.cluster)
     except (OSError, ValueError, ImportError) as error:
         if options.debug:
             raise

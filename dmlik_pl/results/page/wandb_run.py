@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from dmlik_pl.plain_text import file_stem, one_line
-from dmlik_pl.records.store import read, studies
+from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
 from dmlik_pl.results.kinds import Series, kind_of
 from dmlik_pl.results.page.exhibits import exhibits
@@ -50,7 +50,7 @@ def log_folder(folder: Path, project: str, report: Report) -> Path:
     run_id = file_stem(name)  # no id may hold what a name may
     with wandb.init(project=project, id=run_id, name=name, dir=folder, resume="allow", settings=settings) as run:
         log_settings(run, folder)
-        log_run(run, folder, read(folder), report)
+        log_run(run, folder, report.records, report)
         return Path(run.dir).parent
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import listed, named_scores
+from dmlik_pl.records.frames import clusters_of, listed, named_scores
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, Decisions, decisions
 from dmlik_pl.results.prompt_accuracy.summaries import place, share
@@ -47,13 +47,14 @@ def level_summary(frame: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
         for number, (low, high) in enumerate(pairwise(edges)):
             chosen = [at == number for at in places]
             sums = [table[:, here].sum(1) for table, here in zip(errors, chosen, strict=True) if here.any()]
+            clusters = clusters_of(known[[bool(here.any()) for here in chosen]])
             drawn = np.concatenate([at[here] for at, here in zip(levels, chosen, strict=True)])
             if not sums:
                 continue
             row = place(decision) | {"log_snr": float(drawn.mean()), "log_snr_low": low, "log_snr_high": high}
             row |= {"sigma": float(np.exp(-drawn.mean() / 2)), "n": len(sums), "draws": len(drawn) / len(sums)}
             # A tie counts against the true prompt.
-            row |= share("accuracy", np.array([bool((of[1:] > of[0]).all()) for of in sums]))
+            row |= share("accuracy", np.array([bool((of[1:] > of[0]).all()) for of in sums]), clusters)
             rows.append(row | {"chance": float(decision.chances().mean())})
     return pd.DataFrame(rows)
 
@@ -83,7 +84,8 @@ def elimination_summary(frame: pd.DataFrame) -> pd.DataFrame:
         true = np.array([sample[value] for sample, value in zip(given, known["truth"], strict=True)])
         for stage in np.unique(drawn):
             row = place(decision) | {"draws": int(stage), "n": len(given), "mean_draws": float(drawn.mean())}
-            row |= {"stopped": float((drawn == stage).mean())} | share("true_stopped", true == stage)
+            row["stopped"] = float((drawn == stage).mean())
+            row |= share("true_stopped", true == stage, clusters_of(known))
             rows.append(row | {"last": bool(stage == drawn.max())})
     return pd.DataFrame(rows)
 
@@ -112,7 +114,7 @@ def screening_summary(frame: pd.DataFrame) -> pd.DataFrame:
         kept = [_kept(row.scores, row.candidates) for row in screened.rows.itertuples()]
         true_kept = np.array([true in names for true, names in zip(screened.rows["truth"], kept, strict=True)])
         row = place(decision) | {"n": len(kept), "kept": float(np.mean([len(names) for names in kept]))}
-        row |= share("true_kept", true_kept)
+        row |= share("true_kept", true_kept, clusters_of(screened.rows))
         row["nfe_screened"] = float(screened.costs().mean())
         rows.append(row | _against_full(decision.by(LIKELIHOOD), screened, kept))
     return pd.DataFrame(rows)
@@ -120,7 +122,7 @@ def screening_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _against_full(full: Decisions | None, screened: Decisions, kept: list[set[str]]) -> dict[str, Any]:
     """What the samples say that were computed in full as well."""
-    columns = screened.rows[["sample_id", "predicted"]].assign(kept=kept, nfe=screened.costs())
+    columns = screened.rows.drop(columns="nfe", errors="ignore").assign(kept=kept, nfe=screened.costs())
     if full is None:
         both = columns.iloc[:0].assign(predicted_full="", nfe_full=np.nan)
     else:
@@ -128,7 +130,9 @@ def _against_full(full: Decisions | None, screened: Decisions, kept: list[set[st
         both = columns.merge(exact, on="sample_id", suffixes=("", "_full"))
     alike = (both["predicted"] == both["predicted_full"]).to_numpy(bool)
     survived = np.array([w in k for w, k in zip(both["predicted_full"], both["kept"], strict=True)], dtype=bool)
-    row: dict[str, Any] = {"checked": len(both), **share("agreement", alike), **share("survived", survived)}
+    of_both = clusters_of(both)
+    row: dict[str, Any] = {"checked": len(both), **share("agreement", alike, of_both)}
+    row |= share("survived", survived, of_both)
     row["nfe_full"] = float(both["nfe_full"].mean())
     return row | {"saved": 1 - float(both["nfe"].mean()) / row["nfe_full"] if len(both) else float("nan")}
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dmlik_pl.records.frames import clusters_of
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.results.prompt_accuracy.decisions import Decisions, decisions
 from dmlik_pl.results.prompt_accuracy.summaries import place
@@ -49,7 +50,7 @@ def calibration_summary(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {"brier": float(squares.sum(1).mean()), "brier_chance": float((1 - found.chances()).mean())}
             row |= {"log_loss": -float(belief.of_truth.mean())}
             row["log_loss_chance"] = -float(np.log(found.chances()).mean())
-            fitted = fit_temperature(found.scores, found.truth)
+            fitted = fit_temperature(found.scores, found.truth, clusters_of(found.rows))
             row |= {"temperature": fitted.value, "temperature_standard_error": fitted.standard_error}
             rows.append(row | {"log_loss_fitted": _fitted_loss(found, fitted.value)})
     return pd.DataFrame(rows)

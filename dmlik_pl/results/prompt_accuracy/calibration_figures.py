@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from dmlik_pl.records.frames import clusters_of
 from dmlik_pl.results.drawing import BLUE, GREY, SKY, arms, named, open_axes
 from dmlik_pl.results.prompt_accuracy.calibration import IN_NATS, usable
 from dmlik_pl.results.prompt_accuracy.decisions import METHODS, Decisions
@@ -61,7 +62,7 @@ def calibration_figures(name: str, part: Sequence[Decisions]) -> dict[str, Figur
 
 def _draw(above: Axes, below: Axes, decision: Decisions) -> None:
     belief = posterior(decision.scores, decision.truth)
-    bins = reliability_bins(belief.confidence, belief.correct)
+    bins = reliability_bins(belief.confidence, belief.correct, clusters=clusters_of(decision.rows))
     above.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1)
     x, y = 100 * bins["confidence"], 100 * bins["accuracy"]
     above.errorbar(x, y, arms(bins, "accuracy", 100), fmt="none", ecolor=BLUE, capsize=2, elinewidth=1)

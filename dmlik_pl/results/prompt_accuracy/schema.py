@@ -42,6 +42,12 @@ SCHEMA = Schema(
         Column("null_margin", "number", "how far the true prompt is ahead of the empty one", "nats"),
         Column("null_margin_standard_error", "number", "standard error of `null_margin` over probes", "nats"),
         Column("null_margin_probe_variance", "number", "variance of `null_margin` over probes, not widened", "nats²"),
+        Column(
+            "null_margin_discretisation",
+            "number",
+            "the grid's error of `null_margin`, as of two independent ones",
+            "nats",
+        ),
         Column("screened_kept", "number", "prompts that got a likelihood after screening"),
         Column("screened_checked", "flag", "whether all prompts got one as well"),
         Column("elbo_levels", "numbers", "log-SNR of the bound's draws"),

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column, pooled_errors
+from dmlik_pl.records.frames import clusters_of, column
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.results.likelihoods import nats_per_bpd
+from dmlik_pl.results.numbers import mean_of
 from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD, METHODS, Decisions, decisions
-from dmlik_pl.stats.estimate import NORMAL
+from dmlik_pl.stats.estimate import NORMAL, Estimate
+from dmlik_pl.stats.rates import share as estimated_share
 from dmlik_pl.stats.significance import binomial_p_value, holm, mcnemar, mean_with_error
-from dmlik_pl.stats.significance import share as estimated_share
 
 __all__ = [
     "CHANCE",
@@ -44,8 +45,8 @@ def method_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns part, guidance, reconstructed, attribute, method; n, candidates (mean number); accuracy, that of the
-        decided and that with each candidate's mean taken off (_centred), as shares of 1 with their Wilson intervals
-        (_low, _high); undecided and its share; mean_rank, mean_reciprocal_rank with its standard error; chance with
+        decided and that with each candidate's mean taken off (_centred), as shares of 1 with their intervals (Wilson's;
+        _low, _high); undecided and its share; mean_rank, mean_reciprocal_rank with its standard error; chance with
         chance_p, the exact binomial p-value, and chance_p_holm, corrected over all rows; nfe, the mean number of
         network evaluations per decision.
     """
@@ -103,20 +104,20 @@ def pair_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per part, attribute and pair: a, b (methods), n, only_a, only_b (samples that one alone decides right),
-        difference (accuracy of a minus that of b, share of 1) with its standard_error, p and p_holm, which is
-        corrected over all rows. Empty where there is one method.
+        difference (accuracy of a minus that of b, share of 1) with its standard_error and 95 % interval (low, high), p
+        and p_holm, which is corrected over all rows. Empty where there is one method.
     """
     rows = []
     for decision in decisions(frame):
         for a, b in combinations(decision.methods(), 2):
-            both = a.rows[["sample_id", "correct"]].merge(b.rows[["sample_id", "correct"]], on="sample_id")
+            both = a.rows.merge(b.rows[["sample_id", "correct"]], on="sample_id", suffixes=("_x", "_y"))
             if both.empty:
                 continue
             right_a, right_b = both["correct_x"].to_numpy(bool), both["correct_y"].to_numpy(bool)
-            test = mcnemar(right_a, right_b)
+            test = mcnemar(right_a, right_b, clusters_of(both))
             row = place(decision) | {"a": a.method, "b": b.method, "n": test.n}
             row |= {"only_a": int((right_a & ~right_b).sum()), "only_b": int((right_b & ~right_a).sum())}
-            rows.append(row | {"difference": test.value, "standard_error": test.standard_error, "p": test.p})
+            rows.append(row | {"difference": test.value} | _errors(test) | {"p": test.p})
     raw = pd.DataFrame(rows)
     return _corrected(raw, "p") if len(raw) else raw
 
@@ -139,7 +140,7 @@ def class_average_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {**place(decision), "n": len(right), "samples": len(decision.rows)}
         row |= share("accuracy", right)
         row["chance"] = 1 / len(decision.candidates)
-        row["chance_p"] = binomial_p_value(int(right.sum()), len(right), row["chance"])
+        row["chance_p"] = binomial_p_value(right, row["chance"])
         for method in METHODS:
             if method != LIKELIHOOD:
                 own = decision.scored_by(method)
@@ -158,10 +159,10 @@ def empty_prompt_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per part with attribute "all", then one for each true value of each attribute: n, gain (mean, bits per
-        dimension) with its standard_error over samples, probe_error, the probes' part of it, and 95 % interval
-        (gain_low, gain_high), better (share of samples on which the true prompt beats the empty one) with its Wilson
-        interval, and undecided_share, of the samples whose difference is within 1.96 of its own standard errors. Empty
-        if no empty prompt was scored.
+        dimension) with its total standard_error, the parts of it (sampling_error, probe_error, grid_error) and 95 %
+        interval (gain_low, gain_high), better (share of samples on which the true prompt beats the empty one) with its
+        Wilson interval, and undecided_share, of the samples whose difference is within 1.96 of its own standard errors.
+        Empty if no empty prompt was scored.
     """
     if not np.isfinite(column(frame, "null_margin")).any():
         return pd.DataFrame()
@@ -188,9 +189,9 @@ def place(decision: Decisions) -> dict[str, Any]:
     return place | {"reconstructed": bool(first.get("reconstructed") or False), "attribute": decision.attribute}
 
 
-def share(name: str, successes: np.ndarray) -> dict[str, float]:
-    """A share of successes with its Wilson interval, as columns."""
-    found = estimated_share(successes)
+def share(name: str, successes: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, float]:
+    """A share of successes with its Wilson interval, as columns; by the cluster of each, where they come in such."""
+    found = estimated_share(successes, clusters)
     return {name: found.value, f"{name}_low": found.interval.low, f"{name}_high": found.interval.high}
 
 
@@ -198,17 +199,19 @@ def _method_row(decision: Decisions) -> dict[str, Any]:
     correct, decided = decision.rows["correct"].to_numpy(bool), decision.decided()
     centred, ranks, n = decision.centred_correct(), decision.ranks(), len(decision.rows)
     row: dict[str, Any] = {"method": decision.method, "n": n, "candidates": float(decision.offered.sum(1).mean())}
-    row |= share("accuracy", correct)
+    clusters = clusters_of(decision.rows)
+    row |= share("accuracy", correct, clusters)
     row["undecided"] = float("nan") if decided is None else int((~decided).sum())
     row["undecided_share"] = float("nan") if decided is None else float((~decided).mean())
-    row |= share("accuracy_decided", np.zeros(0, bool) if decided is None else correct[decided])
-    row |= share("accuracy_centred", np.zeros(0, bool) if centred is None else centred)
-    reciprocal = mean_with_error(1 / ranks)
+    sure = np.zeros(n, bool) if decided is None else decided
+    row |= share("accuracy_decided", correct[sure], clusters_of(decision.rows[sure]))
+    row |= share("accuracy_centred", np.zeros(0, bool) if centred is None else centred, clusters)
+    reciprocal = mean_with_error(1 / ranks, clusters=clusters)
     row |= {"mean_rank": float(ranks.mean()), "mean_reciprocal_rank": reciprocal.value}
     row["mean_reciprocal_rank_standard_error"] = reciprocal.standard_error
     # Where the number of candidates varies, the binomial with the mean chance is the cautious choice of a null.
     row["chance"] = float(decision.chances().mean())
-    row["chance_p"] = binomial_p_value(int(correct.sum()), n, row["chance"])
+    row["chance_p"] = binomial_p_value(correct, row["chance"], clusters)
     return row | {"nfe": float(decision.costs().mean())}
 
 
@@ -226,15 +229,19 @@ def _gain_row(decision: Decisions, rows: pd.DataFrame, attribute: str, value: st
     rows = rows[np.isfinite(column(rows, "null_margin"))]
     if rows.empty:
         return []
-    unit = nats_per_bpd(rows)
     gain, error = column(rows, "null_margin"), column(rows, "null_margin_standard_error")
-    mean = mean_with_error(gain / unit, pooled_errors(rows, "null_margin") / unit)
+    mean = mean_of(rows, "null_margin", 1 / nats_per_bpd(rows))
     row = place(decision) | {"attribute": attribute, "value": value, "n": len(rows), "gain": mean.value}
-    row |= {"standard_error": mean.standard_error, "probe_error": mean.probe_error}
+    row |= {"standard_error": mean.standard_error, "sampling_error": mean.sampling_error}
+    row |= {"probe_error": mean.probe_error, "grid_error": mean.grid_error}
     row |= {"gain_low": mean.interval.low, "gain_high": mean.interval.high}
-    row |= share("better", gain > 0)
+    row |= share("better", gain > 0, clusters_of(rows))
     undecided = np.abs(gain) <= NORMAL * error
     return [row | {"undecided_share": float("nan") if np.isnan(error).all() else float(undecided.mean())}]
+
+
+def _errors(found: Estimate) -> dict[str, float]:
+    return {"standard_error": found.standard_error, "low": found.interval.low, "high": found.interval.high}
 
 
 def _corrected(raw: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from dmlik_pl.results.columns import (
     count,
     error,
     estimate,
+    interval,
     number,
     p_value,
     share,
@@ -86,13 +87,15 @@ _PAIRS = (
         "standard_error",
         scale=100,
     ),
+    interval("95 % interval", ("low", "high"), "of the difference", form="+.0f", scale=100),
     p_value("p", "p", "exact McNemar test of equal accuracy"),
     p_value("p (Holm)", "p_holm", "the same, Holm-corrected over this table"),
 )
 _EMPTY_PROMPT = (
     count("n", meaning="samples"),
     estimate("gain", "gain", "log p(x|true prompt) - log p(x|empty prompt), bits per dimension", "standard_error"),
-    error("probe error", "probe_error", "part of the standard error that more probes would remove"),
+    error("probe error", "probe_error", "part of ± that more probes would remove"),
+    error("grid error", "grid_error", "part of ± by the time grid, of two independent errors"),
     share_with_interval("better %", "better", "samples that the true prompt makes likelier"),
     Shown("undecided", _undecided, "samples whose own gain is within 1.96 standard errors over probes of zero"),
 )
@@ -178,7 +181,7 @@ def _empty_prompt_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     if raw.empty:
         return []
     caption = (
-        "What the true prompt adds to the empty one, which is scored without guidance: means over samples ± standard "
+        "What the true prompt adds to the empty one, which is scored without guidance: means over samples ± total "
         f"error. {WILSON}"
     )
     titles = [

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from dmlik_pl.results.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, named, open_axes
-from dmlik_pl.results.rescoring.summaries import BEST, WORST, word_error_rates
+from dmlik_pl.results.rescoring.summaries import BEST, WORST, lists_of, word_error_rates
 from dmlik_pl.speech.nbest import NBestLists
 from dmlik_pl.stats.reliability import (
     TARGET,
@@ -30,7 +30,7 @@ def rescoring_figures(study: str, frame: pd.DataFrame) -> dict[str, Figure]:
     """
     if not (frame["excluded"] == "").any():
         return {}
-    lists = NBestLists.from_records(frame)
+    lists = lists_of(frame)
     figures = {study: _rate_figure(lists, word_error_rates(frame)), f"{study}_correlation": _correlation_figure(lists)}
     reliability = reliability_summary(lists)
     if len(reliability) and (reliability["reliability"] > 0).any():
@@ -62,9 +62,7 @@ def _rate_figure(lists: NBestLists, summary: pd.DataFrame) -> Figure:
     axes.set_yticks(position, [named(name) for name in chosen.index])
     axes.set_ylim(-0.6, len(chosen) + 0.1)
     axes.set_xlabel("word error rate (%)")
-    axes.set_title(
-        "lines: bootstrap 95 % intervals; grey band: 95 % of random draws", fontsize=8, loc="left", color="dimgrey"
-    )
+    axes.set_title("lines: 95 % intervals; grey band: 95 % of random draws", fontsize=8, loc="left", color="dimgrey")
     open_axes(axes)
     sizes.hist(lists.sizes, bins=min(20, int(np.ptp(lists.sizes)) + 1), color=SKY, linewidth=0)
     sizes.set_xlabel("hypotheses in a list")
@@ -117,7 +115,7 @@ def _reliability_figure(summary: pd.DataFrame) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("independent probes per score")
     axes.set_ylabel("reliability within lists")
-    axes.set_title("bands: bootstrap 95 % interval over lists", fontsize=8, loc="left", color="dimgrey")
+    axes.set_title("bands: 95 % interval over lists", fontsize=8, loc="left", color="dimgrey")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     open_axes(axes)
     return figure

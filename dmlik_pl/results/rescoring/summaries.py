@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from dmlik_pl.records.frames import clusters_of
 from dmlik_pl.records.once import once_per_frame
 from dmlik_pl.speech.nbest import NBestLists
 from dmlik_pl.stats.estimate import NORMAL
 from dmlik_pl.stats.paired import matched_pairs, permutation_p_value, random_choice_distribution, tail_p_value
-from dmlik_pl.stats.resampling import ratio_intervals
+from dmlik_pl.stats.rates import corpus_rate, rate_difference
 from dmlik_pl.stats.significance import holm
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "comparison_summary",
     "fold_of",
     "list_summary",
+    "lists_of",
     "selected_errors",
     "strategies",
     "tuned_sum",
@@ -166,24 +168,36 @@ def _published(lists: NBestLists) -> list[Strategy]:
     ]
 
 
-def word_error_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: int = 9999) -> pd.DataFrame:
-    """Corpus word error rates with bootstrap 95 % intervals over utterances, one row per strategy.
+@once_per_frame
+def lists_of(frame: pd.DataFrame) -> NBestLists:
+    """The usable lists of records, each with its cluster.
+
+    Args:
+        frame: The records of a rescoring study, with a usable row at least.
+    """
+    lists, clusters = NBestLists.from_records(frame), clusters_of(frame)
+    if clusters is None:
+        return lists
+    known = dict(zip(frame["sample_id"].astype(str), clusters, strict=True))
+    return replace(lists, clusters=np.array([known[name] for name in lists.utterances]))
+
+
+def word_error_summary(lists: NBestLists, ways: Sequence[Strategy]) -> pd.DataFrame:
+    """Corpus word error rates with 95 % intervals over utterances or their clusters, one row per strategy.
 
     Args:
         lists: The lists.
         ways: The strategies.
-        resamples: Number of bootstrap samples; all strategies see the same ones.
 
     Returns:
         Columns strategy, wer, low, high (shares of 1), errors, words, utterances, weight (median over folds),
         weight_low, weight_high (smallest and largest), and, of the random choice, draw_low and draw_high: the range
         that holds 95 % of single draws.
     """
-    errors = np.stack([way.errors for way in ways])
-    intervals = ratio_intervals(errors, lists.words, resamples=resamples)
     words = int(lists.words.sum())
     rows = []
-    for way, interval in zip(ways, intervals, strict=True):
+    for way in ways:
+        interval = corpus_rate(way.errors, lists.words, lists.clusters).interval
         row: dict[str, Any] = {"strategy": way.name, "wer": way.errors.sum() / words}
         row |= {"low": interval.low, "high": interval.high, "errors": way.errors.sum(), "words": words}
         row["utterances"] = len(lists.utterances)
@@ -204,20 +218,19 @@ def word_error_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if not (frame["excluded"] == "").any():
         return pd.DataFrame()
-    lists = NBestLists.from_records(frame)
+    lists = lists_of(frame)
     return word_error_summary(lists, strategies(lists))
 
 
-def comparison_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: int = 9999) -> pd.DataFrame:
+def comparison_summary(lists: NBestLists, ways: Sequence[Strategy]) -> pd.DataFrame:
     """Tests of every pair of strategies on the same utterances; those that know the reference are left out.
 
     Args:
         lists: The lists.
         ways: The strategies.
-        resamples: Number of bootstrap samples.
 
     Returns:
-        Columns a, b, difference (of the rates, a minus b, as a share of 1), low, high (bootstrap 95 %), better_a,
+        Columns a, b, difference (of the rates, a minus b, as a share of 1), low, high (95 %), better_a,
         better_b (utterances with fewer errors), z and matched_pairs_p (Gillick and Cox), permutation_p (of exchanges;
         against the random choice of all draws of one hypothesis of each list), and both p-values
         Holm-corrected over the pairs.
@@ -225,23 +238,24 @@ def comparison_summary(lists: NBestLists, ways: Sequence[Strategy], resamples: i
     pairs = list(itertools.combinations([way for way in ways if not way.oracle], 2))
     if not pairs:
         return pd.DataFrame()
-    differences = np.stack([a.errors - b.errors for a, b in pairs])
-    intervals = ratio_intervals(differences, lists.words, resamples=resamples)
     blind = _random_totals(lists)
     rows = []
-    for (a, b), difference, interval in zip(pairs, differences, intervals, strict=True):
-        test = matched_pairs(a.errors, b.errors)
+    for a, b in pairs:
+        difference = a.errors - b.errors
+        interval = rate_difference(difference, lists.words, lists.clusters).interval
+        test = matched_pairs(a.errors, b.errors, lists.clusters)
         if b.name == RANDOM:
             permutation = tail_p_value(blind, a.errors.sum())
         else:
-            permutation = permutation_p_value(a.errors, b.errors)
+            permutation = permutation_p_value(a.errors, b.errors, lists.clusters)
         row = {"a": a.name, "b": b.name, "difference": difference.sum() / lists.words.sum()}
         row |= {"low": interval.low, "high": interval.high}
         row |= {"better_a": int((difference < 0).sum()), "better_b": int((difference > 0).sum())}
         rows.append(row | {"z": test.z, "matched_pairs_p": test.p, "permutation_p": permutation})
     raw = pd.DataFrame(rows)
     for name in ("matched_pairs_p", "permutation_p"):
-        raw[f"{name}_holm"] = holm(raw[name].tolist()) if raw[name].notna().all() else np.nan
+        known = raw[name].notna()
+        raw[f"{name}_holm"] = pd.Series(holm(raw.loc[known, name].tolist()), raw.index[known])
     return raw
 
 

@@ -28,6 +28,7 @@ from dmlik_pl.results.rescoring.summaries import (
     WORST,
     comparison_summary,
     list_summary,
+    lists_of,
     strategies,
     word_error_rates,
 )
@@ -71,7 +72,7 @@ def rescoring_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     excluded = _excluded_table(study, frame)
     if not (frame["excluded"] == "").any():
         return excluded
-    lists = NBestLists.from_records(frame)
+    lists = lists_of(frame)
     return [
         _rate_table(study, frame, lists, word_error_rates(frame)),
         *_test_table(study, comparison_summary(lists, strategies(lists))),
@@ -85,7 +86,14 @@ def rescoring_tables(study: str, frame: pd.DataFrame) -> list[Table]:
 def _rate_table(study: str, frame: pd.DataFrame, lists: NBestLists, raw: pd.DataFrame) -> Table:
     columns = (
         number("WER %", "wer", "word errors of all lists over all words", form=".2f", scale=100),
-        interval("95 % interval", ("low", "high"), "bootstrap over utterances", form=".1f", scale=100, dash=True),
+        interval(
+            "95 % interval",
+            ("low", "high"),
+            f"Wilson's over {lists.words.sum()} words, fewer as the errors of a list are alike; none for one list",
+            form=".1f",
+            scale=100,
+            dash=True,
+        ),
         number("errors", "errors"),
         with_interval(
             "w",
@@ -149,7 +157,7 @@ def _test_table(study: str, raw: pd.DataFrame) -> list[Table]:
     )
     caption = (
         "Every pair of choices on the same utterances. Oracles know the reference and are not tested. Brackets: "
-        "bootstrap 95 % intervals over utterances."
+        "95 % intervals over utterances."
     )
     notes = (
         "The permutation test takes many random exchanges where equal scores leave fractions of errors. Against random "
@@ -202,7 +210,13 @@ def _excluded_table(study: str, frame: pd.DataFrame) -> list[Table]:
 def _correlation_table(study: str, raw: pd.DataFrame) -> Table:
     columns = (
         number("Spearman", "correlation", "Spearman's correlation of score and −errors within a list", form=".3f"),
-        interval("95 % interval", ("low", "high"), "bootstrap over lists", form=".3f", dash=True),
+        interval(
+            "95 % interval",
+            ("low", "high"),
+            "Student's t over lists; none for one list, or where all agree",
+            form=".3f",
+            dash=True,
+        ),
         p_value("p", "p", "t-test of a mean of 0"),
         count("lists"),
         count("undefined", meaning="lists left out, in which all scores or all numbers of errors are equal"),
@@ -244,7 +258,7 @@ def _reliability_table(study: str, raw: pd.DataFrame) -> list[Table]:
     )
     caption = (
         "Reliability: share of a score's variance within lists that independent probes would find again. Brackets: "
-        "bootstrap 95 % intervals over lists."
+        "95 % intervals over lists."
     )
     routes = (
         "repeat, a second column of scores; standard error, over the probes of each score; repeated texts, texts that "

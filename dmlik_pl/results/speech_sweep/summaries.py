@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column, pooled_errors
+from dmlik_pl.records.frames import column
 from dmlik_pl.records.missing import HEARD, undefined
 from dmlik_pl.records.once import once_per_frame
-from dmlik_pl.stats.significance import corpus_rate, mean_over_utterances
+from dmlik_pl.results.numbers import mean_of, word_error_columns
 
 __all__ = ["speech_sweep_summary"]
 
@@ -24,9 +24,10 @@ def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns stage, time, sigma, n, non_finite; of bpd, bpd_marginal, log_f0_rmse (nats), cepstral_distortion (dB)
-        and speaker_similarity the mean over utterances, its standard error and 95 % interval (_standard_error, _low,
-        _high); the probes' part of the error of bpd and bpd_marginal (_probe_error); how many utterances have no value
-        of what is heard (_undefined); wer, the corpus word error rate, in the same way, with word_errors and words.
+        and speaker_similarity the mean over utterances, its total error and 95 % interval (_standard_error, _low,
+        _high); the parts of the error of bpd and bpd_marginal (_sampling_error, _probe_error, _grid_error); how many
+        utterances have no value of what is heard (_undefined); wer, the corpus word error rate, in the same way, with
+        word_errors and words.
     """
     frame = frame.assign(time=column(frame, "time"))
     levels = [(stage, float("nan"), frame[frame["stage"] == stage]) for stage in ("data", "vocoded")]
@@ -40,14 +41,9 @@ def speech_sweep_summary(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"stage": stage, "time": time, "sigma": column(level, "sigma").mean(), "n": len(level)}
         row["non_finite"] = int((~np.isfinite(column(level, "bpd"))).sum()) if stage != "vocoded" else 0
         for name in ("bpd", "bpd_marginal"):
-            mean = mean_over_utterances(column(level, name), pooled_errors(level, name))
-            row |= mean.columns(name, probes=True)
+            row |= mean_of(level, name).columns(name, parts=True)
         for name in HEARD:
-            row |= mean_over_utterances(column(level, name)).columns(name)
+            row |= mean_of(level, name).columns(name)
             row[f"{name}_undefined"] = int(undefined(level, name).sum()) if name in taken else 0
-        errors, words = column(level, "word_errors"), column(level, "words")
-        known = np.isfinite(errors)
-        row |= corpus_rate(errors[known], words[known]).columns("wer")
-        row |= {"word_errors": int(errors[known].sum()), "words": int(words[known].sum())}
-        rows.append(row)
+        rows.append(row | word_error_columns(level))
     return pd.DataFrame(rows)

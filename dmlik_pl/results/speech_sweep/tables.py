@@ -9,7 +9,7 @@ import pandas as pd
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.missing import HEARD
 from dmlik_pl.records.protocol import protocol_caption
-from dmlik_pl.results.columns import Shown, across, estimate, table_of
+from dmlik_pl.results.columns import Shown, across, error_parts, estimate, share_with_interval, table_of
 from dmlik_pl.results.likelihoods import left_out
 from dmlik_pl.results.numbers import distinct, span
 from dmlik_pl.results.over_time import SIGMA, time_headings
@@ -32,8 +32,8 @@ def speech_sweep_tables(study: str, frame: pd.DataFrame) -> list[Table]:
     """Table 1: likelihood and what is heard of X_t, from noise to data."""
     raw = speech_sweep_summary(frame)
     caption = (
-        "Speech over time from noise (t = 1) to data (t = 0). Means over utterances ± standard error (sampling and "
-        f"probes); 95 % intervals are in the CSV. {left_out(raw)}"
+        "Speech over time from noise (t = 1) to data (t = 0). Means over utterances ± total error (sampling, "
+        f"probes, grid); all 95 % intervals are in the CSV. {left_out(raw)}"
     )
     legend = {
         "Data": "the recording",
@@ -58,20 +58,23 @@ def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> Iterator[Shown]:
         ("BPD marginal", "bpd_marginal", "the same at its own time t"),
         ("log-F0 RMSE", "log_f0_rmse", "of ln F0, in nats, where both are voiced"),
         ("MCD (dB)", "cepstral_distortion", "mel-cepstral distortion"),
-        (
-            "WER",
-            "wer",
-            f"errors per word of {recogniser} over all {span(raw['words'])} words, not per utterance; that of the data "
-            "is the recogniser's own error",
-        ),
-        ("ASV", "speaker_similarity", f"cosine to the recording's voice by {encoder}"),
     ):
         yield estimate(heading, name, meaning, wanted=raw[name].notna().any())
+    yield share_with_interval(
+        "WER %",
+        "wer",
+        f"errors per word of {recogniser} with their 95 % interval, over all {span(raw['words'])} words, not per utterance; that of the data is "
+        "the recogniser's own error",
+        wanted=raw["wer"].notna().any(),
+    )
+    voice = f"cosine to the recording's voice by {encoder}"
+    yield estimate("ASV", "speaker_similarity", voice, wanted=raw["speaker_similarity"].notna().any())
 
 
 def _notes(frame: pd.DataFrame, raw: pd.DataFrame) -> Iterator[str]:
     alignment, durations = (str(frame[name].iloc[0]) for name in ("alignment", "durations"))
     yield describe(frame)
+    yield error_parts(raw, "bpd", "bpd_marginal")
     yield f"Tokens are aligned by {_ALIGNMENTS.get(alignment, alignment)}. {_DURATIONS.get(durations, durations)}"
     yield protocol_caption(frame)
     undefined = {meaning: raw[f"{name}_undefined"].sum() for name, meaning in HEARD.items()}

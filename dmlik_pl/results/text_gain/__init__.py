@@ -28,6 +28,7 @@ _SCHEMA = Schema(
         Column("gain", "number", "log-likelihood under the text minus that under the alternative", "nats"),
         Column("gain_standard_error", "number", "standard error of `gain` over the probes that both share", "nats"),
         Column("gain_probe_variance", "number", "variance of `gain` over probes, not widened", "nats²"),
+        Column("gain_discretisation", "number", "the grid's error of `gain`, as of two independent errors", "nats"),
         Column("decided", "flag", "whether that error supports a gain or a loss"),
         Column("duration_log_p", "number", "log-probability of the durations", "nats"),
         Column("duration_log_p_alternative", "number", "the same under the alternative", "nats"),

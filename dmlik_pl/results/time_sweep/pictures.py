@@ -17,6 +17,7 @@ from PIL import Image
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.protocol import is_published
 from dmlik_pl.results.drawing import named
+from dmlik_pl.results.likelihoods import total_errors
 from dmlik_pl.results.parts import Part, labels, parts_of
 from dmlik_pl.results.pictures import kept_pictures
 from dmlik_pl.results.table import MISSING, with_error
@@ -78,14 +79,19 @@ class _Pictures:
         return np.asarray(panel)
 
     def bits(self, name: str, stage: int, measure: str = "bpd") -> str:
-        """Bits per dimension of a sample at a stage with their error over probes."""
-        return with_error(self.value(name, stage, measure), self.value(name, stage, f"{measure}_standard_error"))
+        """Bits per dimension of a sample at a stage with their total error."""
+        level = self._level(name, stage)
+        return with_error(column(level, measure)[0], total_errors(level, measure)[0]) if len(level) else MISSING
 
     def value(self, name: str, stage: int, measure: str) -> float:
         """What was measured of a sample at a stage; NaN if it was not."""
-        _, _, level = list(stages_of(self.rows))[stage]
-        known = column(level[level["sample_id"] == name], measure)
+        known = column(self._level(name, stage), measure)
         return float(known[0]) if known.size else float("nan")
+
+    def _level(self, name: str, stage: int) -> pd.DataFrame:
+        """The records of a sample at a stage."""
+        _, _, level = list(stages_of(self.rows))[stage]
+        return level[level["sample_id"] == name]
 
 
 def sweep_sheets(folder: str | Path, frame: pd.DataFrame) -> dict[str, Figure]:

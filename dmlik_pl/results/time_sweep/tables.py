@@ -10,7 +10,7 @@ import pandas as pd
 
 from dmlik_pl.records.frames import describe
 from dmlik_pl.records.protocol import is_published, protocol_caption
-from dmlik_pl.results.columns import Row, Shown, across, count, estimate, table_of
+from dmlik_pl.results.columns import Row, Shown, across, count, error_parts, estimate, table_of
 from dmlik_pl.results.likelihoods import left_out
 from dmlik_pl.results.numbers import span
 from dmlik_pl.results.over_time import SIGMA, time_headings
@@ -31,10 +31,10 @@ _ENDS = (
     "heading.",
 )
 _PAIRS = (
-    "What the settings share (image, noise, probes) cancels in the paired standard error.",
+    "What the settings share (image, noise, probes) cancels in the paired error.",
     "p is Holm-corrected (BPD and CLIP apart) over all comparisons of the same setting; there is none where nothing "
     "can differ.",
-    "Neither ± nor p includes the error of the time grid.",
+    "± of BPD has the time grid's error, as that of two independent ones, since what cancels is not known; p has not.",
     "In the data's column both settings score one image (but for its size or reconstruction), in the others each "
     "scores its own.",
     "A difference between two w is one between two densities, that of w > 1 being of the guided flow, which no noised "
@@ -119,7 +119,7 @@ def _settings(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[
     sigmas = ", ".join(
         f"{raw.loc[raw['time'] == time, 'sigma'].mean():.3g} at t = {time:g}" for time in dict.fromkeys((last, first))
     )
-    caption = f"What the settings do at both ends of time: σ is {sigmas}. Means over samples ± standard error."
+    caption = f"What the settings do at both ends of time: σ is {sigmas}. Means over samples ± total error."
     notes = (_reconstructed(frame), *_ENDS, protocol_caption(frame))
     table = table_of(name, caption, wide, columns, wide.index, "setting", notes, {"setting": _SETTING})
     return replace(table, raw=raw)
@@ -136,7 +136,7 @@ def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: di
     ]
     caption = (
         f"Differences between settings, paired over N = {span(raw['n'])} samples: guidance against conditional, "
-        "reconstructed against not, a size against the smallest. Means ± paired standard error (p of a paired t-test "
+        "reconstructed against not, a size against the smallest. Means ± paired error (p of a paired t-test "
         "of no difference); a lower BPD is a higher likelihood."
     )
     legend = {"setting": _SETTING, "minus": "what it is compared with"}
@@ -176,18 +176,14 @@ def _grid(lines: Sequence[Sequence[str]], second: str, stages: pd.DataFrame) -> 
 
 def _caption(raw: pd.DataFrame) -> str:
     caption = (
-        "Time sweep from noise (t = 1) to data (t = 0). Means over samples ± standard error (sampling and probes)."
+        "Time sweep from noise (t = 1) to data (t = 0). Means over samples ± total error (sampling, probes, grid)."
     )
     return f"{caption} {left_out(raw)}".rstrip()
 
 
 def _notes(frame: pd.DataFrame, raw: pd.DataFrame) -> list[str]:
     notes = [describe(frame), _reconstructed(frame), protocol_caption(frame)]
-    if raw["grid_error"].notna().any():
-        notes.append(
-            f"± leaves out the error of the time grid, up to {raw['grid_error'].max():.2g} bits per dimension of a "
-            "mean by the solver's own estimate."
-        )
+    notes.append(error_parts(raw, "bpd", "bpd_pixels", "bpd_marginal"))
     if raw["too_dense"].any():
         notes.append(
             f"{raw['too_dense'].sum()} likelihoods are higher than data smoothed by noise of size r_min can have: the "
