@@ -94,10 +94,20 @@ class TestGridError:
         frame = frame.assign(bpd_marginal=-frame["log_p"] / UNIT - shift)
         assert bool(found(frame, "grid error")) == said == (3.182 * scatter / math.sqrt(3) < 0.03)
 
-    def test_errors_of_either_sign_cancel_in_a_mean(self) -> None:
+    def test_errors_do_not_cancel_in_a_mean_since_their_sign_is_not_known(self) -> None:
         frame = likelihoods(probe=0.02)
         frame["discretisation"] = 0.05 * UNIT * (-1.0) ** np.arange(50)
-        assert only(frame, "grid error").severity == "caution"
+        assert only(frame, "grid error").severity == "serious"
+
+    def test_clusters_are_what_counts(self) -> None:
+        frame = likelihoods(grid=0.02)  # above the error of the mean over 50 samples, 0.0143, below that over five
+        alike = frame.assign(**{CLUSTER: [f"speaker {k % 5}" for k in range(50)]}).sort_values("log_p")
+        alike[CLUSTER] = np.repeat(list("abcde"), 10)
+        assert only(frame, "grid error").severity == "serious" and not found(alike, "grid error")
+        few = only(alike, "few clusters")
+        assert few.text == "5 clusters of samples: a standard error over them is itself uncertain by about 35 %."
+        one = only(alike.assign(**{CLUSTER: "a"}), "few clusters")
+        assert one.text == "One cluster of 50 samples: no mean has an error over samples."
 
     def test_exact_traces_are_measured_by_the_mean_only(self) -> None:
         assert found(likelihoods(grid=0.01, probe=0.0)) == []

@@ -87,6 +87,10 @@ def test_the_numbers_are_those_of_the_function():
         float(found.integral.variance.sum().sqrt()) / unit, rel=1e-6
     )
     assert curve["val/bpd_sampling_error"][0] == pytest.approx(float(found.bpd.std()) / math.sqrt(6), rel=1e-6)
+    grid = float(found.discretisation.abs().sum()) / unit
+    assert curve["val/bpd_grid_error"][0] == pytest.approx(grid, rel=1e-6)
+    sampled = max(curve["val/bpd_sampling_error"][0], curve["val/bpd_probe_error"][0])
+    assert curve["val/bpd_standard_error"][0] == pytest.approx(math.hypot(sampled, grid), rel=1e-6)
     assert curve["val/bpd_unconditional"][0] == pytest.approx(float(other.bpd.mean()), rel=1e-6)
     paired = found.log_p - other.log_p
     assert curve["val/text_gain"][0] == pytest.approx(float(paired.sum()) / unit, rel=1e-6)
@@ -272,7 +276,11 @@ def test_a_sample_without_a_likelihood_is_counted_and_left_out():
 def test_without_an_alternative_there_is_no_gap():
     _, curve = fit(Shifted(alternative=False), watch(2), 1)
     names = ["bpd", "bpd_change"]
-    names = [f"{name}{suffix}" for name in names for suffix in ("", "_probe_error", "_sampling_error")]
+    names = [
+        f"{name}{suffix}"
+        for name in names
+        for suffix in ("", *(f"_{part}_error" for part in ("standard", "probe", "sampling", "grid")))
+    ]
     expected = {f"val/{name}" for name in [*names, "bpd_change_z", "bpd_failed", "bpd_samples", "monitor_nfe"]}
     assert set(curve.rows[0]) == expected
 

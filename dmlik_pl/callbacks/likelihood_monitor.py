@@ -43,9 +43,10 @@ class LikelihoodMonitor(Callback):
       prediction is the score of a density, and of another density for one whose prediction is not;
     - ``bpd_change``, the difference to the measurement before training, sample by sample on the same probes, and
       ``bpd_change_z``, its ratio to its error over samples;
-    - each of these (but the last) with ``_probe_error``, its standard error over probes (of ``elbo``: over noise and
-      levels), which says how far off it is for these samples, and ``_sampling_error``, its standard error over samples,
-      which says how far other samples would have moved it, probes included;
+    - each of these (but the last) with ``_standard_error``, its total error, and the parts of it: ``_probe_error``,
+      over probes (of ``elbo``: over noise and levels), which says how far off it is for these samples;
+      ``_sampling_error``, over samples, which says how far other samples would have moved it, probes included; and
+      ``_grid_error`` (not of ``elbo``), by the time grid;
     - ``bpd_samples`` and ``bpd_failed``, how many samples these numbers are of, and how many have no likelihood, for
       any reason; only if the first measurement finds none at all, the fit ends;
     - ``val/monitor_nfe``, network evaluations that the monitor has cost so far, on all processes together.

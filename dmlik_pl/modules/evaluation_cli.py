@@ -15,6 +15,7 @@ from dmlik_pl.modules.command_line import CommandLine
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
 from dmlik_pl.plain_text import file_stem
 from dmlik_pl.records.run import part_digests, run_folder, write_settings
+from dmlik_pl.results.clusters import check_cluster
 from dmlik_pl.studies import Estimator, Study
 
 __all__ = ["EvaluationCLI"]
@@ -68,14 +69,27 @@ class EvaluationCLI(CommandLine):
         if isinstance(component, EvaluationData):
             component.sample_ids()
             self._data = self._data or component
+            self._check_cluster()
         elif isinstance(component, Study) and self._data is not None:
-            self._examples = list(self._data.examples()) if self._examples is None else self._examples
-            for batch in self._examples:
+            for batch in self._some_samples():
                 component.check(batch)
+
+    def _some_samples(self) -> list[Any]:
+        """A sample of each class."""
+        if self._examples is None:
+            self._examples = [] if self._data is None else list(self._data.examples())
+        return self._examples
+
+    def _check_cluster(self) -> None:
+        """See that the samples have what they are to be clustered by, before anything is computed."""
+        if cluster := self.config.cluster:
+            for batch in self._some_samples()[:1]:
+                check_cluster(cluster, batch.attributes)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run folder is called and where it goes."""
         parser.add_argument("--runs", type=str, default="runs", help="folder that holds the folders of all runs")
+        parser.add_argument("--cluster", type=str, default="", help="errors over clusters of samples: speaker, class")
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
 
     def before_instantiate_classes(self) -> None:

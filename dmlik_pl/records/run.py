@@ -33,6 +33,7 @@ _IRRELEVANT: frozenset[Place] = frozenset(
         ("trainer",),
         ("runs",),
         ("name",),
+        ("cluster",),
         ("model", "max_batch"),
         *(
             ("data", *nested, "init_args", name)

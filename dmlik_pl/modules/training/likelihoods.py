@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmlik_pl.flow import NFE, Condition, LogLikelihood, Multistep, Solver, TraceIntegral, elbo
 from dmlik_pl.modules.training.offers import LikelihoodProblem
+from dmlik_pl.stats.significance import mean_with_error
 from dmlik_pl.studies.base import Estimator
 
 __all__ = ["Measured", "bits", "cost", "cost_is_fixed", "measure", "of_state", "summary", "to_state"]
@@ -143,7 +144,7 @@ def _kept(found: LogLikelihood) -> LogLikelihood:
 
 
 def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, float]:
-    """The numbers of a measurement, in bits per dimension, each with its errors over probes and over samples.
+    """The numbers of a measurement, in bits per dimension, each with its total error and the parts of it.
 
     Args:
         found: What was measured.
@@ -157,42 +158,49 @@ def summary(found: Measured, start: Measured | None, gain: str) -> dict[str, flo
     """
     fine = _finite(found.condition)
     kept = found.select(fine)
-    numbers = bits("bpd", -kept.condition.log_p, kept.condition.variance, kept.dims)
+    numbers = bits("bpd", -kept.condition.log_p, kept.condition.variance, kept.dims, kept.condition.discretisation)
     if found.alternative is not None:
         both = found.select([place for place in _finite(found.alternative) if place in set(fine)])
         assert both.alternative is not None
         free = both.alternative
-        numbers |= bits("bpd_unconditional", -free.log_p, free.variance, both.dims)
-        change = both.condition.log_p - free.log_p
-        numbers |= bits(gain, change, both.condition.variance_of_difference(free), both.dims)
+        numbers |= bits("bpd_unconditional", -free.log_p, free.variance, both.dims, free.discretisation)
+        numbers |= _difference(gain, both.condition, free, both.dims)
     if kept.bound is not None:
         numbers |= bits("elbo", -kept.bound[0], kept.bound[1], kept.dims)
     if start is not None:
         now, before = _paired(kept, start.select(_finite(start.condition)))
-        change = now.condition.log_p - before.condition.log_p
-        numbers |= bits("bpd_change", -change, now.condition.variance_of_difference(before.condition), now.dims)
+        numbers |= _difference("bpd_change", before.condition, now.condition, now.dims)
         moved, error = numbers["bpd_change"], numbers["bpd_change_sampling_error"]
         numbers["bpd_change_z"] = moved / error if error > 0 else moved and math.nan
     return numbers | {"bpd_samples": float(len(fine)), "bpd_failed": float(len(found.sample_ids) - len(fine))}
 
 
-def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor) -> dict[str, float]:
-    """Bits per dimension of N samples together, with the errors that probes and the choice of samples leave.
+def bits(name: str, nats: Tensor, variance: Tensor, dims: Tensor, grid: Tensor | None = None) -> dict[str, float]:
+    """Bits per dimension of N samples together, with their total error and the parts of it.
 
     Args:
         name: What they are called.
         nats: Value of each sample, nats, [N].
         variance: Variance of these over probes, nats^2, [N].
         dims: Dimensions of each, [N].
+        grid: Estimate of the time grid's error of each, nats, [N]; None where there is no grid.
+
+    Returns:
+        The value and its errors as :func:`dmlik_pl.stats.significance.mean_with_error` defines them: `_standard_error`
+        (the total), `_probe_error`, `_sampling_error` and, with a grid, `_grid_error`.
     """
-    unit = float(dims.sum()) * math.log(2)
-    # Of a ratio of two sums, each sample moves the ratio by what it has more than its dimensions' worth.
-    residual = nats - nats.sum() / dims.sum() * dims
-    return {
-        name: float(nats.sum()) / unit if len(nats) else math.nan,
-        f"{name}_probe_error": math.sqrt(float(variance.sum())) / unit if len(nats) else math.nan,
-        f"{name}_sampling_error": float(residual.std()) * math.sqrt(len(nats)) / unit if len(nats) > 1 else math.nan,
-    }
+    unit = dims * math.log(2)
+    errors = (variance.sqrt() / unit, None if grid is None else grid / unit)
+    found = mean_with_error(nats / unit, *errors, weights=dims)
+    numbers = {name: found.value, f"{name}_standard_error": found.standard_error}
+    numbers |= {f"{name}_probe_error": found.probe_error, f"{name}_sampling_error": found.sampling_error}
+    return numbers if grid is None else numbers | {f"{name}_grid_error": found.grid_error}
+
+
+def _difference(name: str, one: LogLikelihood, other: LogLikelihood, dims: Tensor) -> dict[str, float]:
+    """By how much the first is likelier, sample by sample; what cancels of the grid's errors is not known."""
+    variance, grid = one.variance_of_difference(other), one.discretisation.hypot(other.discretisation)
+    return bits(name, one.log_p - other.log_p, variance, dims, grid)
 
 
 def _finite(found: LogLikelihood) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.records.frames import column
+from dmlik_pl.records.frames import clusters_of, column
 from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.likelihoods import nats_per_bpd, too_dense
 from dmlik_pl.results.page.caveat_gaps import GAPS
@@ -47,15 +47,14 @@ def _unconverged(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
         )
     biased = []
     for place, cell in by_mean(kind, known):
-        # A few samples may agree by chance, but no better than their probes let them.
-        variance = np.nanmax([cell["bpd"].var(), (cell["pooled"] ** 2).mean(), 0.0])
-        bias, error = abs(cell["grid"].mean()), np.sqrt(variance / len(cell))
+        mean = mean_with_error(cell["bpd"], cell["pooled"], cell["grid"], clusters=clusters_of(cell))
+        bias, error = mean.grid_error, np.nanmax([mean.sampling_error, mean.probe_error, 0.0])
         if bias > error > 0:
             biased.append((bias / error, f"{place}{bias:.2g} against {error:.2g} bits per dimension"))
     if biased:
         worst = max(biased)[1]
         cells = len(by_mean(kind, known))
-        text += f" It exceeds the standard error of the mean in {len(biased)} of {cells} means, most in {worst}."
+        text += f" It exceeds the error by samples and probes in {len(biased)} of {cells} means, most in {worst}."
     if text:
         yield Finding(
             "grid error", f"{text.strip()} More nodes would change these.", "serious" if biased else "caution"
@@ -75,7 +74,7 @@ def _two_ways(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
         if len(shift) < 2:
             continue
         spread = cell["bpd"].std() / np.sqrt(len(cell))
-        mean = mean_with_error(shift)
+        mean = mean_with_error(shift, clusters=clusters_of(cell.loc[shift.index]))
         if abs(mean.value) > max(MOST_SHIFT, mean.interval.high - mean.value):
             worst = max(worst, abs(mean.value) / spread)
             found.append(f"{place}{mean.value:+.2g} against {cell['grid'].abs().mean():.1g} estimated")
@@ -207,13 +206,16 @@ def _few_images(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _few_samples(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
-    count = frame["sample_id"].nunique()
+    samples, clusters = frame["sample_id"].nunique(), clusters_of(frame)
+    count = samples if clusters is None else len(set(clusters))
+    several = "samples" if count == samples else "clusters of samples"
     if 1 < count < FEW_SAMPLES:
         uncertainty = 100 / np.sqrt(2 * (count - 1))
-        text = f"{count} samples: a standard error over them is itself uncertain by about {uncertainty:.0f} %."
-        yield Finding("few samples", text, "caution")
+        text = f"{count} {several}: a standard error over them is itself uncertain by about {uncertainty:.0f} %."
+        yield Finding(f"few {several.split()[0]}", text, "caution")
     elif count == 1:
-        yield Finding("few samples", "One sample: no mean has an error over samples.", "caution")
+        one = "One sample" if samples == 1 else f"One cluster of {samples} samples"
+        yield Finding(f"few {several.split()[0]}", f"{one}: no mean has an error over samples.", "caution")
 
 
 RULES: tuple[Rule, ...] = (

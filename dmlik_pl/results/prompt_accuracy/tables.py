@@ -111,7 +111,8 @@ _CALIBRATION = (
     estimate("T", "temperature", "fitted temperature ± standard error, above 1 if scores are overconfident"),
 )
 _NOTES = (
-    "ECE in brackets: the mean of simulated calibrated decisions of the same confidence.",
+    "ECE in brackets: the mean of simulated calibrated decisions of the same confidence. It and p take decisions as "
+    "independent, whatever samples are clustered by.",
     "T is inf if the scores do not favour the true prompts, and 0 if they put all of them first.",
 )
 

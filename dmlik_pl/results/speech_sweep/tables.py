@@ -63,8 +63,8 @@ def _measures(frame: pd.DataFrame, raw: pd.DataFrame) -> Iterator[Shown]:
     yield share_with_interval(
         "WER %",
         "wer",
-        f"errors per word of {recogniser} with their 95 % interval, over all {span(raw['words'])} words, not per utterance; that of the data is "
-        "the recogniser's own error",
+        f"errors per word of {recogniser} with their 95 % interval, over all {span(raw['words'])} words, not per "
+        "utterance; that of the data is the recogniser's own error",
         wanted=raw["wer"].notna().any(),
     )
     voice = f"cosine to the recording's voice by {encoder}"
