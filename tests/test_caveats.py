@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fake_records import accuracy_units, sweep_units
 
+from dmlik_pl.records.frames import CLUSTER
 from dmlik_pl.records.protocol import protocol_columns
 from dmlik_pl.records.schema import Schema
 from dmlik_pl.results.kinds import Kind
@@ -60,7 +61,7 @@ class TestGridError:
         caveat = only(likelihoods(grid=0.01, probe=0.005), "grid error")
         assert caveat.severity == "caution"
         assert "in 50 of 50 likelihoods; the largest is 0.01 bits" in caveat.text
-        assert "standard error of the mean" not in caveat.text
+        assert "It exceeds the error by samples and probes" not in caveat.text
 
     def test_above_the_error_of_the_mean(self) -> None:
         caveat = only(likelihoods(grid=-0.05, probe=0.02), "grid error")

@@ -52,7 +52,12 @@ def test_it_runs_and_its_numbers_are_those_of_its_records(folder: Path) -> None:
     assert np.abs(given - mirrored).max() > 1e-3, "a scene is not its mirror image"
     table = pd.read_csv(made / "tables" / "mirrored.csv").set_index("view")
     assert table["bpd"].to_dict() == pytest.approx({"given": given.mean(), "mirrored": mirrored.mean()})
-    assert table["bpd_standard_error"]["given"] == pytest.approx(given.std(ddof=1) / np.sqrt(3))
+    own = records[records["view"] == "given"]
+    sampling = max(
+        given.std(ddof=1) / np.sqrt(3), np.sqrt(own["probe_variance"].sum()) / (3 * own["dims"].iloc[0] * np.log(2))
+    )
+    grid = (own["discretisation"] / own["dims"]).mean() / np.log(2)
+    assert table["bpd_standard_error"]["given"] == pytest.approx(np.hypot(sampling, grid))
     headline = pd.read_csv(made / "tables" / "bits_per_dim.csv")
     assert headline["n"].tolist() == [3] and headline["bpd"][0] == pytest.approx(given.mean())
     report = (made / "report.md").read_text(encoding="utf-8")
