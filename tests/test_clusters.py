@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fake_records import COLOURS, accuracy_units, frame_of, said, sweep_units
 
+from dmlik_pl.data.nbest import StoredLists
 from dmlik_pl.records.frames import CLUSTER, clusters_of
 from dmlik_pl.records.store import RecordStore
 from dmlik_pl.results.bits_per_dim import bits_per_dim_rows
@@ -16,9 +17,11 @@ from dmlik_pl.results.compare import main as compare_main
 from dmlik_pl.results.page.report import main, write_report
 from dmlik_pl.results.page.scalars import scalars
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, pair_summary
+from dmlik_pl.results.rescoring.summaries import lists_of, word_error_rates
 from dmlik_pl.results.tables import make_tables
 from dmlik_pl.results.time_sweep.summaries import difference_summary, sweep_summary
-from dmlik_pl.stats.rates import share
+from dmlik_pl.speech.nbest import NBestColumns, read
+from dmlik_pl.stats.rates import corpus_rate, share
 from dmlik_pl.stats.significance import mean_with_error
 
 
@@ -110,7 +113,8 @@ class TestTables:
 
     def test_captions_say_so(self, records: dict[str, pd.DataFrame]) -> None:
         for table in make_tables(clustered(records, "colour")):
-            assert table.caption.endswith("Clustered by colour (8)."), table.name
+            counted = "confusion" not in table.name
+            assert table.caption.endswith("Clustered by colour (8).") == counted, table.name
         assert not any("lustered" in said(table) for table in make_tables(records) if "calibration" not in table.name)
         alone = clustered({"sweep": records["sweep"].query("colour == 'red'")}, "colour")
         (table, bits) = make_tables(alone)
@@ -152,3 +156,39 @@ class TestReports:
         (run / "config.yaml").write_text("{")
         assert compare_main([str(run), "--paper", "4"]) == 1
         assert "config.yaml is no YAML" in capsys.readouterr().err
+
+
+class TestStoredLists:
+    LINES = (
+        "utterance_id,reference,hypothesis,am_score,gtts_ll,speaker",
+        "a,the cat sat,the cat sat,-1,5,anna",
+        "a,the cat sat,a cat sat,-2,4,anna",
+        "b,two dogs,two docks,-1,5,anna",
+        "c,it rains,it rains,-1,5,ben",
+    )
+
+    def test_further_columns_are_kept_and_cluster_the_lists(self, tmp_path: Path) -> None:
+        (tmp_path / "lists.csv").write_text("\n".join(self.LINES))
+        data = StoredLists(str(tmp_path / "lists.csv"), NBestColumns(attributes=["speaker"]))
+        batch = data.collate([data.test_set()[i] for i in range(3)])
+        assert batch.attributes == {"speaker": ["anna", "anna", "ben"]}
+        assert batch.select([2]).attributes == {"speaker": ["ben"]}
+        frame = pd.concat(batch.lists, ignore_index=True).assign(kind="rescoring")
+        found = clustered({"lists": frame}, "speaker")["lists"]
+        assert lists_of(found).clusters.tolist() == ["anna", "anna", "ben"]
+        row = word_error_rates(found).set_index("strategy").loc["acoustic"]
+        expected = corpus_rate([0, 1, 0], [3, 2, 2], ["anna", "anna", "ben"])
+        assert (row["low"], row["high"]) == expected.interval != corpus_rate([0, 1, 0], [3, 2, 2]).interval
+
+    def test_a_column_of_the_records_is_no_attribute(self) -> None:
+        with pytest.raises(ValueError, match=r"columns.attributes: 'words' is a column of the records anyway"):
+            NBestColumns(attributes=["words"]).texts()
+
+    def test_one_list_has_no_interval(self, tmp_path: Path) -> None:
+        (tmp_path / "lists.csv").write_text("\n".join(self.LINES[:3]))
+        frame = read(tmp_path / "lists.csv").assign(kind="rescoring")
+        tables = {table.name: table for table in make_tables({"lists": frame})}
+        assert (tables["lists"].shown["95 % interval"] == "–").all()
+        assert tables["lists"].legend["95 % interval"].endswith("none for one list")
+        assert "[" not in tables["lists_tests"].shown["A − B, points"].iloc[0]
+        assert tables["lists_tests"].shown["p (matched pairs)"].iloc[0] == "–"

@@ -52,7 +52,7 @@ class ListBatch:
         lists: The rows of each.
         mel: The spectrogram of each, [80, T_b].
         speaker: The speaker's number of each.
-        attributes: True values by attribute name; none here.
+        attributes: What each utterance is of, such as its speaker, by attribute name.
         failures: Lists whose recordings cannot be used; they are not counted in B.
         converted: What is odd about each recording, B texts.
     """
@@ -79,6 +79,7 @@ class ListBatch:
             lists=[self.lists[b] for b in index],
             mel=[self.mel[b] for b in index],
             speaker=[self.speaker[b] for b in index],
+            attributes={name: [values[b] for b in index] for name, values in self.attributes.items()},
             converted=[self.converted[b] for b in index] if self.converted else [],
         )
 
@@ -200,6 +201,7 @@ class StoredLists(EvaluationData):
             lists=[item.rows for item in found],
             mel=[item.mel for item in found],
             speaker=[0] * len(found),
+            attributes={name: [str(item.rows[name].iloc[0]) for item in found] for name in self.columns.attributes},
             failures=[item for item in items if isinstance(item, Failure)],
             converted=[item.converted for item in found],
         )

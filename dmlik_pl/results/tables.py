@@ -48,7 +48,8 @@ def make_tables(records: Mapping[str, pd.DataFrame], attempts: Attempts | None =
 def _counted(table: Table, covered: Coverage, frame: pd.DataFrame | None = None, clusters: str = "") -> Table:
     """Say in a caption of how many samples and clusters it is, and below the table which measures some of them lack."""
     lacking = [] if frame is None else [f"{measure.words}." for measure in missing_measures(frame)]
-    caption = f"{covered.caption(table.caption)} {clusters}".strip()
+    errors = any(name == "low" or str(name).endswith(("_low", "standard_error")) for name in table.raw)
+    caption = f"{covered.caption(table.caption)} {clusters if errors else ''}".strip()
     return replace(table, caption=caption, notes=(*table.notes, *lacking))
 
 

@@ -30,6 +30,11 @@ __all__ = ["Duplicates", "NBestColumns", "NBestLists", "Normalisation", "check",
 Normalisation = Literal["none", "whisper"]
 Duplicates = Literal["copies", "texts"]
 
+_RECORDED = (
+    *("sample_id", "row", "reference", "hypothesis", "words", "errors", "excluded", "normalisation", "duplicates"),
+    *("probe_count", "kind", "part", "protocol"),
+)
+
 
 @dataclass(frozen=True)
 class NBestColumns:
@@ -44,6 +49,8 @@ class NBestColumns:
             the same audio and `duration` the log-probability of the alignment's durations, all in nats.
         standard_errors: Column of the standard error over probes of a score, by the score's name.
         repeats: Column with the same score from other, independent probes, by the score's name.
+        attributes: Columns of text that say what an utterance is of, such as its speaker, by which errors may be
+            clustered; all rows of a list have the same.
     """
 
     utterance: str = "utterance_id"
@@ -52,10 +59,20 @@ class NBestColumns:
     scores: dict[str, str] = field(default_factory=lambda: {"acoustic": "am_score", "likelihood": "gtts_ll"})
     standard_errors: dict[str, str] = field(default_factory=dict)
     repeats: dict[str, str] = field(default_factory=dict)
+    attributes: list[str] = field(default_factory=list)
 
     def texts(self) -> dict[str, str]:
-        """Columns of text, by their names in the records."""
-        return {"sample_id": self.utterance, "reference": self.reference, "hypothesis": self.hypothesis}
+        """Columns of text, by their names in the records.
+
+        Raises:
+            ValueError: If an attribute is called as a column that the records have anyway.
+        """
+        if taken := sorted({*self.attributes} & {*_RECORDED, *self.numbers()}):
+            raise ValueError(
+                f"columns.attributes: {taken[0]!r} is a column of the records anyway: rename it in the file"
+            )
+        own = {name: name for name in self.attributes}
+        return {"sample_id": self.utterance, "reference": self.reference, "hypothesis": self.hypothesis} | own
 
     def numbers(self) -> dict[str, str]:
         """Columns of numbers, by their names in the records."""
@@ -172,8 +189,9 @@ def read(
 
     Returns:
         One row per hypothesis, unusable ones too, in the order of the file: sample_id, row (counted from 1, without the
-        header), reference, hypothesis, `score_*`, `standard_error_*`, `repeat_*`, words (of the reference), errors (in
-        words; both NaN for excluded rows), excluded ("" or the reason), normalisation, duplicates and probe_count.
+        header), reference, hypothesis, the attributes, `score_*`, `standard_error_*`, `repeat_*`, words (of the
+        reference), errors (in words; both NaN for excluded rows), excluded ("" or the reason), normalisation,
+        duplicates and probe_count.
 
     Raises:
         FileNotFoundError: If there is no such file.
