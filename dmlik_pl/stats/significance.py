@@ -85,12 +85,14 @@ def mean_with_error(
     grid = _part(grid_errors, usable, lambda errors: float(share @ np.abs(errors)))
     sampling, known = math.sqrt(found.variance), np.nan_to_num([probe, grid])
     total = float(np.hypot(max(sampling, known[0]), known[1])) if found.clusters > 1 else float("nan")
-    parts = {"sampling_error": sampling, "probe_error": probe, "grid_error": grid}
+    mean = Estimate(
+        found.value, n=n, sampling_error=sampling, probe_error=probe, grid_error=grid, clusters=found.clusters
+    )
     if not total > 0:
-        return Estimate(found.value, n=n, **parts, clusters=found.clusters)
+        return mean
     reach = float(np.hypot(max(interval_reach(sampling, found.clusters), NORMAL * known[0]), NORMAL * known[1]))
     interval = Interval(found.value - reach, found.value + reach)
-    return Estimate(found.value, total, interval, n, "Student's t", **parts, clusters=found.clusters)
+    return replace(mean, standard_error=total, interval=interval, method="Student's t")
 
 
 def _part(errors: ArrayLike | None, usable: np.ndarray, pooled: Callable[[np.ndarray], float]) -> float:
