@@ -16,6 +16,7 @@ import yaml
 
 import evaluate
 from dmlik_pl.records.store import read
+from dmlik_pl.stats.significance import mean_with_error
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -100,6 +101,20 @@ def test_a_changed_setting_starts_a_new_run_and_an_irrelevant_one_does_not(finis
         ["--config", TOY, "--runs", runs, "--model.studies.time_sweep.guidance", "3", "--data.limit", "2"]
     )
     assert len(list(finished.parent.iterdir())) == 2
+
+
+def test_samples_are_clustered_without_being_measured_again(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / finished.name)
+    lines = [path.read_bytes() for path in sorted((tmp_path / finished.name / "records").glob("rank*.jsonl"))]
+    assert evaluate.cli_main(["--config", TOY, "--runs", str(tmp_path), "--cluster", "tone"]) == 0
+    folder = only_run(tmp_path)
+    assert [path.read_bytes() for path in sorted((folder / "records").glob("rank*.jsonl"))] == lines
+    raw, plain = (pd.read_csv(run / "tables" / "time_sweep.csv") for run in (folder, finished))
+    data = read(folder)["time_sweep"].query("stage == 'data'")
+    expected = mean_with_error(data["bpd"], clusters=data["tone"])
+    assert raw["bpd_sampling_error"][0] == pytest.approx(expected.sampling_error)
+    assert plain["bpd_sampling_error"][0] == pytest.approx(data["bpd"].std() / len(data) ** 0.5)
+    assert "Clustered by tone (2)." in (folder / "report.md").read_text()
 
 
 def test_batch_size_changes_no_record(finished: Path, tmp_path: Path) -> None:
@@ -202,6 +217,7 @@ def test_a_setting_that_no_sample_can_meet_stops_the_run(tmp_path: Path) -> None
         (["--config", TOY, "--data.count", "0"], "no sample to evaluate"),
         (["--config", TOY, "--model.solver.nodes", "3"], "nodes >= 7"),
         (["--config", TOY, "--model.sovler", "x"], "sovler"),
+        (["--config", TOY, "--cluster", "speaker"], "no 'speaker' to be clustered by; they have tone, size"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_status_1(

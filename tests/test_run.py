@@ -30,7 +30,7 @@ def test_settings_that_change_results_change_the_folder(tmp_path: Path) -> None:
 
 
 def test_settings_that_change_none_do_not(tmp_path: Path) -> None:
-    other = changed(max_batch=1) | {"trainer": {"devices": 4}, "runs": "elsewhere", "name": None}
+    other = changed(max_batch=1) | {"trainer": {"devices": 4}, "runs": "elsewhere", "name": None, "cluster": "speaker"}
     other["data"] = {"init_args": {"limit": 3, "batch_size": 7, "num_workers": 2}}
     assert run_folder(tmp_path, "shapes", other) == run_folder(tmp_path, "shapes", SETTINGS)
 
@@ -109,7 +109,9 @@ def digests_of(settings: dict[str, object]) -> dict[str, str]:
     return part_digests(settings | {"model": model}, {"sweep": ()}, {"sweep": ("sweep", "")})
 
 
-@pytest.mark.parametrize("name", ["name", "config", "trainer", "runs", "batch_size", "num_workers", "max_batch"])
+@pytest.mark.parametrize(
+    "name", ["name", "config", "trainer", "runs", "batch_size", "num_workers", "max_batch", "cluster"]
+)
 def test_only_settings_of_the_run_itself_are_left_out_and_none_called_alike(tmp_path: Path, name: str) -> None:
     one, other = (changed(diffusion={"init_args": {"channel": {name: value}}}) for value in "AB")
     assert run_folder(tmp_path, "a", one) != run_folder(tmp_path, "a", other)

@@ -68,10 +68,14 @@ def test_the_summary_has_the_numbers_of_the_records_with_their_errors(run_folder
     records = read(run_folder)
     for name, value in scalars(records).items():
         assert logged.summary[name] == pytest.approx(value), name
-    data = records["time_sweep"].query("stage == 'data'")["bpd"]
+    rows = records["time_sweep"].query("stage == 'data'")
+    data, grid = rows["bpd"], rows["discretisation"] / (rows["dims"] * math.log(2))
     assert len(data) == SAMPLES
     assert logged.summary["time_sweep/bpd_data"] == pytest.approx(data.mean())
-    assert logged.summary["time_sweep/bpd_data_standard_error"] == pytest.approx(data.std() / math.sqrt(SAMPLES))
+    parts = {"sampling": data.std() / math.sqrt(SAMPLES), "grid": grid.mean()}
+    for part, error in parts.items():
+        assert logged.summary[f"time_sweep/bpd_data_{part}_error"] == pytest.approx(error)
+    assert logged.summary["time_sweep/bpd_data_standard_error"] == pytest.approx(math.hypot(*parts.values()))
     tones = records["prompt_accuracy"].query("attribute == 'tone'")["correct"]
     assert logged.summary["prompt_accuracy/accuracy_tone"] == pytest.approx(tones.mean())
     assert logged.summary["prompt_accuracy/accuracy_tone_low"] < tones.mean()
@@ -127,7 +131,9 @@ def test_pictures_stand_beside_their_bits_per_dimension(run_folder: Path, logged
     for row in rows:
         data = sweep.loc[row["sample_id"]]
         assert row["text"] == data["prompt"] and row["picture"] is not None
-        assert (row["bpd: data"], row["bpd error: data"]) == (data["bpd"], data["bpd_standard_error"])
+        grid = data["discretisation"] / (data["dims"] * math.log(2))
+        assert row["bpd: data"] == data["bpd"]
+        assert row["bpd error: data"] == pytest.approx(math.hypot(data["bpd_standard_error"], grid))
         assert {"bpd: t = 1", "bpd: t = 0.3", "bpd: t = 0", "bpd error: t = 0"} <= set(row)
     (gallery,) = (value for key, value in logged.summary.items() if key.startswith("pictures/time_sweep"))
     assert gallery["count"] == SAMPLES and "bits/dim data: " in gallery["captions"][0]
