@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = [
     "MelCepstralDistortion",

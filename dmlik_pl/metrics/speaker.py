@@ -13,7 +13,7 @@ from torch import Tensor
 from dmlik_pl.metrics.speech_model import SpeechModel
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
 from dmlik_pl.pretrained import load_with_processor
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = ["Resemblyzer", "SpeakerEncoder", "SpeakerSimilarity", "TitaNet", "XVector", "speaker_similarity"]
 

@@ -1,0 +1,263 @@
+"""Score files by a model: ``dmlik score --model FOLDER --image a.png --prompt "a cat" --prompt "a dog"``.
+
+Every image is scored under every prompt, every sound under every text. All candidates of one file are measured on the
+same probes, so that their order is more certain than their errors one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmlik_pl.announce import say
+from dmlik_pl.cli import DEBUG, DEBUG_HELP, message, nearest
+from dmlik_pl.plain_text import one_line, terminal
+from dmlik_pl.shipped import models, on_disk
+
+if TYPE_CHECKING:
+    from dmlik_pl.models import Likelihoods
+
+__all__ = ["Score", "command"]
+
+_LONGEST = 40  # letters of a name or prompt in the table; the CSV file has all
+
+
+@dataclass(frozen=True)
+class Score:
+    """A log-likelihood with its total error; a row of the table and of the CSV file.
+
+    Attributes:
+        file: Name of the file that was scored.
+        prompt: The prompt, or the text of a sound; empty without any.
+        guidance: Guidance weight.
+        log_p: Log-density, nats; NaN if it could not be measured.
+        error: Its total error, nats.
+        bits_per_dim: Bits per dimension.
+        bits_per_dim_error: Their total error.
+        dims: Dimensions.
+        density: What is measured, e.g. "p(x|y)".
+        space: What it is a density of.
+        failure: Why there is no number.
+    """
+
+    file: str
+    prompt: str
+    guidance: float
+    log_p: float = math.nan
+    error: float = math.nan
+    bits_per_dim: float = math.nan
+    bits_per_dim_error: float = math.nan
+    dims: int = 0
+    density: str = ""
+    space: str = ""
+    failure: str = ""
+
+
+Measure = Callable[[str, Sequence[str], float], "Likelihoods"]
+"""A file, its candidate prompts and a guidance weight to one likelihood per candidate."""
+
+
+def command(args: Sequence[str]) -> int:
+    """Score, print the table, write the CSV file.
+
+    Args:
+        args: Command-line arguments.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        FileNotFoundError: If the model or a file is not there.
+        ValueError: If options do not go together, or nothing could be measured.
+    """
+    options = _parser().parse_args(args)
+    files, prompts = _candidates(options)
+    scores: list[Score] = []
+    try:
+        for score in _scores(_measure(options), files, prompts, options.guidance):
+            scores.append(score)
+            if options.csv:
+                _write(options.csv, scores)
+    finally:  # what is measured is shown, whatever ends the command
+        if any(not score.failure for score in scores):
+            _show(scores, expected=len(files) * len(prompts or [""]) * len(options.guidance))
+    if all(score.failure for score in scores):
+        raise ValueError("; ".join(dict.fromkeys(score.failure for score in scores)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dmlik score",
+        description="Exact log-likelihoods of images under prompts, or of sounds under texts, with their errors.",
+        epilog='dmlik score --model shapes-sdxl --image a.png b.png --prompt "a red cube" "a blue cube" --guidance 1 3',
+    )
+    many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--model", required=True, help="a folder, a hub id, or a shipped model: " + ", ".join(models()))
+    parser.add_argument("--image", metavar="FILE", help="images, of any sizes that the model takes", **many)
+    parser.add_argument("--prompt", metavar="TEXT", help="prompts; each image is scored under each", **many)
+    parser.add_argument("--audio", metavar="FILE", help="sounds of one channel, resampled where needed", **many)
+    parser.add_argument("--text", metavar="TEXT", help="what may be said in them; each sound is scored under each", **many)
+    parser.add_argument("--speaker", type=int, default=0, help="who speaks, for models of several (default: 0)")
+    parser.add_argument(
+        "--guidance",
+        metavar="W",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        help="guidance weights: 1 is p(x|prompt), the default; 0 is p(x)",
+    )
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="also write every digit to this file")
+    parser.add_argument("--nodes", type=int, default=33, help="nodes of the time grid (default: 33)")
+    parser.add_argument("--probes", type=int, default=1, help="probes of the trace per node (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the probes (default: 0)")
+    parser.add_argument("--dtype", default=None, help="floating point type of the network, e.g. bfloat16")
+    parser.add_argument("--device", default=None, help="e.g. cpu or cuda:1; an accelerator by default, where there is one")
+    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
+    return parser
+
+
+def _candidates(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The files and what they are scored under, once they are known to go together and the files to be there."""
+    if bool(options.image) == bool(options.audio):
+        raise ValueError("give the files to score: either --image FILE, or --audio FILE")
+    other, wanted = ("text", "prompt") if options.image else ("prompt", "text")
+    if getattr(options, other):
+        raise ValueError(f"--{other} does not go with --{'image' if options.image else 'audio'}: give --{wanted}")
+    if options.audio and not options.text:
+        raise ValueError("a sound is scored under what is said in it: give --text")
+    if missing := [name for name in options.image or options.audio if not Path(name).is_file()]:
+        raise FileNotFoundError(f"no file {', '.join(missing)}")
+    if options.csv and not options.csv.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--csv {options.csv}: there is no folder {options.csv.absolute().parent}")
+    name = options.model
+    if on_disk(name) is None and name.count("/") != 1:  # nor the id of a hub
+        known = nearest(name, models()) or f"; models that ship with the package are {', '.join(models())}"
+        raise FileNotFoundError(f"no model {name!r}{known}")
+    return options.image or options.audio, options.prompt or options.text
+
+
+def _measure(options: argparse.Namespace) -> Measure:
+    """Load the model, and say how it measures a file."""
+    say(f"Loading {options.model}")
+    import torch
+
+    from dmlik_pl.flow import Hutchinson, Multistep
+
+    chosen = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    device = torch.device(options.device or chosen)
+    how = {"solver": Multistep(options.nodes), "divergence": Hutchinson(options.probes), "seed": options.seed}
+    settings = {} if options.dtype is None else {"dtype": options.dtype}
+    if options.audio:
+        from dmlik_pl.models import TextToSpeech
+
+        if settings:
+            raise ValueError("--dtype is of models of images: one of speech keeps the type of its weights")
+        return partial(_speech, TextToSpeech(options.model).to(device), options.speaker, how)
+    from dmlik_pl.models import load
+
+    try:
+        model = load(options.model, **settings)
+    except FileNotFoundError as error:  # which names the setting of a configuration
+        raise FileNotFoundError(str(error).replace("--model.diffusion.init_args.path", "--model")) from error
+    return partial(_pictures, model.to(device), how)
+
+
+def _pictures(model: Any, how: dict[str, Any], file: str, prompts: Sequence[str], guidance: float) -> Likelihoods:
+    from dmlik_pl.models import log_likelihood
+
+    names = [file] * max(1, len(prompts))  # equal names share their probes
+    return log_likelihood(model, names, list(prompts) or None, guidance=guidance, sample_ids=names, **how)
+
+
+def _speech(
+    model: Any, speaker: int, how: dict[str, Any], file: str, texts: Sequence[str], guidance: float
+) -> Likelihoods:
+    import torch
+
+    from dmlik_pl.flow import log_likelihood
+    from dmlik_pl.models import Likelihoods
+    from dmlik_pl.speech.audio import read
+    from dmlik_pl.speech.mel import LogMel
+    from dmlik_pl.speech.text import EnglishFrontEnd
+
+    tokens = EnglishFrontEnd()
+    if guidance != 1:
+        raise ValueError(f"--guidance {guidance:g}: a model of speech has no unconditional branch, leave it out")
+    with torch.no_grad():
+        mel = LogMel(model.rate)(read(file, model.rate, resample=True)).to(model.device)
+        means = [model.align(tokens(text).to(model.device), mel, speaker=speaker).mu for text in texts]
+        condition = model.condition(means, [speaker] * len(texts))
+        x = model.pad(mel).expand(len(texts), -1, -1)
+        names = [file] * len(texts)
+        found = log_likelihood(model.flow(), x, condition, sample_ids=names, **how)
+    return Likelihoods(found, names, texts, model.space)
+
+
+def _scores(measure: Measure, files: Sequence[str], prompts: Sequence[str], weights: Sequence[float]) -> Iterator[Score]:
+    """The scores of all files, one file and guidance weight after the other; what fails is a row with its reason."""
+    from dmlik_pl.flow import SolverError
+
+    for file in files:
+        for guidance in weights:
+            said = f" under {len(prompts)} prompts" if len(prompts) > 1 else ""
+            say(f"Measuring {one_line(file)}{said}{f', guidance {guidance:g}' if len(weights) > 1 else ''}")
+            try:
+                found = measure(file, prompts, guidance)
+            except (SolverError, OSError, ValueError) as error:
+                yield from (Score(file, prompt, guidance, failure=message(error)) for prompt in prompts or [""])
+                continue
+            per_nat = 1 / (found.result.dims.double() * math.log(2))
+            rows = zip(found.log_p, found.error, found.bpd, found.error * per_nat.to(found.error), strict=True)
+            for prompt, numbers, dims in zip(prompts or [""], rows, found.result.dims, strict=True):
+                values = [float(number) for number in numbers]
+                yield Score(file, prompt, guidance, *values, int(dims), found.result.density, found.space)
+
+
+def _write(path: Path, scores: Sequence[Score]) -> None:
+    """Write the scores so far; the file is whole at any time."""
+    from dmlik_pl.records.files import draft_of
+
+    with draft_of(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Score)])
+        writer.writeheader()
+        writer.writerows(map(asdict, scores))
+
+
+def _show(scores: Sequence[Score], expected: int) -> None:
+    """Print the table."""
+    import rich.box
+    from rich.table import Table
+
+    console = terminal()
+    guided, prompted = len({score.guidance for score in scores}) > 1, any(score.prompt for score in scores)
+    headings = ["file", *["prompt"] * prompted, *["w"] * guided, "log p", "±", "bits/dim", "±"]
+    table = Table(*headings, box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1 + prompted :]:
+        column.justify, column.no_wrap = "right", True
+    for score in scores:
+        numbers = [
+            f"{score.log_p:.2f}", _rough(score.error), f"{score.bits_per_dim:.5f}", _rough(score.bits_per_dim_error)
+        ]
+        names = [one_line(name, _LONGEST) for name in (score.file, score.prompt)[: 1 + prompted]]
+        table.add_row(*names, *[f"{score.guidance:g}"] * guided, *(["-"] * 4 if score.failure else numbers))
+    console.print(table)
+    if measured := [score for score in scores if not score.failure]:
+        of = {f"{score.density} of {score.space}, {score.dims} dimensions" for score in measured}
+        console.print(f"{'; '.join(sorted(of))}. log p in nats; ± is the total error.", soft_wrap=True)
+    for score in scores:
+        if score.failure:
+            console.print(f"{one_line(score.file)}: {one_line(score.failure)}", soft_wrap=True)
+    if len(scores) < expected:
+        console.print(f"{len(scores)} of {expected} were measured.")
+
+
+def _rough(error: float) -> str:
+    """An error in two digits."""
+    return "-" if math.isnan(error) else f"{error:.2g}"
