@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from dmlik_pl.cli import CONFIGS, DEBUG, DEBUG_HELP, purpose
+from dmlik_pl.cli import CONFIGS, purpose
+from dmlik_pl.options import Options
 from dmlik_pl.plain_text import terminal
 from dmlik_pl.shipped import ASSETS, models
 
@@ -30,9 +30,7 @@ def command(args: Sequence[str]) -> int:
     Args:
         args: Command-line arguments, of which there are none but ``--help``.
     """
-    parser = argparse.ArgumentParser(prog="dmlik list", description=(__doc__ or "").partition(":")[0] + ".")
-    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
-    parser.parse_args(args)
+    Options(prog="dmlik list", description="Name the configurations, studies and models that there are.").parse_args(args)
     groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _GROUPS.values()}
     for path in sorted(CONFIGS.glob("*.yaml")):
         groups[_GROUPS[purpose(path)]].append((path.stem, title(path)))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmlik_pl.announce import say
-from dmlik_pl.cli import DEBUG, DEBUG_HELP, message, nearest
+from dmlik_pl.cli import message, nearest
+from dmlik_pl.options import Options
 from dmlik_pl.plain_text import one_line, terminal
 from dmlik_pl.shipped import models, on_disk
 
@@ -92,8 +93,8 @@ def command(args: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Options:
+    parser = Options(
         prog="dmlik score",
         description="Exact log-likelihoods of images under prompts, or of sounds under texts, with their errors.",
         epilog='dmlik score --model shapes-sdxl --image a.png b.png --prompt "a red cube" "a blue cube" --guidance 1 3',
@@ -119,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the probes (default: 0)")
     parser.add_argument("--dtype", default=None, help="floating point type of the network, e.g. bfloat16")
     parser.add_argument("--device", default=None, help="e.g. cpu or cuda:1; an accelerator by default, where there is one")
-    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     return parser
 
 

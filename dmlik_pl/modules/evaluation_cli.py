@@ -37,6 +37,8 @@ class EvaluationCLI(CommandLine):
         parts: Digests of what is computed, by unit; see :func:`dmlik_pl.records.run.part_digests`.
     """
 
+    verb = "evaluate"
+    about = "Run the experiments of a configuration; `dmlik list` names them. Any value of it is an option."
     folder: Path
     parts: dict[str, str]
     _data: EvaluationData | None = None
