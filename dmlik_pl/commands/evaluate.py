@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dmlik_pl.callbacks import RecordWriter
+    from dmlik_pl.modules.evaluation_cli import EvaluationCLI
     from dmlik_pl.results.page.report import Report
 
 # Warnings of every run that are of no use to its reader.
@@ -62,6 +63,7 @@ def cli_main(args: list[str] | None = None) -> int:
 
     cli = EvaluationCLI(args)
     writer = RecordWriter(cli.folder, cli.parts)
+    show_progress(cli)
     cli.trainer.callbacks += [writer, ReportLogger(writer)]
     watch(cli.trainer, lambda: kept(writer))
     with naming(cli.folder):
@@ -75,6 +77,18 @@ def cli_main(args: list[str] | None = None) -> int:
     elif not writer.succeeded:
         print("No sample could be measured; its failures say why.")
     return 0 if writer.succeeded and not writer.missing else 1
+
+
+def show_progress(cli: EvaluationCLI) -> None:
+    """Put the package's own progress in the place of Lightning's, unless the configuration names a bar."""
+    from lightning.pytorch.callbacks import ProgressBar
+
+    from dmlik_pl.callbacks.progress import Progress
+
+    if "ProgressBar" not in str(cli.config.trainer.callbacks):
+        cli.trainer.callbacks[:] = [
+            Progress(cli.folder) if isinstance(each, ProgressBar) else each for each in cli.trainer.callbacks
+        ]
 
 
 def show(report: Report, folder: Path) -> None:
