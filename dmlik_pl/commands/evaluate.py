@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from dmlik_pl.announce import say
 from dmlik_pl.cli import find_config, keep_freed_memory, naming, program, run
@@ -63,8 +64,8 @@ def cli_main(args: list[str] | None = None) -> int:
 
     cli = EvaluationCLI(args)
     writer = RecordWriter(cli.folder, cli.parts)
-    show_progress(cli)
-    cli.trainer.callbacks += [writer, ReportLogger(writer)]
+    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [*with_progress(callbacks, cli), writer, ReportLogger(writer)]
     watch(cli.trainer, lambda: kept(writer))
     with naming(cli.folder):
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
@@ -79,16 +80,15 @@ def cli_main(args: list[str] | None = None) -> int:
     return 0 if writer.succeeded and not writer.missing else 1
 
 
-def show_progress(cli: EvaluationCLI) -> None:
-    """Put the package's own progress in the place of Lightning's, unless the configuration names a bar."""
+def with_progress(callbacks: Sequence[Any], cli: EvaluationCLI) -> list[Any]:
+    """Callbacks with the package's own progress in the place of Lightning's, unless the configuration names a bar."""
     from lightning.pytorch.callbacks import ProgressBar
 
     from dmlik_pl.callbacks.progress import Progress
 
-    if "ProgressBar" not in str(cli.config.trainer.callbacks):
-        cli.trainer.callbacks[:] = [
-            Progress(cli.folder) if isinstance(each, ProgressBar) else each for each in cli.trainer.callbacks
-        ]
+    if "ProgressBar" in str(cli.config.trainer.callbacks):
+        return list(callbacks)
+    return [Progress(cli.folder) if isinstance(each, ProgressBar) else each for each in callbacks]
 
 
 def show(report: Report, folder: Path) -> None:

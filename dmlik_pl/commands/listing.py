@@ -30,7 +30,7 @@ def command(args: Sequence[str]) -> int:
     Args:
         args: Command-line arguments, of which there are none but ``--help``.
     """
-    Options(prog="dmlik list", description="Name the configurations, studies and models that there are.").parse_args(args)
+    Options(prog="dmlik list", description="Name configurations, studies and models.").parse_args(args)
     groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _GROUPS.values()}
     for path in sorted(CONFIGS.glob("*.yaml")):
         groups[_GROUPS[purpose(path)]].append((path.stem, title(path)))

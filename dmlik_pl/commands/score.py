@@ -79,15 +79,17 @@ def command(args: Sequence[str]) -> int:
     """
     options = _parser().parse_args(args)
     files, prompts = _candidates(options)
+    measure, alone = _measure(options)
+    weights = options.guidance or [1.0 if prompts else alone]
     scores: list[Score] = []
     try:
-        for score in _scores(_measure(options), files, prompts, options.guidance):
+        for score in _scores(measure, files, prompts, weights):
             scores.append(score)
             if options.csv:
                 _write(options.csv, scores)
     finally:  # what is measured is shown, whatever ends the command
         if any(not score.failure for score in scores):
-            _show(scores, expected=len(files) * len(prompts or [""]) * len(options.guidance))
+            _show(scores, expected=len(files) * len(prompts or [""]) * len(weights))
     if all(score.failure for score in scores):
         raise ValueError("; ".join(dict.fromkeys(score.failure for score in scores)))
     return 0
@@ -104,22 +106,21 @@ def _parser() -> Options:
     parser.add_argument("--image", metavar="FILE", help="images, of any sizes that the model takes", **many)
     parser.add_argument("--prompt", metavar="TEXT", help="prompts; each image is scored under each", **many)
     parser.add_argument("--audio", metavar="FILE", help="sounds of one channel, resampled where needed", **many)
-    parser.add_argument("--text", metavar="TEXT", help="what may be said in them; each sound is scored under each", **many)
+    parser.add_argument("--text", metavar="TEXT", help="what may be said; each sound is scored under each", **many)
     parser.add_argument("--speaker", type=int, default=0, help="who speaks, for models of several (default: 0)")
     parser.add_argument(
         "--guidance",
         metavar="W",
         nargs="+",
         type=float,
-        default=[1.0],
-        help="guidance weights: 1 is p(x|prompt), the default; 0 is p(x)",
+        help="guidance weights: 1 is p(x|prompt), the default; 0 is p(x), the default without a prompt",
     )
     parser.add_argument("--csv", metavar="FILE", type=Path, help="also write every digit to this file")
     parser.add_argument("--nodes", type=int, default=33, help="nodes of the time grid (default: 33)")
     parser.add_argument("--probes", type=int, default=1, help="probes of the trace per node (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the probes (default: 0)")
     parser.add_argument("--dtype", default=None, help="floating point type of the network, e.g. bfloat16")
-    parser.add_argument("--device", default=None, help="e.g. cpu or cuda:1; an accelerator by default, where there is one")
+    parser.add_argument("--device", default=None, help="e.g. cpu or cuda:1; an accelerator by default, if there is one")
     return parser
 
 
@@ -143,15 +144,15 @@ def _candidates(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     return options.image or options.audio, options.prompt or options.text
 
 
-def _measure(options: argparse.Namespace) -> Measure:
-    """Load the model, and say how it measures a file."""
+def _measure(options: argparse.Namespace) -> tuple[Measure, float]:
+    """Load the model; how it measures a file, and the guidance weight of files without prompts."""
     say(f"Loading {options.model}")
     import torch
 
     from dmlik_pl.flow import Hutchinson, Multistep
 
-    chosen = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    device = torch.device(options.device or chosen)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = torch.device(options.device or accelerator or "cpu")
     how = {"solver": Multistep(options.nodes), "divergence": Hutchinson(options.probes), "seed": options.seed}
     settings = {} if options.dtype is None else {"dtype": options.dtype}
     if options.audio:
@@ -159,14 +160,26 @@ def _measure(options: argparse.Namespace) -> Measure:
 
         if settings:
             raise ValueError("--dtype is of models of images: one of speech keeps the type of its weights")
-        return partial(_speech, TextToSpeech(options.model).to(device), options.speaker, how)
+        return partial(_speech, TextToSpeech(options.model).to(device), options.speaker, how), 1.0
     from dmlik_pl.models import load
 
     try:
         model = load(options.model, **settings)
     except FileNotFoundError as error:  # which names the setting of a configuration
         raise FileNotFoundError(str(error).replace("--model.diffusion.init_args.path", "--model")) from error
-    return partial(_pictures, model.to(device), how)
+    return partial(_pictures, model.to(device), how), 0.0 if options.prompt or _is_conditional(model) else 1.0
+
+
+def _is_conditional(model: Any) -> bool:
+    """Whether a model of images takes prompts.
+
+    Raises:
+        ValueError: If it has no likelihood without one.
+    """
+    try:
+        return model.condition("").inputs is not None
+    except ValueError as error:
+        raise ValueError(f"the model is conditioned on prompts, give --prompt: {error}") from error
 
 
 def _pictures(model: Any, how: dict[str, Any], file: str, prompts: Sequence[str], guidance: float) -> Likelihoods:
@@ -200,7 +213,9 @@ def _speech(
     return Likelihoods(found, names, texts, model.space)
 
 
-def _scores(measure: Measure, files: Sequence[str], prompts: Sequence[str], weights: Sequence[float]) -> Iterator[Score]:
+def _scores(
+    measure: Measure, files: Sequence[str], prompts: Sequence[str], weights: Sequence[float]
+) -> Iterator[Score]:
     """The scores of all files, one file and guidance weight after the other; what fails is a row with its reason."""
     from dmlik_pl.flow import SolverError
 
@@ -210,14 +225,16 @@ def _scores(measure: Measure, files: Sequence[str], prompts: Sequence[str], weig
             say(f"Measuring {one_line(file)}{said}{f', guidance {guidance:g}' if len(weights) > 1 else ''}")
             try:
                 found = measure(file, prompts, guidance)
-            except (SolverError, OSError, ValueError) as error:
-                yield from (Score(file, prompt, guidance, failure=message(error)) for prompt in prompts or [""])
+            except (SolverError, OSError, ValueError) as failure:
+                yield from (Score(file, prompt, guidance, failure=message(failure)) for prompt in prompts or [""])
                 continue
-            per_nat = 1 / (found.result.dims.double() * math.log(2))
-            rows = zip(found.log_p, found.error, found.bpd, found.error * per_nat.to(found.error), strict=True)
-            for prompt, numbers, dims in zip(prompts or [""], rows, found.result.dims, strict=True):
-                values = [float(number) for number in numbers]
-                yield Score(file, prompt, guidance, *values, int(dims), found.result.density, found.space)
+            columns = found.columns
+            numbers = zip(*(columns[name] for name in ("log_p", "error", "bpd", "bpd_error")), strict=True)
+            for prompt, dims, (log_p, error, bpd, bpd_error) in zip(
+                prompts or [""], columns["dims"], numbers, strict=True
+            ):
+                of = (int(dims), found.result.density, found.space)
+                yield Score(file, prompt, guidance, log_p, error, bpd, bpd_error, *of)
 
 
 def _write(path: Path, scores: Sequence[Score]) -> None:
@@ -243,7 +260,10 @@ def _show(scores: Sequence[Score], expected: int) -> None:
         column.justify, column.no_wrap = "right", True
     for score in scores:
         numbers = [
-            f"{score.log_p:.2f}", _rough(score.error), f"{score.bits_per_dim:.5f}", _rough(score.bits_per_dim_error)
+            f"{score.log_p:.2f}",
+            _rough(score.error),
+            f"{score.bits_per_dim:.5f}",
+            _rough(score.bits_per_dim_error),
         ]
         names = [one_line(name, _LONGEST) for name in (score.file, score.prompt)[: 1 + prompted]]
         table.add_row(*names, *[f"{score.guidance:g}"] * guided, *(["-"] * 4 if score.failure else numbers))

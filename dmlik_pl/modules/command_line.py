@@ -85,7 +85,8 @@ class CommandLine(LightningCLI):
 
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         """A parser that raises its errors, and lets ``--debug`` pass."""
-        parser = super().init_parser(**{"prog": program(self.verb).removesuffix(" fit"), "description": self.about} | options)
+        named = {"prog": program(self.verb).removesuffix(" fit"), "description": self.about}
+        parser = super().init_parser(**named | options)
         parser.add_argument(DEBUG, action=_Debug, help=DEBUG_HELP)
         return parser
 
@@ -150,6 +151,7 @@ class CommandLine(LightningCLI):
 
 def _options(parser: LightningArgumentParser, words: Sequence[str]) -> list[str]:
     """The options of a parser, and those of the subcommand that is called."""
-    actions = parser._subcommands_action.choices if getattr(parser, "_subcommands_action", None) else {}
-    called = [actions[word] for word in words if word in actions][:1]
+    subcommands = parser._subcommands_action
+    parsers = {} if subcommands is None else dict(subcommands.choices)
+    called = [parsers[word] for word in words if word in parsers][:1]
     return [name for each in (parser, *called) for name in each._option_string_actions if name.startswith("--")]
