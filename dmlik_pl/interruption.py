@@ -56,6 +56,7 @@ class Interruption:
         self.cause = ""
         self.status = 1
         self._kept: Callable[[], str] = lambda: ""
+        self._before: Callable[[], str] = lambda: NOTHING
         self._trainer: Trainer | None = None
         self._others: list[subprocess.Popen[Any]] = []
         self._raised = False
@@ -95,8 +96,8 @@ class Interruption:
         self._trainer, self._kept = trainer, kept
 
     def note(self, kept: Callable[[], str]) -> None:
-        """Note how to report what earlier commands kept, until there is a trainer to watch."""
-        self._kept = kept
+        """Note how to report what earlier commands kept, for a signal before anything new is kept."""
+        self._before = kept
 
     def tell(self, reason: str) -> None:
         """Say why the command ends and what is kept, once; processes other than the first say why alone.
@@ -110,7 +111,7 @@ class Interruption:
             if not self._told:
                 self._told = True
                 kept = self._kept() if first_process() else ""
-                kept = kept or (NOTHING if self.cause and first_process() else "")
+                kept = kept or (self._before() if self.cause and first_process() else "")
                 print("\n".join(filter(None, (reason, kept))), file=sys.stderr, flush=True)
         except OSError:  # the terminal or the disk is gone: the exit status says it alone
             pass
@@ -191,10 +192,10 @@ def watch(trainer: Trainer, kept: Callable[[], str]) -> None:
 
 
 def note(kept: Callable[[], str]) -> None:
-    """Let the running command, if any, report what earlier ones kept if it ends before it watches a trainer.
+    """Let the running command, if any, report what earlier ones kept if it is stopped before it keeps anything.
 
     Args:
-        kept: As in :meth:`Interruption.watch`.
+        kept: Says what is kept and which command resumes; another thread may call it.
     """
     if _current is not None:
         _current.note(kept)

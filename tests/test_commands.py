@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ import evaluate
 import train
 from dmlik_pl import commands
 from dmlik_pl.cli import CONFIGS, find_config, purpose
+from dmlik_pl.commands import score
 from dmlik_pl.commands.listing import title
+from dmlik_pl.commands.scorers import Pictures
 from dmlik_pl.flow import Multistep, log_likelihood
 from dmlik_pl.interruption import command_line
 from dmlik_pl.models import TextToSpeech
@@ -120,22 +123,37 @@ class TestScore:
         assert "Traceback" not in errors and "--debug" not in errors
 
     def test_what_is_measured_is_shown_when_it_is_stopped(self, images, monkeypatch, capsys, tmp_path) -> None:
-        from dmlik_pl.commands import score
-
-        pictures, seen = score._pictures, []
+        measure, seen = Pictures.measure, []
 
         def interrupted(*arguments):
             if seen:
                 raise KeyboardInterrupt
             seen.append(arguments)
-            return pictures(*arguments)
+            return measure(*arguments)
 
-        monkeypatch.setattr(score, "_pictures", interrupted)
+        monkeypatch.setattr(Pictures, "measure", interrupted)
         words = ["--model", "digits", "--image", *map(str, images), "--csv", str(tmp_path / "scores.csv"), *FEW]
         with pytest.raises(KeyboardInterrupt):
             score.command(words)
         assert "1 of 2 were measured." in capsys.readouterr().out
         assert len(list(csv.DictReader((tmp_path / "scores.csv").open()))) == 1
+
+    def test_the_evaluations_that_it_foretells_are_those_that_it_makes(self, images, monkeypatch) -> None:
+        scorer, prompts = (
+            Pictures("digits", None, True, device=torch.device("cpu"), nodes=9, probes=1, seed=0),
+            ["3", "7"],
+        )
+        for guidance in (1.0, 0.0, 2.0):
+            before = scorer.evaluations
+            scorer.measure(str(images[0]), prompts, guidance)
+            assert scorer.evaluations - before == scorer.planned(2, guidance)
+        scorer.evaluations = 0
+        now = [5.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        job = score._Job(scorer, [str(images[0])], prompts, [1.0, 2.0])
+        assert job.line() == "0 of 4 scores, 0 of 90 network evaluations"
+        scorer.evaluations, now[0] = 18, 7.0
+        assert job.line() == "0 of 4 scores, 18 of 90 network evaluations, 0:08 left"
 
 
 class TestList:

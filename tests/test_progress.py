@@ -71,7 +71,7 @@ def test_a_run_says_what_it_does_and_counts_the_calls_of_the_network(tmp_path, m
 
     monkeypatch.setattr(ToyModel, "network", called)
     monkeypatch.setattr(progress, "Meter", Noted)
-    monkeypatch.setattr(progress, "SELDOM", 0.05)
+    monkeypatch.setattr(announce, "SELDOM", 0.05)
     monkeypatch.setattr("dmlik_pl.callbacks.records.write_report", lambda folder: None)
     words = ["--config", TOY, "--runs", str(tmp_path), "--data.batch_size", "3"]
     evaluate.cli_main(words)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich.live import Live
-from rich.text import Text
-from torch import Tensor
 
-from dmlik_pl.announce import clock, say, since
+from dmlik_pl.announce import Ticker, clock, counting, say, since
 from dmlik_pl.data.base import EvaluationData
-from dmlik_pl.flow import ProbabilityFlow
 from dmlik_pl.modules.evaluation import Evaluation
-from dmlik_pl.plain_text import terminal
 from dmlik_pl.studies import Outcome
 
 __all__ = ["Meter", "Progress"]
-
-SELDOM = 30.0  # seconds between two lines where there is no terminal
-OFTEN = 4  # times per second that a terminal is refreshed
 
 
 @dataclass
@@ -94,7 +85,7 @@ class Meter:
 
 
 class Progress(ProgressBar):
-    """Shows a :class:`Meter` of the first process: a line that ticks in a terminal, else one every half minute.
+    """Shows a :class:`Meter` of the first process by a :class:`~dmlik_pl.announce.Ticker`.
 
     Args:
         folder: The run folder, where results are kept as they come.
@@ -104,8 +95,7 @@ class Progress(ProgressBar):
         super().__init__()
         self.folder = Path(folder)
         self._enabled = True
-        self._live: Live | None = None
-        self._ended = threading.Event()
+        self._ticker: Ticker | None = None
 
     def disable(self) -> None:
         """Show nothing, as Lightning asks of processes other than the first."""
@@ -132,12 +122,8 @@ class Progress(ProgressBar):
             f"Measuring {self.meter.samples}{more} samples; results are kept in {self.folder} as they come, "
             "the same command resumes"
         )
-        console = terminal(stderr=True)
-        if console.is_terminal:
-            self._live = Live(get_renderable=self._shown, console=console, refresh_per_second=OFTEN, transient=True)
-            self._live.start()
-        else:
-            threading.Thread(target=self._tell, daemon=True, name="progress").start()
+        self._ticker = Ticker(self.meter.line)
+        self._ticker.__enter__()
 
     def _count(self, module: Evaluation) -> None:
         """Let results and calls of the network be counted."""
@@ -151,14 +137,7 @@ class Progress(ProgressBar):
         model: Any = module.diffusion
         if model is not None:
             flow_of = model.flow
-            model.flow = lambda *args, **options: _counting(flow_of(*args, **options), self.meter)
-
-    def _shown(self) -> Text:
-        return Text(f"[{clock(since())}] {self.meter.line()}", no_wrap=True, overflow="ellipsis")
-
-    def _tell(self) -> None:
-        while not self._ended.wait(SELDOM):
-            say(self.meter.line())
+            model.flow = lambda *args, **options: counting(flow_of(*args, **options), self.meter.called)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the terminal to the tables, which are made next."""
@@ -175,18 +154,5 @@ class Progress(ProgressBar):
         self._end()
 
     def _end(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        self._ended.set()
-
-
-def _counting(flow: ProbabilityFlow, meter: Meter) -> ProbabilityFlow:
-    """A flow whose network notes its calls."""
-    network = flow.network
-
-    def noted(x: Tensor, time: Tensor, inputs: Any) -> Tensor:
-        meter.called(len(x))
-        return network(x, time, inputs)
-
-    return replace(flow, network=noted)
+        if self._ticker is not None:
+            self._ticker.end()

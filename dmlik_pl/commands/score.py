@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmlik_pl.announce import say
+from dmlik_pl.announce import Ticker, clock, say, since
 from dmlik_pl.cli import message, nearest
+from dmlik_pl.interruption import note
 from dmlik_pl.options import Options
 from dmlik_pl.plain_text import one_line, terminal
 from dmlik_pl.shipped import models, on_disk
 
 if TYPE_CHECKING:
-    from dmlik_pl.models import Likelihoods
+    from dmlik_pl.commands.scorers import Scorer
 
 __all__ = ["Score", "command"]
 
@@ -60,10 +61,6 @@ class Score:
     failure: str = ""
 
 
-Measure = Callable[[str, Sequence[str], float], "Likelihoods"]
-"""A file, its candidate prompts and a guidance weight to one likelihood per candidate."""
-
-
 def command(args: Sequence[str]) -> int:
     """Score, print the table, write the CSV file.
 
@@ -79,19 +76,20 @@ def command(args: Sequence[str]) -> int:
     """
     options = _parser().parse_args(args)
     files, prompts = _candidates(options)
-    measure, alone = _measure(options)
-    weights = options.guidance or [1.0 if prompts else alone]
-    scores: list[Score] = []
+    scorer = _scorer(options)
+    job = _Job(scorer, files, prompts, options.guidance or [1.0 if prompts else scorer.alone])
+    place = f"in {options.csv}" if options.csv else "shown above"
+    note(lambda: f"{len(job.scores)} of {job.expected} scores are {place}. The same command begins anew.")
     try:
-        for score in _scores(measure, files, prompts, weights):
-            scores.append(score)
-            if options.csv:
-                _write(options.csv, scores)
+        with Ticker(job.line):
+            for _ in job.run():
+                if options.csv:
+                    _write(options.csv, job.scores)
     finally:  # what is measured is shown, whatever ends the command
-        if any(not score.failure for score in scores):
-            _show(scores, expected=len(files) * len(prompts or [""]) * len(weights))
-    if all(score.failure for score in scores):
-        raise ValueError("; ".join(dict.fromkeys(score.failure for score in scores)))
+        if any(not score.failure for score in job.scores):
+            _show(job.scores, job.expected)
+    if all(score.failure for score in job.scores):
+        raise ValueError("; ".join(dict.fromkeys(score.failure for score in job.scores)))
     return 0
 
 
@@ -144,97 +142,66 @@ def _candidates(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     return options.image or options.audio, options.prompt or options.text
 
 
-def _measure(options: argparse.Namespace) -> tuple[Measure, float]:
-    """Load the model; how it measures a file, and the guidance weight of files without prompts."""
+def _scorer(options: argparse.Namespace) -> Scorer:
+    """Load the model."""
     say(f"Loading {options.model}")
-    import torch
+    from dmlik_pl.commands.scorers import Pictures, Sounds, best_device
 
-    from dmlik_pl.flow import Hutchinson, Multistep
-
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = torch.device(options.device or accelerator or "cpu")
-    how = {"solver": Multistep(options.nodes), "divergence": Hutchinson(options.probes), "seed": options.seed}
-    settings = {} if options.dtype is None else {"dtype": options.dtype}
-    if options.audio:
-        from dmlik_pl.models import TextToSpeech
-
-        if settings:
-            raise ValueError("--dtype is of models of images: one of speech keeps the type of its weights")
-        return partial(_speech, TextToSpeech(options.model).to(device), options.speaker, how), 1.0
-    from dmlik_pl.models import load
-
-    try:
-        model = load(options.model, **settings)
-    except FileNotFoundError as error:  # which names the setting of a configuration
-        raise FileNotFoundError(str(error).replace("--model.diffusion.init_args.path", "--model")) from error
-    return partial(_pictures, model.to(device), how), 0.0 if options.prompt or _is_conditional(model) else 1.0
+    how = {name: getattr(options, name) for name in ("nodes", "probes", "seed")}
+    how["device"] = best_device(options.device)
+    if options.image:
+        return Pictures(options.model, options.dtype, bool(options.prompt), **how)
+    if options.dtype is not None:
+        raise ValueError("--dtype is of models of images: one of speech keeps the type of its weights")
+    return Sounds(options.model, options.speaker, **how)
 
 
-def _is_conditional(model: Any) -> bool:
-    """Whether a model of images takes prompts.
+class _Job:
+    """All files under all prompts and guidance weights, one file and weight after the other."""
 
-    Raises:
-        ValueError: If it has no likelihood without one.
-    """
-    try:
-        return model.condition("").inputs is not None
-    except ValueError as error:
-        raise ValueError(f"the model is conditioned on prompts, give --prompt: {error}") from error
+    def __init__(self, scorer: Scorer, files: Sequence[str], prompts: Sequence[str], weights: Sequence[float]) -> None:
+        self.scorer, self.files, self.prompts, self.weights = scorer, files, list(prompts) or [""], weights
+        self.prompted = bool(prompts)
+        self.scores: list[Score] = []
+        self.expected = len(files) * len(weights) * len(self.prompts)
+        self._planned = len(files) * sum(map(self._plan, weights))
+        self._start = time.monotonic()
 
+    def _plan(self, guidance: float) -> int:
+        return self.scorer.planned(len(self.prompts), guidance)
 
-def _pictures(model: Any, how: dict[str, Any], file: str, prompts: Sequence[str], guidance: float) -> Likelihoods:
-    from dmlik_pl.models import log_likelihood
+    def run(self) -> Iterator[None]:
+        """Score; what fails is a score with its reason. A turn ends with each file and weight."""
+        behind = 0
+        for file in self.files:
+            for guidance in self.weights:
+                self.scores += self._scores(file, guidance)
+                behind += self._plan(guidance)
+                self.scorer.evaluations = behind  # also where a failure has spared some
+                yield
 
-    names = [file] * max(1, len(prompts))  # equal names share their probes
-    return log_likelihood(model, names, list(prompts) or None, guidance=guidance, sample_ids=names, **how)
+    def line(self) -> str:
+        """How far it is."""
+        done, passed = self.scorer.evaluations, since(self._start)
+        left = f", {clock(passed * (self._planned - done) / done)} left" if done else ""
+        counts = f"{done:,} of {self._planned:,}".replace(",", " ")
+        return f"{len(self.scores)} of {self.expected} scores, {counts} network evaluations{left}"
 
+    def _scores(self, file: str, guidance: float) -> Iterator[Score]:
+        from dmlik_pl.flow import SolverError
 
-def _speech(
-    model: Any, speaker: int, how: dict[str, Any], file: str, texts: Sequence[str], guidance: float
-) -> Likelihoods:
-    import torch
-
-    from dmlik_pl.flow import log_likelihood
-    from dmlik_pl.models import Likelihoods
-    from dmlik_pl.speech.audio import read
-    from dmlik_pl.speech.mel import LogMel
-    from dmlik_pl.speech.text import EnglishFrontEnd
-
-    tokens = EnglishFrontEnd()
-    if guidance != 1:
-        raise ValueError(f"--guidance {guidance:g}: a model of speech has no unconditional branch, leave it out")
-    with torch.no_grad():
-        mel = LogMel(model.rate)(read(file, model.rate, resample=True)).to(model.device)
-        means = [model.align(tokens(text).to(model.device), mel, speaker=speaker).mu for text in texts]
-        condition = model.condition(means, [speaker] * len(texts))
-        x = model.pad(mel).expand(len(texts), -1, -1)
-        names = [file] * len(texts)
-        found = log_likelihood(model.flow(), x, condition, sample_ids=names, **how)
-    return Likelihoods(found, names, texts, model.space)
-
-
-def _scores(
-    measure: Measure, files: Sequence[str], prompts: Sequence[str], weights: Sequence[float]
-) -> Iterator[Score]:
-    """The scores of all files, one file and guidance weight after the other; what fails is a row with its reason."""
-    from dmlik_pl.flow import SolverError
-
-    for file in files:
-        for guidance in weights:
-            said = f" under {len(prompts)} prompts" if len(prompts) > 1 else ""
-            say(f"Measuring {one_line(file)}{said}{f', guidance {guidance:g}' if len(weights) > 1 else ''}")
-            try:
-                found = measure(file, prompts, guidance)
-            except (SolverError, OSError, ValueError) as failure:
-                yield from (Score(file, prompt, guidance, failure=message(failure)) for prompt in prompts or [""])
-                continue
-            columns = found.columns
-            numbers = zip(*(columns[name] for name in ("log_p", "error", "bpd", "bpd_error")), strict=True)
-            for prompt, dims, (log_p, error, bpd, bpd_error) in zip(
-                prompts or [""], columns["dims"], numbers, strict=True
-            ):
-                of = (int(dims), found.result.density, found.space)
-                yield Score(file, prompt, guidance, log_p, error, bpd, bpd_error, *of)
+        many = f" under {len(self.prompts)} prompts" if len(self.prompts) > 1 else ""
+        say(f"Measuring {one_line(file)}{many}{f', guidance {guidance:g}' if len(self.weights) > 1 else ''}")
+        try:
+            found = self.scorer.measure(file, self.prompts if self.prompted else [], guidance)
+        except (SolverError, OSError, ValueError) as failure:
+            yield from (Score(file, prompt, guidance, failure=message(failure)) for prompt in self.prompts)
+            return
+        columns, result = found.columns, found.result
+        for b, prompt in enumerate(self.prompts):
+            log_p, error, bpd, bpd_error = (columns[name][b] for name in ("log_p", "error", "bpd", "bpd_error"))
+            dims = int(columns["dims"][b])
+            yield Score(file, prompt, guidance, log_p, error, bpd, bpd_error, dims, result.density, found.space)
 
 
 def _write(path: Path, scores: Sequence[Score]) -> None:
