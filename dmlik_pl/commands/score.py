@@ -237,7 +237,7 @@ def _show(scores: Sequence[Score], expected: int) -> None:
     console.print(table)
     if measured := [score for score in scores if not score.failure]:
         of = {f"{score.density} of {score.space}, {score.dims} dimensions" for score in measured}
-        console.print(f"{'; '.join(sorted(of))}. log p in nats; ± is the total error.", soft_wrap=True)
+        console.print(f"{'; '.join(sorted(of))}. log p in nats; ± is the total error.", soft_wrap=True, highlight=False)
     for score in scores:
         if score.failure:
             console.print(f"{one_line(score.file)}: {one_line(score.failure)}", soft_wrap=True)
