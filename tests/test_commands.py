@@ -25,6 +25,7 @@ from dmlik_pl.commands.scorers import Pictures
 from dmlik_pl.flow import Multistep, log_likelihood
 from dmlik_pl.interruption import command_line
 from dmlik_pl.models import TextToSpeech
+from dmlik_pl.modules.suggestions import with_suggestion
 from dmlik_pl.results import compare, repeats
 from dmlik_pl.results.page import report
 from dmlik_pl.speech.audio import write
@@ -74,6 +75,13 @@ class TestScore:
             assert float(row["bits_per_dim_error"]) == pytest.approx(float(row["error"]) / (64 * np.log(2)))
             assert f"{float(row['log_p']):.2f}" in shown
         assert "p(x|y) of pixels in [-1, 1], 64 dimensions" in shown and "± is the total error" in shown
+
+    def test_without_a_prompt_it_is_the_density_of_no_condition(self, images, capsys) -> None:
+        status, shown, _ = dmlik(capsys, "score", "--model", "digits", "--image", images[0], *FEW)
+        model = dmlik_pl.load("digits")
+        assert model.condition("").inputs["label"].tolist() == [10], "the null class"
+        found = dmlik_pl.log_likelihood(model, [str(images[0])], guidance=0, solver=Multistep(9))
+        assert status == 0 and f"{float(found.log_p):.2f}" in shown and "p(x) of pixels" in shown
 
     def test_a_sound_is_scored_under_each_text(self, tmp_path, capsys) -> None:
         texts, file = ["horse", "castle"], tmp_path / "horse.wav"
@@ -267,6 +275,14 @@ class TestConfigurations:
 def test_a_mistyped_option_names_the_nearest(words, told, monkeypatch, capsys) -> None:
     status, errors = outcome(evaluate, ["--config", TOY, *words], monkeypatch, capsys)
     assert status == 1 and told.removesuffix(", in") in errors and errors.startswith("error: ")
+
+
+def test_a_setting_is_that_of_the_innermost_class() -> None:
+    told = (
+        "Problem with given class_path 'dmlik_pl.studies.TimeSweep':\n  Problem with given class_path "
+        "'dmlik_pl.flow.Multistep':\n    Option 'nods' is not accepted\nGiven value: 3"
+    )
+    assert "accepted; did you mean nodes?\nGiven" in with_suggestion(told, [])
 
 
 @pytest.mark.parametrize(("command", "option"), [(report, "--wandbb"), (compare, "--papre"), (repeats, "--debg")])
