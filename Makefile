@@ -15,8 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a few minutes, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,speech,tensorboard,finetune]'
-	$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes typing  # a backport that resemblyzer asks for in vain
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,eval,speech,wandb,tensorboard,finetune]'
 	touch $@
 
 evaluate: install

@@ -2,20 +2,39 @@
 
 import argparse
 import ctypes
+import difflib
+import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+
+from dmlik_pl.extras import advice
 from dmlik_pl.interruption import Interruption, first_process
 
-__all__ = ["CONFIGS", "DEBUG", "DEBUG_HELP", "configurations", "find_config", "keep_freed_memory", "naming", "run"]
+__all__ = [
+    "CONFIGS",
+    "DEBUG",
+    "DEBUG_HELP",
+    "configurations",
+    "find_config",
+    "keep_freed_memory",
+    "naming",
+    "nearest",
+    "program",
+    "purpose",
+    "run",
+]
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_PACKAGED = Path(__file__).parent / "configs"  # where a wheel has them
+CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parent.parent / "configs"
+VERBS = {"an evaluation": "evaluate", "a training": "train"}  # what runs a configuration, by what it configures
 
 DEBUG = "--debug"
 DEBUG_HELP = "show where an error came from"
@@ -45,9 +64,13 @@ def run(command: Callable[[], Any]) -> NoReturn:
     An error is one message and exit status 1; with ``--debug`` among the arguments, where it came from is shown before.
     On a signal, the message says what is kept, and the exit status is that of a shell.
 
+    Modules of the current folder can be imported, behind all that are installed: a configuration can name classes of
+    one's own.
+
     Args:
         command: The command.
     """
+    sys.path.append(os.getcwd())
     with Interruption() as interruption:
         try:
             result = command()
@@ -77,6 +100,8 @@ def _reason(error: BaseException) -> str:
 
 def message(error: BaseException) -> str:
     """An error in words: its own message where a user can correct it, else with its kind and where to learn more."""
+    if isinstance(error, ImportError) and (told := advice(error)):
+        return told
     text = _plain(str(error))
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)
@@ -88,9 +113,7 @@ def message(error: BaseException) -> str:
 
 
 def _plain(text: str) -> str:
-    """A message that names this package's extra, and of the parser's words only what is wrong."""
-    if "`tensorboard`" in text:
-        return "the TensorBoard logger needs tensorboard, which is not installed: pip install 'dmlik-pl[tensorboard]'"
+    """Of the parser's words only what is wrong."""
     if not re.search("Parser key|Does not validate", text):
         return text
     lines = dict.fromkeys(line.strip().removeprefix("- ") for line in text.splitlines())
@@ -111,22 +134,28 @@ def naming(place: str | Path) -> Iterator[None]:
         raise
 
 
-def find_config(args: list[str]) -> list[str]:
+def find_config(args: list[str], wanted: str = "") -> list[str]:
     """Let a configuration be named by its file name alone, from any directory.
 
     Args:
         args: Command line arguments.
+        wanted: What a configuration must be of, "an evaluation" or "a training"; any will do by default.
 
     Returns:
         The arguments, in which each value of ``--config`` that is not a file where the command runs, but is one in
         `CONFIGS`, is replaced by that file's path.
 
     Raises:
-        FileNotFoundError: If a configuration is in neither place.
+        FileNotFoundError: If a configuration is in neither place; the message has the name that is nearest to it.
+        ValueError: If it is of another purpose; the message says which command runs it.
     """
     found = list(args)
     for position, name in configurations(args):
-        found[position] = args[position].removesuffix(name) + _locate(name)
+        path = _locate(name)
+        found[position] = args[position].removesuffix(name) + path
+        of = purpose(path)
+        if wanted and of not in ("", wanted):
+            raise ValueError(f"{name} configures {of}, not {wanted}: {program(VERBS[of])} --config {name}")
     return found
 
 
@@ -139,14 +168,46 @@ def configurations(args: list[str]) -> Iterator[tuple[int, str]]:
             yield position, argument
 
 
+def purpose(path: str | Path) -> str:
+    """What a configuration is of: "an evaluation", "a training", or neither, such as a logger; empty then."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""  # what is wrong with it is told where it is parsed
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        return ""
+    if "class_path" in model:  # of a training any class, of an evaluation always the same
+        return "a training"
+    return "an evaluation" if model.keys() & {"studies", "diffusion"} else ""
+
+
+def program(verb: str) -> str:
+    """How a command is called: as a script of a clone where one was, else by the name that is installed."""
+    words = {"train": "train fit"}.get(verb, verb)
+    if Path(sys.argv[0]).name in ("evaluate.py", "train.py"):
+        return f"python {words.replace(verb, f'{verb}.py', 1)}"
+    return f"dmlik {words}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one is most like, as a question behind a message; nothing if none is like it."""
+    found = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def _locate(name: str) -> str:
-    """Return the path of a configuration that is named as given or lies in `CONFIGS`."""
+    """Return the path of a configuration that is named as given or lies in `CONFIGS`; ".yaml" may be left out."""
     if Path(name).is_file():
         return name
-    if (CONFIGS / name).is_file():
-        return str(CONFIGS / name)
-    known = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"no configuration {name!r} here or in {CONFIGS}, which holds: {known}")
+    for path in (CONFIGS / name, CONFIGS / f"{name}.yaml"):
+        if path.is_file():
+            return str(path)
+    known = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+    hint = nearest(Path(name).name.removesuffix(".yaml") + ".yaml", known)
+    raise FileNotFoundError(
+        f"no configuration {name!r} here or in {CONFIGS}{hint or ', which holds: ' + ', '.join(known)}"
+    )
 
 
 def keep_freed_memory(size: int = 2**29) -> None:

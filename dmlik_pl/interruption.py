@@ -12,6 +12,7 @@ import _thread
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,14 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-__all__ = ["Interrupted", "Interruption", "command_line", "first_process", "watch"]
+__all__ = ["Interrupted", "Interruption", "command_line", "first_process", "note", "watch"]
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 POLL = 0.5  # seconds between two looks at the other processes
@@ -54,6 +56,7 @@ class Interruption:
         self.cause = ""
         self.status = 1
         self._kept: Callable[[], str] = lambda: ""
+        self._before: Callable[[], str] = lambda: NOTHING
         self._trainer: Trainer | None = None
         self._others: list[subprocess.Popen[Any]] = []
         self._raised = False
@@ -92,6 +95,10 @@ class Interruption:
         """
         self._trainer, self._kept = trainer, kept
 
+    def note(self, kept: Callable[[], str]) -> None:
+        """Note how to report what earlier commands kept, for a signal before anything new is kept."""
+        self._before = kept
+
     def tell(self, reason: str) -> None:
         """Say why the command ends and what is kept, once; processes other than the first say why alone.
 
@@ -104,7 +111,7 @@ class Interruption:
             if not self._told:
                 self._told = True
                 kept = self._kept() if first_process() else ""
-                kept = kept or (NOTHING if self.cause and first_process() else "")
+                kept = kept or (self._before() if self.cause and first_process() else "")
                 print("\n".join(filter(None, (reason, kept))), file=sys.stderr, flush=True)
         except OSError:  # the terminal or the disk is gone: the exit status says it alone
             pass
@@ -184,6 +191,16 @@ def watch(trainer: Trainer, kept: Callable[[], str]) -> None:
         _current.watch(trainer, kept)
 
 
+def note(kept: Callable[[], str]) -> None:
+    """Let the running command, if any, report what earlier ones kept if it is stopped before it keeps anything.
+
+    Args:
+        kept: Says what is kept and which command resumes; another thread may call it.
+    """
+    if _current is not None:
+        _current.note(kept)
+
+
 def first_process() -> bool:
     """Whether this process is the first, or the only one, of its run."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
@@ -197,6 +214,8 @@ def command_line(option: str = "", value: str = "") -> str:
         value: Its value.
     """
     words = list(sys.orig_argv)
+    if len(words) > 1 and Path(words[1]).name == "dmlik" and words[1] == shutil.which("dmlik"):
+        words = ["dmlik", *words[2:]]  # the installed script: nobody typed where it lies and what runs it
     if option:
         words = [word for place, word in enumerate(words) if option not in (word, *words[max(0, place - 1) : place])]
         words = [*(word for word in words if not word.startswith(f"{option}=")), option, value]

@@ -1,10 +1,16 @@
 """The small models that come with the package, and where any named model lies."""
 
+import json
 from pathlib import Path
 
-__all__ = ["ASSETS", "locate", "on_disk", "resolved"]
+__all__ = ["ASSETS", "locate", "models", "on_disk", "resolved"]
 
 ASSETS = Path(__file__).parent / "assets"
+
+
+def models() -> list[str]:
+    """Names of the shipped models that give likelihoods: pipelines of diffusers, and Grad-TTS."""
+    return sorted(path.name for path in ASSETS.iterdir() if (path / "model_index.json").is_file() or _speaks(path))
 
 
 def locate(name: str | Path) -> str:
@@ -44,6 +50,12 @@ def on_disk(name: str | Path) -> Path | None:
         return shipped if path.name == str(name) and shipped.is_dir() else None
     except (OSError, RuntimeError, ValueError):  # a text that no file can be called by
         return None
+
+
+def _speaks(folder: Path) -> bool:
+    """Whether a folder holds what :meth:`~dmlik_pl.models.TextToSpeech.save_pretrained` wrote."""
+    settings = folder / "config.json"
+    return settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("kind") == "grad-tts"
 
 
 def _snapshot(hub_id: str, revision: str) -> Path | None:

@@ -44,7 +44,8 @@ def outcome(
     monkeypatch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         program.main()
-    return stop.value.code, capsys.readouterr().err
+    told = capsys.readouterr().err
+    return stop.value.code, "".join(line for line in told.splitlines(True) if not line.startswith("[0:"))
 
 
 @pytest.fixture

@@ -79,6 +79,15 @@ def test_a_signal_says_what_is_kept_and_has_the_status_of_a_shell(name: str, tmp
     assert told(process) == (128 + getattr(signal, name), f"stopped by {name}\n3 of 7 samples are kept\n")
 
 
+def test_a_signal_while_a_run_is_resumed_says_what_earlier_ones_kept(tmp_path: Path) -> None:
+    body = "def command(): interruption.note(lambda: 'old results are kept'); wait()"
+    process = ready(start(script(body), tmp_path))
+    process.send_signal(signal.SIGTERM)
+    assert told(process) == (143, "stopped by SIGTERM\nold results are kept\n")
+    body = "def command(): interruption.note(lambda: 'old results are kept'); print('ready', flush=True); open('none')"
+    assert told(ready(start(script(body), tmp_path))) == (1, "error: No such file or directory: none\n")
+
+
 def test_a_signal_before_anything_is_kept_says_so(tmp_path: Path) -> None:
     process = ready(start(script("command = wait"), tmp_path))
     process.send_signal(signal.SIGTERM)

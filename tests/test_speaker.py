@@ -3,13 +3,16 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tiny_speech import make_tiny_xvector
 from torch import Tensor
 from transformers import AutoModelForAudioXVector
 
 from dmlik_pl.metrics import Resemblyzer, SpeakerSimilarity, TitaNet, XVector, speaker_similarity
+from dmlik_pl.metrics.voice_encoder import mel_windows, shorten_pauses
 from dmlik_pl.speech.audio import resample
 from dmlik_pl.speech.espeak import Espeak
 
@@ -34,7 +37,39 @@ class TestSimilarity:
         assert speaker_similarity(vectors, torch.ones(2, 2)).isnan().all()
 
 
+def buzz(pitch: float, seconds: float = 2.0) -> NDArray[np.float32]:
+    """A tone of many harmonics, loud and soft by turns, that the detector of voices takes for one."""
+    t = np.arange(int(16000 * seconds)) / 16000
+    phase = 2 * np.pi * pitch * t + 3 * np.sin(2 * np.pi * 3 * t)
+    wave = sum(np.sin(k * phase) / k for k in range(1, 20)) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * t))
+    return (0.2 * wave).astype(np.float32)
+
+
+PAUSED = np.concatenate([buzz(120), np.zeros(24000, np.float32), buzz(120, 1.3)])
+
+
 class TestResemblyzer:
+    @pytest.mark.parametrize(
+        ("wave", "values"),  # by the package resemblyzer 0.1.4
+        [
+            (PAUSED, {36: 0.26191, 239: 0.22202, 246: 0.22070, 243: 0.20965}),
+            (buzz(210), {218: 0.22116, 244: 0.21891, 11: 0.20515, 150: 0.19635}),
+            (0.01 * buzz(120), {246: 0.31813, 36: 0.20328, 168: 0.18641, 111: 0.17900}),
+        ],
+    )
+    def test_vectors_are_those_of_the_package(self, encoder, wave, values) -> None:
+        vector = encoder.embed([torch.from_numpy(wave)], 16000)[0]
+        assert vector.topk(4).indices.tolist() == list(values)
+        assert vector.topk(4).values.tolist() == pytest.approx(list(values.values()), abs=2e-5)
+
+    def test_pauses_are_shortened_as_by_the_package(self) -> None:
+        assert (len(PAUSED), len(shorten_pauses(PAUSED))) == (76800, 57120)
+        assert len(shorten_pauses(buzz(210))) == 31680
+
+    @pytest.mark.parametrize(("samples", "windows"), [(300, 1), (25600, 1), (31519, 1), (31520, 2), (60000, 4)])
+    def test_the_last_window_is_left_out_if_little_of_it_is_heard(self, samples, windows) -> None:
+        assert mel_windows(noise(samples, 0).numpy()).shape == (windows, 160, 40)
+
     @pytest.fixture(scope="class")
     def encoder(self) -> Resemblyzer:
         return Resemblyzer()
@@ -86,8 +121,8 @@ class TestResemblyzer:
             SpeakerSimilarity(encoder).update(speech[:2], speech[:1], Espeak.rate)
 
     def test_missing_package_names_the_extra(self, monkeypatch) -> None:
-        monkeypatch.setitem(sys.modules, "resemblyzer", None)
-        with pytest.raises(ModuleNotFoundError, match=r"resemblyzer.*dmlik-pl\[speech\]"):
+        monkeypatch.setitem(sys.modules, "webrtcvad", None)
+        with pytest.raises(ModuleNotFoundError, match=r"webrtcvad.*dmlik-pl\[speech\]"):
             Resemblyzer()
 
 

@@ -112,7 +112,7 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     def absent(name, *arguments):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    extra = import_module("dmlik_pl.speech.extra")
+    extra = import_module("dmlik_pl.extras")
     monkeypatch.setattr(extra.importlib, "import_module", absent)
     with pytest.raises(ModuleNotFoundError, match=r"needs unidecode.*pip install 'dmlik-pl\[speech\]'"):
         clean_english("text")

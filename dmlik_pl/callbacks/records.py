@@ -1,14 +1,12 @@
 """Keeps what an evaluation finds: records while it runs, tables and figures when it ends."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from PIL import Image
 from torch import Tensor
 
@@ -65,7 +63,7 @@ class RecordWriter(Callback):
         parts = self.parts or dict.fromkeys(pl_module.units, "")
         done = resume(self.folder, parts, data) if trainer.is_global_zero else {}
         pl_module.done = done = trainer.strategy.broadcast(done)
-        pl_module.keep = partial(self._keep, trainer)
+        pl_module.keep = self._keep
         data.skip = set.intersection(*(done.get(unit, set()) for unit in pl_module.units))
         self._store = RecordStore(self.folder, rank=trainer.global_rank)
         self._patience = Patience(self.folder, [name for name in names if name not in data.skip], done)
@@ -87,13 +85,10 @@ class RecordWriter(Callback):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Take note of what the samples of a batch are, and count what it will yield, for the progress bar."""
-        assert isinstance(pl_module, Evaluation)
+        """Take note of what the samples of a batch are."""
         self._identities = getattr(batch, "identities", {})
-        left = [set(batch.sample_id) - pl_module.done.get(unit, set()) for unit in pl_module.units]
-        self._batch, self._kept, self._expected = batch_idx, 0, sum(map(len, left))
 
-    def _keep(self, trainer: Trainer, unit: str, outcomes: Sequence[Outcome]) -> None:
+    def _keep(self, unit: str, outcomes: Sequence[Outcome]) -> None:
         """Append outcomes; each is on the disk when this returns."""
         assert self._store is not None
         for outcome in outcomes:
@@ -111,11 +106,6 @@ class RecordWriter(Callback):
             if error is not None:
                 self._store.append_failure(unit, outcome.sample_id, error, origin)
                 self._patience.check(unit, error)
-        self._kept += len(outcomes)
-        bar = trainer.progress_bar_callback
-        if isinstance(bar, RichProgressBar) and bar.progress is not None and bar.test_progress_bar_id is not None:
-            share = min(1.0, self._kept / max(1, self._expected))
-            bar.progress.update(bar.test_progress_bar_id, completed=self._batch + share, description=f"Testing {unit}")
 
     def _origin(self, unit: str, sample_id: str) -> Origin:
         """Identities of a unit's samples and part."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmlik_pl.extras import load
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
-from dmlik_pl.speech.extra import load
 
 __all__ = [
     "MelCepstralDistortion",

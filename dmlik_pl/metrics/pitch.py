@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmlik_pl.extras import load
 from dmlik_pl.metrics.cepstral import dtw_path, sixteen_bit, warping
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
-from dmlik_pl.speech.extra import load
 
 __all__ = ["LogF0RMSE", "log_f0_rmse", "pitch_and_cepstrum", "pitch_error"]
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmlik_pl.extras import load
 from dmlik_pl.metrics.speech_model import SpeechModel
 from dmlik_pl.metrics.utterance_mean import UtteranceMean
+from dmlik_pl.metrics.voice_encoder import RATE, VoiceEncoder, raise_volume, shorten_pauses
 from dmlik_pl.pretrained import load_with_processor
-from dmlik_pl.speech.extra import load
 
 __all__ = ["Resemblyzer", "SpeakerEncoder", "SpeakerSimilarity", "TitaNet", "XVector", "speaker_similarity"]
 
@@ -47,27 +48,31 @@ class SpeakerEncoder(SpeechModel):
 
 
 class Resemblyzer(SpeakerEncoder):
-    """The speaker encoder of the package resemblyzer (256 values), whose weights are in the package: no download.
+    """The speaker encoder of Resemblyzer (256 values), whose weights are in this package: no download.
 
     As in that package a quiet wave is raised to -30 dBFS and pauses are shortened before encoding. A wave in which the
     voice detector finds nothing, noise for instance, is encoded whole.
+
+    References:
+        | Generalized End-to-End Loss for Speaker Verification (Wan et al., 2018)
+        | Resemblyzer (Jemine, 2019), https://github.com/resemble-ai/Resemblyzer
     """
+
+    rate = RATE
 
     def __init__(self) -> None:
         super().__init__()
-        resemblyzer = load("resemblyzer", "the embedded speaker encoder")
-        self.encoder = resemblyzer.VoiceEncoder(device="cpu", verbose=False)
-        self.rate = int(load("resemblyzer.hparams", "the embedded speaker encoder").sampling_rate)
+        for library in ("librosa", "webrtcvad"):
+            load(library, "the embedded speaker encoder")
+        self.encoder = VoiceEncoder()
         self.freeze()
 
     def embed_one(self, wave: Tensor) -> Tensor:
         """Encode one wave [N] at 16 kHz."""
-        audio = load("resemblyzer.audio", "the embedded speaker encoder")
         # the voice detector's 16-bit samples would wrap around beyond full scale
         samples = (wave / wave.abs().max().clamp(min=1)).numpy()
-        voiced = audio.preprocess_wav(samples) if samples.any() else samples
-        self.encoder.device = self.device  # noted by the package at construction, and not by `to`
-        return torch.from_numpy(self.encoder.embed_utterance(voiced if len(voiced) else samples)).to(self.device)
+        voiced = shorten_pauses(raise_volume(samples)) if samples.any() else samples
+        return self.encoder.embed(voiced if len(voiced) else samples)
 
 
 class XVector(SpeakerEncoder):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 from dmlik_pl.speech.text.normaliser import english_normaliser
 
 __all__ = ["WordErrorRate", "word_errors"]

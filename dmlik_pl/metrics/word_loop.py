@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dmlik_pl.extras import load
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser, best_of_each_text
 from dmlik_pl.ranges import above, at_least
-from dmlik_pl.speech.extra import load
 
 __all__ = ["WordLoop"]
 

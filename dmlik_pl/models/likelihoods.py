@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from dmlik_pl.extras import load
 from dmlik_pl.flow import LogLikelihood, bits_per_dim
 
 if TYPE_CHECKING:
@@ -63,29 +64,42 @@ class Likelihoods:
         parts = torch.stack(list(self.error_parts.values()))
         return torch.where(parts.isnan().all(0), torch.nan, parts.nan_to_num(nan=0.0).square().sum(0).sqrt())
 
-    def to_pandas(self) -> "pd.DataFrame":
-        """One row per sample: names, prompts, log p in nats, bits per dimension, errors of both, calls and failures."""
-        import pandas as pd
-
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """Names, prompts, log p in nats, bits per dimension, errors of both, calls and failures; B values each."""
         result = self.result
         numbers = {"log_p": self.log_p, "bpd": self.bpd, "error": self.error}
         numbers |= {f"error_{name}": part for name, part in self.error_parts.items()}
         numbers |= {"bpd_error": -bits_per_dim(self.error, result.dims), "dims": result.dims}
-        columns = {name: value.detach().cpu().numpy() for name, value in numbers.items()}
-        prompts = {"prompt": list(self.prompts)} if self.prompts else {}
-        calls = {"forward": result.nfe.forward, "vjp": result.nfe.vjp, "jvp": result.nfe.jvp}
-        named = {"sample_id": list(self.sample_ids), **prompts, **columns}
-        return pd.DataFrame({**named, **calls, "density": result.density, "failure": result.failures})
+        shared = {"forward": result.nfe.forward, "vjp": result.nfe.vjp, "jvp": result.nfe.jvp}
+        return {
+            "sample_id": list(self.sample_ids),
+            **({"prompt": list(self.prompts)} if self.prompts else {}),
+            **{name: value.detach().tolist() for name, value in numbers.items()},
+            **{name: [value] * len(self.sample_ids) for name, value in {**shared, "density": result.density}.items()},
+            "failure": list(result.failures),
+        }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The columns as a frame, one row per sample.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed; the message says which extra installs it.
+        """
+        frame: pd.DataFrame = load("pandas", "a frame of likelihoods").DataFrame(self.columns)
+        return frame
 
     def __str__(self) -> str:
-        frame, result = self.to_pandas(), self.result
-        shown = {"sample": frame["sample_id"].map(_short)}
+        columns, result = self.columns, self.result
+        shown = {"sample": map(_short, columns["sample_id"])}
         if self.prompts:
-            shown["prompt"] = frame["prompt"].map(_short)
-        shown |= {"log p": frame["log_p"].map("{:.2f}".format), "bits/dim": frame["bpd"].map("{:.5f}".format)}
-        shown |= {"+- bits/dim": frame["bpd_error"].map(_rough), "+- nats": frame["error"].map(_rough)}
-        shown |= {f"({name})": frame[f"error_{name}"].map(_rough) for name in self.error_parts}
-        table = type(frame)(shown).to_string(index=False)
+            shown["prompt"] = map(_short, columns["prompt"])
+        shown |= {"log p": map("{:.2f}".format, columns["log_p"]), "bits/dim": map("{:.5f}".format, columns["bpd"])}
+        shown |= {"+- bits/dim": map(_rough, columns["bpd_error"]), "+- nats": map(_rough, columns["error"])}
+        shown |= {f"({name})": map(_rough, columns[f"error_{name}"]) for name in self.error_parts}
+        cells = [[heading, *values] for heading, values in shown.items()]
+        aligned = [[cell.rjust(max(map(len, column))) for cell in column] for column in cells]
+        table = "\n".join(map(" ".join, zip(*aligned, strict=True)))
         dims = sorted({int(count) for count in result.dims.tolist()})
         calls = f"{result.nfe.forward} calls of the network, {result.nfe.vjp + result.nfe.jvp} derivatives of it"
         head = f"{result.density} of {self.space}, {', '.join(map(str, dims))} dimensions; {calls} per sample"

@@ -128,7 +128,7 @@ class PixelDiffusion(ImageModel):
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """The condition of a batch of class names, or of one for all images.
 
-        An unconditional model takes any prompts and ignores them.
+        An unconditional model takes any prompts and ignores them. The empty prompt is the null class, if there is one.
 
         Raises:
             ValueError: If a prompt is not a class of the model.
@@ -136,9 +136,10 @@ class PixelDiffusion(ImageModel):
         prompts = as_prompts(prompts)
         if not self.class_index:
             return Condition()
-        if unknown := sorted(set(prompts) - self.class_index.keys()):
+        index = self.class_index if self.null_class is None else {**self.class_index, "": self.null_class}
+        if unknown := sorted(set(prompts) - index.keys()):
             raise ValueError(f"the model knows no class {unknown}; its classes are {list(self.class_index)}")
-        label = torch.tensor([self.class_index[prompt] for prompt in prompts], device=self.unet.device)
+        label = torch.tensor([index[prompt] for prompt in prompts], device=self.unet.device)
         null = None if self.null_class is None else {"label": torch.full_like(label, self.null_class)}
         return Condition({"label": label}, null)
 

@@ -9,6 +9,8 @@ from huggingface_hub import constants
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from dmlik_pl.announce import say
+from dmlik_pl.plain_text import one_line
 from dmlik_pl.shipped import locate
 
 __all__ = ["Components"]
@@ -100,6 +102,7 @@ class Components:
         incomplete = any(part is hollow for part in _within([arguments, options]) for hollow in self._hollow)
         if not (incomplete or self._errors):
             with self.noting(place):
+                _announce(kind, options)
                 component = _made(kind, *arguments, **options)
                 self._inspect(component)
                 return component
@@ -113,6 +116,13 @@ class Components:
                         raise
         self._hollow.append(object.__new__(kind))
         return self._hollow[-1]
+
+
+def _announce(kind: type, options: Mapping[str, Any]) -> None:
+    """Tell of what may take long: a component that is read from somewhere."""
+    source = next((options[name] for name in ("path", "root") if options.get(name)), None)
+    if isinstance(source, str | Path):
+        say(f"Loading {kind.__name__} from {one_line(source)}")
 
 
 def _made(kind: type, *arguments: Any, **options: Any) -> Any:

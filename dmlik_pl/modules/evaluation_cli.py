@@ -11,6 +11,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
+from dmlik_pl.interruption import command_line, note
 from dmlik_pl.modules.command_line import CommandLine
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
 from dmlik_pl.plain_text import file_stem
@@ -38,6 +39,8 @@ class EvaluationCLI(CommandLine):
         parts: Digests of what is computed, by unit; see :func:`dmlik_pl.records.run.part_digests`.
     """
 
+    verb = "evaluate"
+    about = "Run the experiments of a configuration; `dmlik list` names them. Any value of it is an option."
     folder: Path
     parts: dict[str, str]
     _data: EvaluationData | None = None
@@ -108,6 +111,8 @@ class EvaluationCLI(CommandLine):
         if name != Path(name).name:
             raise ValueError(f"--name is the name of a folder in {self.config.runs}, not a path: got {name!r}")
         self.folder = run_folder(self.config.runs, name, self.config.as_dict())
+        if (self.folder / "records").is_dir():  # loading may take long, and may be stopped
+            note(lambda: f"What was measured before is kept in {self.folder}. To resume:\n    {command_line()}")
         loggers = self.config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             place = _PLACES.get(getattr(logger, "class_path", "").rpartition(".")[2], lambda folder: {})

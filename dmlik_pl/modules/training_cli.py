@@ -18,6 +18,9 @@ __all__ = ["TrainingCLI"]
 class TrainingCLI(CommandLine):
     """Builds and runs a training; its arguments are those of `LightningCLI`."""
 
+    verb = "train"
+    about = "Train or fine-tune a model by a configuration; `dmlik list` names them."
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments, and see whether a checkpoint that is named can be read.
 

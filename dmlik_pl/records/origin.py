@@ -18,7 +18,7 @@ __all__ = ["Expected", "Origin", "installed_packages", "read_parts", "read_sampl
 PARTS, SAMPLES = "parts.json", "samples.json"
 
 _PACKAGES = ("torch", "diffusers", "transformers", "torchdiffeq", "numpy", "scipy", "pillow")
-_OPTIONAL = ("peft", "librosa", "pyworld", "pocketsphinx", "resemblyzer", "espeakng-loader")
+_OPTIONAL = ("peft", "librosa", "pyworld", "pocketsphinx", "webrtcvad-wheels", "espeakng-loader")
 
 
 @dataclass(frozen=True)

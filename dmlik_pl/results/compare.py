@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
+from dmlik_pl.cli import run
+from dmlik_pl.options import Options
 from dmlik_pl.plain_text import terminal
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.clusters import records_of, settings_of
@@ -136,14 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 if there is nothing to compare.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m dmlik_pl.results.compare",
+    parser = Options(
+        prog="dmlik compare",
         description="Print a run beside the paper, with differences in units of the run's own standard error.",
     )
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/rescoring-1a2b3c4d")
     parser.add_argument("--paper", type=int, required=True, metavar="N", help="number of the paper's table, 1 to 7")
     parser.add_argument("--system", default="", help='only published rows whose name contains this, e.g. "Whisper"')
-    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     try:
         records = records_of(options.folder)

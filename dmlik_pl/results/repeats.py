@@ -10,7 +10,6 @@ leaves out some of the largest differences where candidates are close, and makes
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dmlik_pl.cli import DEBUG, DEBUG_HELP, run
+from dmlik_pl.cli import run
+from dmlik_pl.options import Options
 from dmlik_pl.plain_text import terminal
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.store import read
@@ -109,13 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 if the runs have nothing in common.
     """
-    parser = argparse.ArgumentParser(
+    parser = Options(
         prog="python -m dmlik_pl.results.repeats",
         description="Compare the margins of two runs that differ in their seed with their standard errors.",
     )
     parser.add_argument("folder", type=Path, help="folder of a run with a prompt accuracy study")
     parser.add_argument("other", type=Path, help="folder of the same run with another --model.seed")
-    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     try:
         first, second = read(options.folder), read(options.other)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = ["RATE", "length", "read", "remarks", "resample", "write"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = ["Espeak"]
 

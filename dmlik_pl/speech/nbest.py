@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 from dmlik_pl.speech.nbest_file import as_number, as_text, read_file
 from dmlik_pl.speech.text.normaliser import english_normaliser
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import math
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dmlik_pl.cli import DEBUG, DEBUG_HELP
+from dmlik_pl.options import Options
 from dmlik_pl.plain_text import for_markdown, terminal
 from dmlik_pl.records.files import draft_of, write_text
 from dmlik_pl.records.store import studies
@@ -103,15 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 if the folder holds no records, or the report cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m dmlik_pl.results",
+    parser = Options(
+        prog="dmlik report",
         description="Make the tables, figures and report of a run again from its records, without a model.",
     )
     parser.add_argument("folder", type=Path, help="folder of a run, for instance runs/shapes-1a2b3c4d")
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
     parser.add_argument("--kinds", metavar="MODULE", help="import this module first, which declares kinds of studies")
     parser.add_argument("--cluster", metavar="NAME", help="errors are over clusters of samples: speaker, class, image")
-    parser.add_argument(DEBUG, action="store_true", help=DEBUG_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
     try:

@@ -2,7 +2,7 @@
 
 import re
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 from dmlik_pl.speech.text.numbers import spell_numbers
 
 __all__ = ["clean_english"]

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 from dmlik_pl.speech.text.symbols import PHONES
 
 __all__ = ["pronunciations"]

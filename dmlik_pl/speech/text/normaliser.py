@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = ["english_normaliser"]
 

@@ -4,7 +4,7 @@ import re
 from functools import cache
 from typing import Any
 
-from dmlik_pl.speech.extra import load
+from dmlik_pl.extras import load
 
 __all__ = ["spell_numbers"]
 
