@@ -31,7 +31,8 @@ from dmlik_pl.flow.probes import Purpose, draw, sample_names
 from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.result import LogLikelihood
 from dmlik_pl.flow.schedule import NoiseLevel, fit
-from dmlik_pl.flow.solvers import Multistep, Solver
+from dmlik_pl.flow.solvers import Multistep, Solution, Solver
+from dmlik_pl.flow.target import Found, Target, solve_again, solve_to
 
 __all__ = [
     "Trajectory",
@@ -60,6 +61,8 @@ def log_likelihood(
     rounding: Sequence[int] = (),
     on_failure: Literal["raise", "record"] = "raise",
     differentiable: bool = False,
+    target: Target | None = None,
+    max_batch: int | None = None,
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
 
@@ -79,6 +82,9 @@ def log_likelihood(
         on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
         differentiable: Whether ``log_p`` and ``bpd`` have a gradient with respect to x, to the condition and to the
             network's parameters, see :mod:`dmlik_pl.flow.differentiable` for what it costs. By :class:`Multistep`.
+        target: The error to reach, in place of the solver's nodes and the divergence's probes; samples of one id then
+            share a grid, so that differences between their conditions are paired.
+        max_batch: Samples that go through the network at once on the way to a target; all by default.
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
@@ -110,6 +116,15 @@ def log_likelihood(
         raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
     u = _read(flow, x, levels[0], condition, as_data=t is None)
+    if target is not None:
+        if not isinstance(solver, Multistep) or divergence is not None or differentiable:
+            raise ValueError(
+                "a target chooses nodes and probes itself: leave out the divergence, take the Multistep solver, and no "
+                "differentiable likelihood"
+            )
+        result = _to_target(target, solver, dynamics, x, levels, max_batch or len(x), rounding, as_data=t is None)
+        _raise_failures(result.failures, dynamics.sample_ids, on_failure)
+        return result
     (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
     if isinstance(solver, TorchDiffEq) and solver.estimate_error:
         result = _compare_coarser(result, solver, dynamics, u, levels, as_data=t is None)
@@ -283,16 +298,23 @@ def _densities(
     solver: Solver, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
 ) -> tuple[list[LogLikelihood], list[Tensor]]:
     """Log-likelihood and unit-scale state at every level of one trajectory, in either direction."""
-    flow, condition = dynamics.flow, dynamics.condition
     solution = solver.integrate(dynamics, u, levels, trace=True)
+    nfe = dynamics.nfe
+    calls = torch.tensor([nfe.forward, nfe.vjp, nfe.jvp]).expand(len(u), -1)
+    return _results(solution, dynamics, levels, calls, as_data=as_data), solution.states
+
+
+def _results(
+    solution: Solution, dynamics: Dynamics, levels: Sequence[NoiseLevel], calls: Tensor, *, as_data: bool
+) -> list[LogLikelihood]:
+    """The densities at every level of a solution, whose calls [B, 3] are those of the network's field."""
+    flow, condition = dynamics.flow, dynamics.condition
     assert solution.integrals is not None
     end = max(range(len(levels)), key=lambda i: float(levels[i].t))
     noise, mask = levels[end], condition.mask
     prior = flow.prior.log_prob(solution.states[end], noise, mask, condition.mean)
-    dims = dynamics.dims(u)
-    calls = flow.evaluations_per_call
-    nfe = NFE(*(calls * count for count in (dynamics.nfe.forward, dynamics.nfe.vjp, dynamics.nfe.jvp)))
-    lost = torch.tensor([failure is not None for failure in dynamics.failures], device=u.device)
+    dims = dynamics.dims(solution.states[end])
+    lost = torch.tensor([failure is not None for failure in dynamics.failures], device=prior.device)
     latent = flow.state(solution.states[end], noise, condition)
     results = []
     for level, integral, discretisation in zip(levels, solution.integrals, solution.discretisation, strict=True):
@@ -309,14 +331,15 @@ def _densities(
                 rounding=torch.full_like(prior, math.nan),
                 dims=dims,
                 latent=latent.detach(),
-                nfe=nfe,
+                calls=calls * flow.evaluations_per_call,
                 density=flow.density(condition),
                 r=float(level.r),
                 r_max=float(noise.r),
                 failures=dynamics.failures,
+                short=[None] * len(dims),
             )
         )
-    return results, solution.states
+    return results
 
 
 def _compare_coarser(
@@ -329,15 +352,44 @@ def _compare_coarser(
     as_data: bool,
 ) -> LogLikelihood:
     """Fill in the discretisation estimate by two coarser solves with the same probes; their cost is counted."""
-    nfe, found, coarser = result.nfe, [result.log_p], solver
+    calls, found, coarser = result.calls, [result.log_p], solver
     for _ in range(2):
         coarser = coarser.coarser()
         again = replace(dynamics, nfe=NFE(), failures=[])
         (other, _), _ = _densities(coarser, again, u, levels, as_data=as_data)
         found.append(other.log_p)
-        nfe = nfe + other.nfe
+        calls = calls + other.calls
     change, before = (finer - rougher for finer, rougher in pairwise(found))
-    return replace(result, discretisation=solver.error(change, before), nfe=nfe)
+    return replace(result, discretisation=solver.error(change, before), calls=calls)
+
+
+def _to_target(
+    target: Target,
+    solver: Multistep,
+    dynamics: Dynamics,
+    x: Tensor,
+    levels: Sequence[NoiseLevel],
+    max_batch: int,
+    rounding: Sequence[int],
+    *,
+    as_data: bool,
+) -> LogLikelihood:
+    """Likelihoods to an error, in the order of the samples."""
+    u = _read(dynamics.flow, x, levels[0], dynamics.condition, as_data=as_data)
+    parts, order = list[LogLikelihood](), list[int]()
+    for found in solve_to(target, solver, dynamics, u, levels, max_batch):
+        result = _results(found.solution, found.dynamics, levels, found.calls, as_data=as_data)[0]
+        result = replace(result, short=target.shortfalls(result.dims, result.total_error, result.calls))
+        if chosen := [i for i, b in enumerate(found.index) if b in rounding]:
+            few = found.select(chosen)
+            moved = _moved(x[few.index], few.dynamics)
+            v = _read(dynamics.flow, moved, levels[0], few.dynamics.condition, as_data=as_data)
+            again = solve_again(solver, few, v, levels, max_batch)
+            other = _results(again.solution, again.dynamics, levels, again.calls, as_data=as_data)[0]
+            result = _with_rounding(result, other, chosen)
+        parts.append(result)
+        order += found.index
+    return LogLikelihood.cat(parts).select(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _shaken(
@@ -351,19 +403,24 @@ def _shaken(
     chosen: list[int],
 ) -> LogLikelihood:
     """Fill in what rounding does to some samples, by a solve with the same probes from x moved by its precision."""
-    again = replace(
-        dynamics,
-        condition=dynamics.condition.select(chosen),
-        sample_ids=[dynamics.sample_ids[i] for i in chosen],
-        nfe=NFE(),
-        failures=[],
-    )
-    few, mask = x[chosen], again.condition.mask
-    signs = draw("rademacher", few, again.sample_ids, seed=again.seed, probes=1, purpose=Purpose.ROUNDING, mask=mask)
-    size = few.square().flatten(1).mean(1).sqrt() * torch.finfo(x.dtype).eps
-    u = _read(again.flow, few + fit(size, few) * signs[0], level, again.condition, as_data=as_data)
+    again = dynamics.select(chosen)
+    u = _read(again.flow, _moved(x[chosen], again), level, again.condition, as_data=as_data)
     schedule = again.flow.schedule
     (other, _), _ = _densities(solver, again, u, [level, schedule.at(schedule.t_max)], as_data=as_data)
+    return _with_rounding(result, other, chosen)
+
+
+def _moved(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """Samples moved by the precision of their floating point type."""
+    mask = dynamics.condition.mask
+    names, seed = dynamics.sample_ids, dynamics.seed
+    signs = draw("rademacher", x, names, seed=seed, probes=1, purpose=Purpose.ROUNDING, mask=mask)
+    size = x.square().flatten(1).mean(1).sqrt() * torch.finfo(x.dtype).eps
+    return x + fit(size, x) * signs[0]
+
+
+def _with_rounding(result: LogLikelihood, other: LogLikelihood, chosen: list[int]) -> LogLikelihood:
+    """A result with what it differs from that of some samples nearby."""
     rounding = result.rounding.clone()
     rounding[chosen] = (other.log_p - result.log_p[chosen]).abs()
     return replace(result, rounding=rounding)
