@@ -84,6 +84,11 @@ class TraceIntegral:
         return self._variance_and_freedom()[0]
 
     @property
+    def nodes(self) -> list[int]:
+        """Number of nodes of each sample."""
+        return self._by_sample().log_r.isfinite().sum(0).tolist()
+
+    @property
     def shares(self) -> Tensor:
         """What each node adds to the variance of one draw, smoothed over five neighbours, nats^2, [nodes, B]."""
         assert self.weights.dim() == 1 and self.values.shape[1] == 1

@@ -15,6 +15,7 @@ References:
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -32,7 +33,7 @@ from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.result import LogLikelihood
 from dmlik_pl.flow.schedule import NoiseLevel, fit
 from dmlik_pl.flow.solvers import Multistep, Solution, Solver
-from dmlik_pl.flow.target import Found, Target, solve_again, solve_to
+from dmlik_pl.flow.target import Found, Rivals, Target, solve_again, solve_to
 
 __all__ = [
     "Trajectory",
@@ -62,6 +63,8 @@ def log_likelihood(
     on_failure: Literal["raise", "record"] = "raise",
     differentiable: bool = False,
     target: Target | None = None,
+    rivals: Rivals | None = None,
+    grids: Sequence[int] | None = None,
     max_batch: int | None = None,
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
@@ -84,6 +87,9 @@ def log_likelihood(
             network's parameters, see :mod:`dmlik_pl.flow.differentiable` for what it costs. By :class:`Multistep`.
         target: The error to reach, in place of the solver's nodes and the divergence's probes; samples of one id then
             share a grid, so that differences between their conditions are paired.
+        rivals: Who competes for a target of differences; all conditions of one id by default.
+        grids: Nodes of each sample on the way to a target, ``integral.nodes`` of another result that this one is to be
+            paired with; a pilot finds them by default.
         max_batch: Samples that go through the network at once on the way to a target; all by default.
 
     Raises:
@@ -109,6 +115,8 @@ def log_likelihood(
     x, sample_ids = _for_each(x, condition, sample_ids)
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
     if differentiable:
+        if target is not None:
+            raise ValueError("a differentiable likelihood has no target: give the solver's nodes and the divergence")
         if not isinstance(solver, Multistep):
             raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
         dynamics = DifferentiableDynamics.of(dynamics)
@@ -117,12 +125,10 @@ def log_likelihood(
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
     u = _read(flow, x, levels[0], condition, as_data=t is None)
     if target is not None:
-        if not isinstance(solver, Multistep) or divergence is not None or differentiable:
-            raise ValueError(
-                "a target chooses nodes and probes itself: leave out the divergence, take the Multistep solver, and no "
-                "differentiable likelihood"
-            )
-        result = _to_target(target, solver, dynamics, x, levels, max_batch or len(x), rounding, as_data=t is None)
+        aim = _Aim.of(target, solver, divergence, max_batch, rivals, grids)
+        (result, _), _, several = aim.densities(dynamics, u, levels, as_data=t is None)
+        if rounding and t is None:
+            result = aim.shaken(result, several, x, levels, rounding)
         _raise_failures(result.failures, dynamics.sample_ids, on_failure)
         return result
     (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
@@ -164,6 +170,8 @@ def trajectory(
     sample_ids: Sequence[str | int] | None = None,
     seed: int = 0,
     on_failure: Literal["raise", "record"] = "raise",
+    target: Target | None = None,
+    max_batch: int | None = None,
 ) -> Trajectory:
     """Follow the flow from x_T through given times; every marginal density on the way costs one solve together.
 
@@ -178,6 +186,8 @@ def trajectory(
         sample_ids: As in :func:`log_likelihood`.
         seed: As in :func:`log_likelihood`.
         on_failure: As in :func:`log_likelihood`.
+        target: The error to reach with the last density; only with ``densities``.
+        max_batch: As in :func:`log_likelihood`.
     """
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, latent, condition, divergence, sample_ids, seed)
@@ -193,7 +203,11 @@ def trajectory(
     u = flow.unit_state(latent, levels[0], condition)
     marginals = None
     if densities:
-        marginals, states = _densities(solver, dynamics, u, levels, as_data=False)
+        if target is None:
+            marginals, states = _densities(solver, dynamics, u, levels, as_data=False)
+        else:
+            aim = _Aim.of(target, solver, divergence, max_batch)
+            marginals, states, _ = aim.densities(dynamics, u, levels, as_data=False)
         marginals = marginals[skip:]
     else:
         states = solver.integrate(dynamics, u, levels, trace=False).states
@@ -287,7 +301,9 @@ def _dynamics(
     return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence, failures=lost)
 
 
-def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool) -> Tensor:
+def _read(
+    flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool = True
+) -> Tensor:
     if not as_data:
         return flow.unit_state(x, level, condition)
     u = x * math.cos(float(level.angle))
@@ -363,33 +379,65 @@ def _compare_coarser(
     return replace(result, discretisation=solver.error(change, before), calls=calls)
 
 
-def _to_target(
-    target: Target,
-    solver: Multistep,
-    dynamics: Dynamics,
-    x: Tensor,
-    levels: Sequence[NoiseLevel],
-    max_batch: int,
-    rounding: Sequence[int],
-    *,
-    as_data: bool,
-) -> LogLikelihood:
-    """Likelihoods to an error, in the order of the samples."""
-    u = _read(dynamics.flow, x, levels[0], dynamics.condition, as_data=as_data)
-    parts, order = list[LogLikelihood](), list[int]()
-    for found in solve_to(target, solver, dynamics, u, levels, max_batch):
-        result = _results(found.solution, found.dynamics, levels, found.calls, as_data=as_data)[0]
-        result = replace(result, short=target.shortfalls(result.dims, result.total_error, result.calls))
-        if chosen := [i for i, b in enumerate(found.index) if b in rounding]:
-            few = found.select(chosen)
-            moved = _moved(x[few.index], few.dynamics)
-            v = _read(dynamics.flow, moved, levels[0], few.dynamics.condition, as_data=as_data)
-            again = solve_again(solver, few, v, levels, max_batch)
-            other = _results(again.solution, again.dynamics, levels, again.calls, as_data=as_data)[0]
-            result = _with_rounding(result, other, chosen)
-        parts.append(result)
-        order += found.index
-    return LogLikelihood.cat(parts).select(sorted(range(len(order)), key=order.__getitem__))
+@dataclass(frozen=True)
+class _Aim:
+    """A target with what is to be known to reach it, see :func:`log_likelihood`."""
+
+    target: Target
+    solver: Multistep
+    max_batch: int
+    rivals: Rivals | None = None
+    grids: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        solver: Solver,
+        divergence: Divergence | None,
+        max_batch: int | None,
+        rivals: Rivals | None = None,
+        grids: Sequence[int] | None = None,
+    ) -> "_Aim":
+        if not isinstance(solver, Multistep) or divergence is not None:
+            raise ValueError("a target chooses nodes and probes itself: leave out the divergence, and take Multistep")
+        return cls(target, solver, max_batch or sys.maxsize, rivals, grids)
+
+    def densities(
+        self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
+    ) -> tuple[list[LogLikelihood], list[Tensor], list[Found]]:
+        """Log-likelihood and state at every level, in the order of the samples, and how they were found."""
+        several = solve_to(self.target, self.solver, dynamics, u, levels, self.max_batch, self.rivals, self.grids)
+        results = [self.results(found, levels, as_data=as_data) for found in several]
+        order = [b for found in several for b in found.index]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        for found in several:
+            for b, failure in zip(found.index, found.dynamics.failures, strict=True):
+                dynamics.failures[b] = failure
+        joined = [LogLikelihood.cat(parts).select(back) for parts in zip(*results, strict=True)]
+        states = [
+            torch.cat(parts)[back] for parts in zip(*[found.solution.states for found in several], strict=True)
+        ]
+        return joined, states, several
+
+    def results(self, found: Found, levels: Sequence[NoiseLevel], *, as_data: bool) -> list[LogLikelihood]:
+        """The densities of some samples at every level."""
+        results = _results(found.solution, found.dynamics, levels, found.calls, as_data=as_data)
+        return [
+            replace(result, short=self.target.shortfalls(found.errors, result.dims, result.calls)) for result in results
+        ]
+
+    def shaken(
+        self, result: LogLikelihood, several: Sequence[Found], x: Tensor, levels: Sequence[NoiseLevel], chosen: Sequence[int]
+    ) -> LogLikelihood:
+        """Fill in what rounding does to some samples, on the same grid and with as many probes."""
+        for found in several:
+            if few := [i for i, b in enumerate(found.index) if b in chosen]:
+                some = found.select(few)
+                u = _read(some.dynamics.flow, _moved(x[some.index], some.dynamics), levels[0], some.dynamics.condition)
+                again = solve_again(self.solver, some, u, levels, self.max_batch)
+                result = _with_rounding(result, self.results(again, levels, as_data=True)[0], some.index)
+        return result
 
 
 def _shaken(

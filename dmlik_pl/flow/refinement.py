@@ -25,7 +25,7 @@ from dmlik_pl.flow.traces import Traces, sketched
 
 __all__ = ["GAIN", "Refinement", "allocate"]
 
-GAIN = 1.25
+GAIN = 1.4
 """Power of the number of colours by which the variance of a node is supposed to fall; independent probes have 1."""
 
 _TOGETHER = 16  # products in one backward pass: what more of them would save is little, and they take memory
