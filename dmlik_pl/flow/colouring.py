@@ -22,7 +22,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["FILE", "MOST_COLOURS", "colour_index", "hadamard_rows", "lattice", "learned", "learned_from", "nested_index"]
+__all__ = [
+    "FILE",
+    "MOST_COLOURS",
+    "colour_index",
+    "hadamard_rows",
+    "lattice",
+    "learned",
+    "learned_from",
+    "nested_index",
+]
 
 FILE = "colouring.safetensors"
 """Learned colourings of a model, in its folder: tensors "4 colours", "8 colours", ... of the shape of a sample."""

@@ -28,8 +28,8 @@ class TraceIntegral:
     Attributes:
         values: Trace at each node, [nodes, draws, B] in float64. Probes of different nodes are independent. A solver
             that keeps one probe for the whole trajectory has a single node: the finished integral.
-        weights: Quadrature weight of each node, [nodes] in float64; [nodes, B] where samples have grids of their own, the
-            shorter ones with weights of zero behind.
+        weights: Quadrature weight of each node, [nodes] in float64; [nodes, B] where samples have grids of their own,
+            the shorter ones with weights of zero behind.
         log_r: Where the nodes are, ascending, of the shape of ``weights``; NaN where a sample has no node.
         exact: Whether the traces are exact; then there is no probe error.
         parts: Parts of the draws that tell their noise, see :class:`~dmlik_pl.flow.traces.Traces`,

@@ -301,9 +301,7 @@ def _dynamics(
     return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence, failures=lost)
 
 
-def _read(
-    flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool = True
-) -> Tensor:
+def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool = True) -> Tensor:
     if not as_data:
         return flow.unit_state(x, level, condition)
     u = x * math.cos(float(level.angle))
@@ -415,9 +413,7 @@ class _Aim:
             for b, failure in zip(found.index, found.dynamics.failures, strict=True):
                 dynamics.failures[b] = failure
         joined = [LogLikelihood.cat(parts).select(back) for parts in zip(*results, strict=True)]
-        states = [
-            torch.cat(parts)[back] for parts in zip(*[found.solution.states for found in several], strict=True)
-        ]
+        states = [torch.cat(parts)[back] for parts in zip(*[found.solution.states for found in several], strict=True)]
         return joined, states, several
 
     def results(self, found: Found, levels: Sequence[NoiseLevel], *, as_data: bool) -> list[LogLikelihood]:
@@ -428,7 +424,12 @@ class _Aim:
         ]
 
     def shaken(
-        self, result: LogLikelihood, several: Sequence[Found], x: Tensor, levels: Sequence[NoiseLevel], chosen: Sequence[int]
+        self,
+        result: LogLikelihood,
+        several: Sequence[Found],
+        x: Tensor,
+        levels: Sequence[NoiseLevel],
+        chosen: Sequence[int],
     ) -> LogLikelihood:
         """Fill in what rounding does to some samples, on the same grid and with as many probes."""
         for found in several:

@@ -21,7 +21,7 @@ from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.probes import draw
 from dmlik_pl.flow.schedule import NoiseLevel
-from dmlik_pl.flow.traces import Traces, sketched
+from dmlik_pl.flow.traces import sketched
 
 __all__ = ["GAIN", "Refinement", "allocate"]
 
@@ -57,7 +57,7 @@ class Refinement:
         self._pull_back = PullBack()
 
     def to(self, colours: Tensor) -> None:
-        """Bring every node to so many colours [nodes, B], powers of two; where there are as many already, nothing is done."""
+        """Bring every node to so many colours [nodes, B], powers of two, if it has fewer."""
         for node in range(len(self._path)):
             for before, after, samples in _changes(self.colours[node], colours[node]):
                 for start in range(0, len(samples), self._max_batch):

@@ -136,8 +136,8 @@ class Found:
         calls: Forward passes, VJPs and JVPs of each, [samples, 3].
         nodes: Nodes of their grid.
         colours: Probes that each node of each sample had, [nodes, samples].
-        errors: What is to be within the target, nats, [samples]: the error of each, or the largest of its differences to
-            rivals that it has neither beaten nor lost to.
+        errors: What is to be within the target, nats, [samples]: the error of each, or the largest of its differences
+            to rivals that it has neither beaten nor lost to.
     """
 
     index: list[int]
@@ -196,11 +196,13 @@ def solve_to(
         index = [b for group in pending for b in group if grids is None or grids[b] == nodes]
         pilot = _Pilot.of(dynamics.select(index), max_batch)
         solution = replace(solver, nodes=nodes).integrate(pilot, u[index], levels, trace=True)
-        spent += pilot.nfe.forward
+        spent = pilot.nfe.forward + (spent if grids is None else 0)
         goals = target.nats(pilot.dims(u[index]))
         rough = (solution.discretisation[_last(levels)] > _GRID * goals).tolist()
         again = {
-            name for name, more, failure in zip(pilot.sample_ids, rough, pilot.failures, strict=True) if more and not failure
+            name
+            for name, more, failure in zip(pilot.sample_ids, rough, pilot.failures, strict=True)
+            if more and not failure
         }
         if finer is None or grids is not None or spent + 3 * finer > budget:
             again = set()
