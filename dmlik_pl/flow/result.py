@@ -14,7 +14,6 @@ from dmlik_pl.flow.integral import TraceIntegral
 __all__ = ["LogLikelihood", "bits_per_dim"]
 
 _PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "rounding", "dims", "latent", "calls")
-_LISTS = ("failures", "short")
 
 
 def bits_per_dim(log_p: Tensor, dims: Tensor | int) -> Tensor:
@@ -123,7 +122,8 @@ class LogLikelihood:
             self,
             **per_sample,
             integral=self.integral.select(chosen),
-            **{name: [getattr(self, name)[i] for i in index] for name in _LISTS},
+            failures=[self.failures[i] for i in index],
+            short=[self.short[i] for i in index],
         )
 
     @staticmethod
@@ -134,5 +134,6 @@ class LogLikelihood:
             parts[0],
             **per_sample,
             integral=TraceIntegral.cat([part.integral for part in parts]),
-            **{name: [value for part in parts for value in getattr(part, name)] for name in _LISTS},
+            failures=[failure for part in parts for failure in part.failures],
+            short=[short for part in parts for short in part.short],
         )

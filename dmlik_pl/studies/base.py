@@ -164,7 +164,7 @@ class Estimator:
         sample_ids: Sequence[str],
         densities: bool = False,
     ) -> Trajectory:
-        """Each latent [B, ...] through the flow to data; failures are recorded. See :func:`dmlik_pl.flow.trajectory`."""
+        """Each latent [B, ...] through the flow to data, as :func:`dmlik_pl.flow.trajectory`; failures are recorded."""
         return trajectory(
             flow,
             latent,

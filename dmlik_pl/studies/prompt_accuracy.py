@@ -251,7 +251,7 @@ class PromptAccuracy(Study):
     ) -> dict[str, Any]:
         """The record of one question."""
         question = contest.questions[number]
-        truth, count, sample = question.truth, len(question.prompts), question.sample
+        truth, sample = question.truth, question.sample
         clip = None
         if self.encoder is not None:
             clip = aside.one("CLIP score", sample, partial(self._clip, image, question.prompts))

@@ -69,7 +69,7 @@ class Likelihoods:
     rivals: Rivals | None = None
 
     def cost(self, number: int, among: Sequence[str] | None = None) -> int:
-        """Network evaluations of a question's likelihoods, forward passes and derivatives together; arguments as below."""
+        """Network evaluations of a question's likelihoods, derivatives too; of all its values or only of some."""
         rows = [row for value, row in self._rows(number).items() if among is None or value in among]
         return int(self.result.calls[rows].sum())
 

@@ -136,11 +136,8 @@ def _kept(found: LogLikelihood) -> LogLikelihood:
     """A result in float64 on the CPU, without x_T."""
 
     def tensors(of: Any) -> dict[str, Any]:
-        return {
-            name: value.double().cpu()
-            for name, value in vars(of).items()
-            if isinstance(value, Tensor) and name != "calls"
-        }
+        every = {name: value.cpu() for name, value in vars(of).items() if isinstance(value, Tensor)}
+        return {name: value.double() if value.is_floating_point() else value for name, value in every.items()}
 
     own = tensors(found) | {"integral": found.integral.to("cpu"), "latent": torch.empty(len(found.log_p), 0)}
     return replace(found, **own)
