@@ -21,7 +21,7 @@ from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.flow.probes import draw
 from dmlik_pl.flow.schedule import NoiseLevel
-from dmlik_pl.flow.traces import sketched
+from dmlik_pl.flow.traces import PARTS, sketched
 
 __all__ = ["GAIN", "Refinement", "allocate"]
 
@@ -53,7 +53,7 @@ class Refinement:
         self.colours = torch.zeros(len(path), len(u), dtype=torch.long)
         self.calls = torch.zeros(len(u), 3, dtype=torch.long)
         self._values = torch.zeros(len(path), len(u), dtype=torch.float64, device=u.device)
-        self._parts: Tensor | None = None
+        self._parts = u.new_zeros(len(path), len(u), min(PARTS, self._index.numel()))
         self._pull_back = PullBack()
 
     def to(self, colours: Tensor) -> None:
@@ -66,7 +66,6 @@ class Refinement:
 
     def fill(self, integral: TraceIntegral) -> TraceIntegral:
         """An integral on this path with its traces."""
-        assert self._parts is not None
         count = self.colours.clamp(min=1).to(self._values)
         values, parts = self._values / count, self._parts / count.to(self._parts)[..., None]
         return TraceIntegral(values[:, None], integral.weights, integral.log_r, parts=parts[:, None])
@@ -86,8 +85,6 @@ class Refinement:
                 products = self._pull_back(value, leaf, vectors)
                 terms = (vectors.double() * products.double()).sum(0).flatten(1)
                 parts = sketched(terms, field.flatten(1) != 0, u.dtype)
-                if self._parts is None:
-                    self._parts = parts.new_zeros(*self._values.shape, parts.shape[-1])
                 self._values[node, samples] += terms.sum(-1)
                 self._parts[node, samples] += parts
                 fine[samples] &= terms.isfinite().all(1)
