@@ -145,9 +145,9 @@ def test_probes_of_published_rows_are_keyed_by_the_row(model: ToySpeech, monkeyp
     parrot = Parrot(("guitar", 3.0), ("castle", 2.0))
     original = Estimator.log_likelihood
 
-    def listen(self, flow, x, condition, sample_ids):
+    def listen(self, flow, x, condition, sample_ids, rivals=None):
         asked.append(list(sample_ids))
-        return original(self, flow, x, condition, sample_ids)
+        return original(self, flow, x, condition, sample_ids, rivals)
 
     monkeypatch.setattr(Estimator, "log_likelihood", listen)
     rows_of(Rescoring(recogniser=parrot, protocol="published"), model, batch, GAUSSIAN)
@@ -247,11 +247,12 @@ def test_standard_errors_are_those_of_what_is_not_shared(model: ToySpeech) -> No
         rounding=zeros,
         dims=zeros,
         latent=zeros,
-        nfe=NFE(),
+        calls=torch.zeros(count, 3, dtype=torch.long),
         density="p(x|y)",
         r=0.0,
         r_max=1.0,
         failures=[None] * count,
+        short=[None] * count,
     )
     expected = own * math.sqrt(nodes / draws)
     assert Rescoring()._standard_errors(result).mean() == pytest.approx(expected, rel=0.03)

@@ -30,6 +30,7 @@ from dmlik_pl.flow.schedule import (
     Schedule,
 )
 from dmlik_pl.flow.solvers import Multistep, Solution, Solver
+from dmlik_pl.flow.target import Rivals, Target
 
 __all__ = [
     "NFE",
@@ -58,10 +59,12 @@ __all__ = [
     "ProbabilityFlow",
     "Purpose",
     "RectifiedFlow",
+    "Rivals",
     "Schedule",
     "Solution",
     "Solver",
     "SolverError",
+    "Target",
     "TorchDiffEq",
     "TraceIntegral",
     "Trajectory",

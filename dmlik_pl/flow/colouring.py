@@ -13,6 +13,7 @@ References:
     | Hierarchical probing for estimating the trace of the matrix inverse (Stathopoulos et al., 2013)
 """
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,14 +22,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["FILE", "colour_index", "lattice", "learned", "learned_from"]
+__all__ = [
+    "FILE",
+    "MOST_COLOURS",
+    "colour_index",
+    "hadamard_rows",
+    "lattice",
+    "learned",
+    "learned_from",
+    "nested_index",
+]
 
 FILE = "colouring.safetensors"
 """Learned colourings of a model, in its folder: tensors "4 colours", "8 colours", ... of the shape of a sample."""
 
+MOST_COLOURS = 1024
+"""Of a nested colouring; samples of no more dimensions may have a few times as many."""
+
 _SHIPPED = Path(__file__).parents[1] / "assets"
 _REACH = 8  # pixels beyond which a coupling is nothing
 _ACROSS = 0.5  # coupling of two channels at one pixel, in units of that of a channel with itself
+_JOINT, _BEAM = 64, 256  # colours up to which nested lattices are judged together, and how many of them are kept
+_NOTHING = 1e-12  # added to a coupling before its logarithm is taken
 
 
 def colour_index(shape: tuple[int, ...], colours: int, colouring: str | None = None) -> Tensor:
@@ -69,18 +84,86 @@ def lattice(colours: int, channels: int) -> tuple[int, int, int]:
     of distance and channels of a pixel act on each other half as much as on themselves. On the Jacobians of the shipped
     models it comes within a few per cent of the best lattice up to 16 colours (``python -m benchmarks.probes``).
     """
+    best, least = (0, 1, 0), np.inf
+    for a in range(colours if channels > 1 else 1):
+        for b in range(colours):
+            within = _within((a, 1, b), colours, channels)
+            if within < least * (1 - 1e-9):
+                best, least = (a, 1, b), within
+    return best
+
+
+@lru_cache(maxsize=16)
+def nested_index(shape: tuple[int, ...]) -> Tensor:
+    """Colours of which the remainder by any power of two K is a colouring with K colours.
+
+    The rows of a Hadamard matrix nest alike: the K probes of a set are the first of the 2 K of a finer one, so that
+    probes can be added to a set. A sample of at most :data:`MOST_COLOURS` dimensions has a colour for each of them in
+    the end, and then its trace is exact.
+
+    Args:
+        shape: Of a sample; dimensions before the last two count as channels.
+    """
+    size = math.prod(shape)
+    colours = min(MOST_COLOURS, 1 << (size.bit_length() - 1))
+    grid = (math.prod(shape[:-2]), *shape[-2:]) if len(shape) > 2 else shape
+    steps = _nested_lattice(colours, grid[0] if len(grid) == 3 else 1)
+    along = (1,) if len(grid) == 1 else steps[-len(grid) :]
+    index = (np.tensordot(along, np.indices(grid), 1) % colours).reshape(shape)
+    if size <= MOST_COLOURS:
+        flat = index.ravel()
+        order = np.argsort(flat, kind="stable")
+        index = (flat + colours * _places_within(flat, order)).reshape(shape)
+    return torch.from_numpy(index)
+
+
+def _places_within(flat: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """How many dimensions of the same colour come before each, given their order by colour."""
+    places = np.empty_like(flat)
+    places[order] = np.arange(len(flat)) - np.searchsorted(flat[order], flat[order])
+    return places
+
+
+def hadamard_rows(rows: range, index: Tensor) -> Tensor:
+    """Signs of some rows of a Hadamard matrix at columns ``index`` [...], [rows, ...] in int8."""
+    common = np.arange(rows.start, rows.stop).reshape(-1, *[1] * index.dim()) & index.numpy()
+    return torch.from_numpy(1 - 2 * (np.bitwise_count(common) % 2).astype(np.int8))
+
+
+@lru_cache(maxsize=16)
+def _nested_lattice(colours: int, channels: int) -> tuple[int, int, int]:
+    """Steps of which the remainder by any smaller power of two are those of a good lattice too.
+
+    Judged by the product of the couplings within a colour over 2, 4, ..., 64 colours; beyond, one after another.
+    """
+    kept, count = [(0.0, (0, 1, 0))], 1
+    while count < colours:
+        found = [
+            (loss + math.log(_within(steps, 2 * count, channels) + _NOTHING), steps)
+            for loss, (a, _, b) in kept
+            for steps in ((a + i * count, 1, b + j * count) for i in range(min(2, channels)) for j in range(2))
+        ]
+        count *= 2
+        kept = sorted(found)[: _BEAM if count < _JOINT else 1]
+    return kept[0][1]
+
+
+def _within(steps: tuple[int, int, int], colours: int, channels: int) -> float:
+    """Coupling within a colour of a lattice."""
+    a, _, b = steps
+    coupling, (c, y, x) = _coupling(channels)
+    return float(coupling[(a * c + y + b * x) % colours == 0].sum())
+
+
+@lru_cache(maxsize=16)
+def _coupling(channels: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """How much dimensions at a distance act on each other, and their distances in channels, rows and columns."""
     c, y, x = np.meshgrid(
         np.arange(1 - channels, channels), *[np.arange(-_REACH, _REACH + 1)] * 2, indexing="ij", sparse=True
     )
     coupling = np.exp(-np.hypot(y, x)) * np.where(c == 0, 1, _ACROSS) * (channels - np.abs(c))
     coupling[channels - 1, _REACH, _REACH] = 0
-    best, least = (0, 1, 0), np.inf
-    for a in range(colours if channels > 1 else 1):
-        for b in range(colours):
-            within = coupling[(a * c + y + b * x) % colours == 0].sum()
-            if within < least * (1 - 1e-9):
-                best, least = (a, 1, b), within
-    return best
+    return coupling, (c, y, x)
 
 
 def learned(name: str, colours: int) -> Tensor:

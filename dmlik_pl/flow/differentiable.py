@@ -55,7 +55,7 @@ class DifferentiableDynamics(Dynamics):
         with torch.enable_grad():
             value: Tensor = checkpoint(self.flow.velocity, u, level, self.condition, use_reentrant=False)
         self.nfe.forward += 1
-        self._note_failures(value.isfinite().flatten(1).all(1), level)
+        self.note(value.isfinite().flatten(1).all(1), level)
         return value
 
     def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Traces]:
@@ -67,7 +67,7 @@ class DifferentiableDynamics(Dynamics):
             traces = self._estimate.traces(vectors, products)
         self.nfe.forward += 1
         self.nfe.vjp += len(vectors)
-        self._note_failures(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
+        self.note(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
         # What tells the error of the probes has no gradient that anybody asks for.
         parts, twists = (None if each is None else each.detach() for each in (traces.parts, traces.twists))
         return value, Traces(traces.values, parts, twists)

@@ -22,7 +22,7 @@ from dmlik_pl.flow.colouring import colour_index, learned
 from dmlik_pl.flow.probes import Distribution
 from dmlik_pl.flow.traces import Traces
 
-__all__ = ["NFE", "Divergence", "Exact", "Hutchinson"]
+__all__ = ["NFE", "Divergence", "Exact", "Hutchinson", "PullBack"]
 
 Field = Callable[[Tensor], Tensor]
 """``field(u) -> F`` for u [n B, ...]: a batch may be stacked n times."""
@@ -69,7 +69,7 @@ def _terms(probes: Tensor, products: Tensor) -> Tensor:
     return (probes.double() * products.double()).flatten(2)
 
 
-class _PullBack:
+class PullBack:
     """Products of vectors with a Jacobian, all in one backward pass or one after another.
 
     One pass is cheaper wherever it is possible. Some operations of some networks have no vectorised form; that is found
@@ -103,7 +103,7 @@ class Exact:
     probes: int = 0
     distribution: Distribution = "rademacher"
     set_size: int = 1
-    _pull_back: _PullBack = field(default_factory=_PullBack, init=False, repr=False, compare=False)
+    _pull_back: PullBack = field(default_factory=PullBack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -155,7 +155,7 @@ class Hutchinson:
     colours: int = 1
     colouring: str | None = None
     step: float | None = None
-    _pull_back: _PullBack = field(default_factory=_PullBack, init=False, repr=False, compare=False)
+    _pull_back: PullBack = field(default_factory=PullBack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.colours < 1 or math.log2(self.colours) % 1:

@@ -46,11 +46,14 @@ class Dynamics:
     def __post_init__(self) -> None:
         self.failures = self.failures or [None] * len(self.sample_ids)
 
-    def select(self, b: int) -> Self:
-        """The dynamics of one sample alone, with counters of its own."""
-        ids = [self.sample_ids[b]]
+    def select(self, index: Sequence[int]) -> Self:
+        """The dynamics of some samples, with counters of their own."""
         return replace(
-            self, condition=self.condition.select(slice(b, b + 1)), sample_ids=ids, nfe=NFE(), failures=[None]
+            self,
+            condition=self.condition.select(list(index)),
+            sample_ids=[self.sample_ids[b] for b in index],
+            nfe=NFE(),
+            failures=[self.failures[b] for b in index],
         )
 
     def dims(self, u: Tensor) -> Tensor:
@@ -64,7 +67,7 @@ class Dynamics:
         with torch.no_grad():
             value = self.flow.velocity(u, level, self.condition)
         self.nfe.forward += 1
-        self._note_failures(value.isfinite().flatten(1).all(1), level)
+        self.note(value.isfinite().flatten(1).all(1), level)
         return value
 
     def velocity_and_trace(self, u: Tensor, level: NoiseLevel, node: int) -> tuple[Tensor, Traces]:
@@ -85,10 +88,10 @@ class Dynamics:
             mask=self.condition.mask,
         )
         value, traces = estimate(velocity, u, probes, self.nfe)
-        self._note_failures(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
+        self.note(value.isfinite().flatten(1).all(1) & traces.values.isfinite().all(0), level)
         return value, traces
 
-    def _note_failures(self, finite: Tensor, level: NoiseLevel) -> None:
+    def note(self, finite: Tensor, level: NoiseLevel) -> None:
         """Keep which samples are well at a level, without waiting for the device to know it."""
         self._finite.append((finite, level))
 

@@ -28,8 +28,9 @@ class TraceIntegral:
     Attributes:
         values: Trace at each node, [nodes, draws, B] in float64. Probes of different nodes are independent. A solver
             that keeps one probe for the whole trajectory has a single node: the finished integral.
-        weights: Quadrature weight of each node, [nodes] in float64.
-        log_r: Where the nodes are, ascending, [nodes] in float64.
+        weights: Quadrature weight of each node, [nodes] in float64; [nodes, B] where samples have grids of their own,
+            the shorter ones with weights of zero behind.
+        log_r: Where the nodes are, ascending, of the shape of ``weights``; NaN where a sample has no node.
         exact: Whether the traces are exact; then there is no probe error.
         parts: Parts of the draws that tell their noise, see :class:`~dmlik_pl.flow.traces.Traces`,
             [nodes, draws, B, parts]; None if the draws are all there is.
@@ -57,7 +58,8 @@ class TraceIntegral:
     @property
     def total(self) -> Tensor:
         """The integral, nats, [B]."""
-        return torch.einsum("n,ndb->b", self.weights, self.values) / self.values.shape[1]
+        weights = self.weights if self.weights.dim() == 2 else self.weights[:, None]
+        return (weights * self.values.mean(1)).sum(0)
 
     @property
     def standard_error(self) -> Tensor:
@@ -81,9 +83,23 @@ class TraceIntegral:
         """
         return self._variance_and_freedom()[0]
 
+    @property
+    def nodes(self) -> list[int]:
+        """Number of nodes of each sample."""
+        return self._by_sample().log_r.isfinite().sum(0).tolist()
+
+    @property
+    def shares(self) -> Tensor:
+        """What each node adds to the variance of one draw, smoothed over five neighbours, nats^2, [nodes, B]."""
+        assert self.weights.dim() == 1 and self.values.shape[1] == 1
+        parts = self.values[..., None] if self.parts is None else self.parts.double()
+        _, squared_weights, noise, _ = self._noise(parts[:, 0])
+        return squared_weights[:, None] * _smooth(noise)
+
     def __sub__(self, other: "TraceIntegral") -> "TraceIntegral":
         """Difference of two integrals on the same nodes and probes; its standard error is that of the pairs."""
-        if self.values.shape[:2] != other.values.shape[:2] or not torch.equal(self.weights, other.weights):
+        same = self.values.shape[:2] == other.values.shape[:2] and self.weights.shape == other.weights.shape
+        if not same or not torch.equal(self.weights, other.weights):
             raise ValueError("integrals on different grids or probes cannot be paired: use the same solver and times")
         return self._joined(lambda mine, theirs: mine - theirs, other, exact=self.exact and other.exact)
 
@@ -93,7 +109,11 @@ class TraceIntegral:
 
     def select(self, index: Any) -> "TraceIntegral":
         """Those of some samples."""
-        return self._map(lambda tensor: tensor[:, :, index])
+        chosen = self._map(lambda tensor: tensor[:, :, index])
+        if self.weights.dim() == 1:
+            return chosen
+        chosen = replace(chosen, weights=self.weights[:, index], log_r=self.log_r[:, index])
+        return chosen._of_length(int(chosen.log_r.isfinite().any(1).sum()))
 
     def apart_from_common(self, usable: Sequence[bool]) -> "TraceIntegral":
         """What each sample has beside the mean of those that are usable: for samples that share their probes."""
@@ -107,10 +127,33 @@ class TraceIntegral:
     @staticmethod
     def cat(several: "Sequence[TraceIntegral]") -> "TraceIntegral":
         """Those of several batches, made with the same settings, as those of one."""
+        first = several[0]
+        if any(each.weights.dim() == 2 or not torch.equal(each.weights, first.weights) for each in several):
+            longest = max(len(each.values) for each in several)
+            several = [each._by_sample()._of_length(longest) for each in several]
         joined = several[0]
         for other in several[1:]:
             joined = joined._joined(lambda mine, theirs: torch.cat([mine, theirs], 2), other, exact=joined.exact)
-        return joined
+        if joined.weights.dim() == 1:
+            return joined
+        weights, log_r = (torch.cat([getattr(each, name) for each in several], 1) for name in ("weights", "log_r"))
+        return replace(joined, weights=weights, log_r=log_r)
+
+    def _by_sample(self) -> "TraceIntegral":
+        """The same with a grid for each sample."""
+        if self.weights.dim() == 2:
+            return self
+        weights, log_r = (grid[:, None].expand(-1, self.values.shape[2]) for grid in (self.weights, self.log_r))
+        return replace(self, weights=weights, log_r=log_r)
+
+    def _of_length(self, nodes: int) -> "TraceIntegral":
+        """The same with places for so many nodes; those that no sample has are empty, or go."""
+
+        def fit(tensor: Tensor, empty: float = 0.0) -> Tensor:
+            more = tensor.new_full((max(0, nodes - len(tensor)), *tensor.shape[1:]), empty)
+            return torch.cat([tensor[:nodes], more])
+
+        return replace(self._map(fit), weights=fit(self.weights), log_r=fit(self.log_r, math.nan))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TraceIntegral":
         """A function of every tensor [nodes, draws, B, ...]."""
@@ -131,6 +174,23 @@ class TraceIntegral:
 
     def _variance_and_freedom(self) -> tuple[Tensor, Tensor]:
         """The variance and its effective number of degrees of freedom (Satterthwaite), [B] each."""
+        if self.weights.dim() == 1:
+            return self._on_one_grid()
+        variance, freedom = (self.values.new_empty(self.values.shape[2]) for _ in range(2))
+        for index in self._grids():
+            part = self.select(index)
+            own = replace(part, weights=part.weights[:, 0], log_r=part.log_r[:, 0])
+            variance[index], freedom[index] = own._on_one_grid()
+        return variance, freedom
+
+    def _grids(self) -> list[list[int]]:
+        """Samples that have a grid in common."""
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for b, grid in enumerate(self.log_r.T.nan_to_num(math.inf).tolist()):
+            groups.setdefault(tuple(grid), []).append(b)
+        return list(groups.values())
+
+    def _on_one_grid(self) -> tuple[Tensor, Tensor]:
         nodes, draws, batch = self.values.shape
         if self.exact:
             return self.values.new_zeros(batch), self.values.new_full((batch,), math.inf)
@@ -155,21 +215,35 @@ class TraceIntegral:
             variance = torch.maximum(variance - antisymmetric, variance / 2)
         return variance, freedom
 
-    def _from_neighbours(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+    def _noise(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is left of the parts beside cubics through neighbours: [nodes, B, parts], how it counts, and variances.
+
+        Returns:
+            The rest, squared weights of nodes [nodes], the variance at each node [nodes, B], and the matrix that took
+            the rest.
+        """
         # sin cos dlog r = dtheta: the integrand over log r is flat at both ends, the trace itself need not be
         density = 0.5 / torch.cosh(self.log_r)
         residual = torch.from_numpy(_interpolation_residual(self.log_r.cpu().numpy())).to(self.values)
-        norm = (residual**2).sum(1)
         rest = torch.einsum("nm,mbp->nbp", residual, density[:, None, None] * parts)
-        noise = (rest**2).sum(-1) / norm[:, None]  # variance at each node
-        squared_weights = (self.weights / density) ** 2
+        variances = (rest**2).sum(-1) / (residual**2).sum(1)[:, None]
+        return rest, (self.weights / density) ** 2, variances, residual
+
+    def _from_neighbours(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        rest, squared_weights, noise, residual = self._noise(parts)
+        norm = (residual**2).sum(1)
         variance = squared_weights @ noise
         # Neighbours share their noise: the variance is a quadratic form of it, and so is the variance of the variance.
         form = residual.T @ ((squared_weights / norm)[:, None] * residual)
-        smooth = avg_pool1d(pad(noise.T[:, None], (2, 2), mode="replicate"), 5, 1)[:, 0].T
+        smooth = _smooth(noise)
         expected = torch.diagonal(form) @ smooth
         freedom = expected**2 / torch.einsum("ij,ib,jb->b", form**2, smooth, smooth)
         return variance, freedom * _rank(rest, squared_weights / norm, apart=_WINDOW)
+
+
+def _smooth(noise: Tensor) -> Tensor:
+    """Variances [nodes, B], each the mean of five neighbours."""
+    return avg_pool1d(pad(noise.T[:, None], (2, 2), mode="replicate"), 5, 1)[:, 0].T
 
 
 _SUPPOSED = 2  # pairs of nodes whose noise has one direction: see `python -m benchmarks.coverage`

@@ -15,6 +15,7 @@ References:
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -31,7 +32,8 @@ from dmlik_pl.flow.probes import Purpose, draw, sample_names
 from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.result import LogLikelihood
 from dmlik_pl.flow.schedule import NoiseLevel, fit
-from dmlik_pl.flow.solvers import Multistep, Solver
+from dmlik_pl.flow.solvers import Multistep, Solution, Solver
+from dmlik_pl.flow.target import Found, Rivals, Target, solve_again, solve_to
 
 __all__ = [
     "Trajectory",
@@ -60,6 +62,10 @@ def log_likelihood(
     rounding: Sequence[int] = (),
     on_failure: Literal["raise", "record"] = "raise",
     differentiable: bool = False,
+    target: Target | None = None,
+    rivals: Rivals | None = None,
+    grids: Sequence[int] | None = None,
+    max_batch: int | None = None,
 ) -> LogLikelihood:
     """The exact log-likelihood of each sample.
 
@@ -79,6 +85,12 @@ def log_likelihood(
         on_failure: Whether a sample without a result raises, or is NaN with its reason in ``failures``.
         differentiable: Whether ``log_p`` and ``bpd`` have a gradient with respect to x, to the condition and to the
             network's parameters, see :mod:`dmlik_pl.flow.differentiable` for what it costs. By :class:`Multistep`.
+        target: The error to reach, in place of the solver's nodes and the divergence's probes; samples of one id then
+            share a grid, so that differences between their conditions are paired.
+        rivals: Who competes for a target of differences; all conditions of one id by default.
+        grids: Nodes of each sample on the way to a target, ``integral.nodes`` of another result that this one is to be
+            paired with; a pilot finds them by default.
+        max_batch: Samples that go through the network at once on the way to a target; all by default.
 
     Raises:
         SolverError: If a sample has no result and ``on_failure`` is "raise".
@@ -103,6 +115,8 @@ def log_likelihood(
     x, sample_ids = _for_each(x, condition, sample_ids)
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
     if differentiable:
+        if target is not None:
+            raise ValueError("a differentiable likelihood has no target: give the solver's nodes and the divergence")
         if not isinstance(solver, Multistep):
             raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
         dynamics = DifferentiableDynamics.of(dynamics)
@@ -110,6 +124,13 @@ def log_likelihood(
         raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
     levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
     u = _read(flow, x, levels[0], condition, as_data=t is None)
+    if target is not None:
+        aim = _Aim.of(target, solver, divergence, max_batch, rivals, grids)
+        (result, _), _, several = aim.densities(dynamics, u, levels, as_data=t is None)
+        if rounding and t is None:
+            result = aim.shaken(result, several, x, levels, rounding)
+        _raise_failures(result.failures, dynamics.sample_ids, on_failure)
+        return result
     (result, _), _ = _densities(solver, dynamics, u, levels, as_data=t is None)
     if isinstance(solver, TorchDiffEq) and solver.estimate_error:
         result = _compare_coarser(result, solver, dynamics, u, levels, as_data=t is None)
@@ -149,6 +170,8 @@ def trajectory(
     sample_ids: Sequence[str | int] | None = None,
     seed: int = 0,
     on_failure: Literal["raise", "record"] = "raise",
+    target: Target | None = None,
+    max_batch: int | None = None,
 ) -> Trajectory:
     """Follow the flow from x_T through given times; every marginal density on the way costs one solve together.
 
@@ -163,6 +186,8 @@ def trajectory(
         sample_ids: As in :func:`log_likelihood`.
         seed: As in :func:`log_likelihood`.
         on_failure: As in :func:`log_likelihood`.
+        target: The error to reach with the last density; only with ``densities``.
+        max_batch: As in :func:`log_likelihood`.
     """
     solver = Multistep() if solver is None else solver
     dynamics = _dynamics(flow, latent, condition, divergence, sample_ids, seed)
@@ -178,7 +203,11 @@ def trajectory(
     u = flow.unit_state(latent, levels[0], condition)
     marginals = None
     if densities:
-        marginals, states = _densities(solver, dynamics, u, levels, as_data=False)
+        if target is None:
+            marginals, states = _densities(solver, dynamics, u, levels, as_data=False)
+        else:
+            aim = _Aim.of(target, solver, divergence, max_batch)
+            marginals, states, _ = aim.densities(dynamics, u, levels, as_data=False)
         marginals = marginals[skip:]
     else:
         states = solver.integrate(dynamics, u, levels, trace=False).states
@@ -272,7 +301,7 @@ def _dynamics(
     return Dynamics(flow, own, ids, seed, Hutchinson() if divergence is None else divergence, failures=lost)
 
 
-def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool) -> Tensor:
+def _read(flow: ProbabilityFlow, x: Tensor, level: NoiseLevel, condition: Condition, *, as_data: bool = True) -> Tensor:
     if not as_data:
         return flow.unit_state(x, level, condition)
     u = x * math.cos(float(level.angle))
@@ -283,16 +312,23 @@ def _densities(
     solver: Solver, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
 ) -> tuple[list[LogLikelihood], list[Tensor]]:
     """Log-likelihood and unit-scale state at every level of one trajectory, in either direction."""
-    flow, condition = dynamics.flow, dynamics.condition
     solution = solver.integrate(dynamics, u, levels, trace=True)
+    nfe = dynamics.nfe
+    calls = torch.tensor([nfe.forward, nfe.vjp, nfe.jvp]).expand(len(u), -1)
+    return _results(solution, dynamics, levels, calls, as_data=as_data), solution.states
+
+
+def _results(
+    solution: Solution, dynamics: Dynamics, levels: Sequence[NoiseLevel], calls: Tensor, *, as_data: bool
+) -> list[LogLikelihood]:
+    """The densities at every level of a solution, whose calls [B, 3] are those of the network's field."""
+    flow, condition = dynamics.flow, dynamics.condition
     assert solution.integrals is not None
     end = max(range(len(levels)), key=lambda i: float(levels[i].t))
     noise, mask = levels[end], condition.mask
     prior = flow.prior.log_prob(solution.states[end], noise, mask, condition.mean)
-    dims = dynamics.dims(u)
-    calls = flow.evaluations_per_call
-    nfe = NFE(*(calls * count for count in (dynamics.nfe.forward, dynamics.nfe.vjp, dynamics.nfe.jvp)))
-    lost = torch.tensor([failure is not None for failure in dynamics.failures], device=u.device)
+    dims = dynamics.dims(solution.states[end])
+    lost = torch.tensor([failure is not None for failure in dynamics.failures], device=prior.device)
     latent = flow.state(solution.states[end], noise, condition)
     results = []
     for level, integral, discretisation in zip(levels, solution.integrals, solution.discretisation, strict=True):
@@ -309,14 +345,15 @@ def _densities(
                 rounding=torch.full_like(prior, math.nan),
                 dims=dims,
                 latent=latent.detach(),
-                nfe=nfe,
+                calls=calls * flow.evaluations_per_call,
                 density=flow.density(condition),
                 r=float(level.r),
                 r_max=float(noise.r),
                 failures=dynamics.failures,
+                short=[None] * len(dims),
             )
         )
-    return results, solution.states
+    return results
 
 
 def _compare_coarser(
@@ -329,15 +366,79 @@ def _compare_coarser(
     as_data: bool,
 ) -> LogLikelihood:
     """Fill in the discretisation estimate by two coarser solves with the same probes; their cost is counted."""
-    nfe, found, coarser = result.nfe, [result.log_p], solver
+    calls, found, coarser = result.calls, [result.log_p], solver
     for _ in range(2):
         coarser = coarser.coarser()
         again = replace(dynamics, nfe=NFE(), failures=[])
         (other, _), _ = _densities(coarser, again, u, levels, as_data=as_data)
         found.append(other.log_p)
-        nfe = nfe + other.nfe
+        calls = calls + other.calls
     change, before = (finer - rougher for finer, rougher in pairwise(found))
-    return replace(result, discretisation=solver.error(change, before), nfe=nfe)
+    return replace(result, discretisation=solver.error(change, before), calls=calls)
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """A target with what is to be known to reach it, see :func:`log_likelihood`."""
+
+    target: Target
+    solver: Multistep
+    max_batch: int
+    rivals: Rivals | None = None
+    grids: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        solver: Solver,
+        divergence: Divergence | None,
+        max_batch: int | None,
+        rivals: Rivals | None = None,
+        grids: Sequence[int] | None = None,
+    ) -> "_Aim":
+        if not isinstance(solver, Multistep) or divergence is not None:
+            raise ValueError("a target chooses nodes and probes itself: leave out the divergence, and take Multistep")
+        return cls(target, solver, max_batch or sys.maxsize, rivals, grids)
+
+    def densities(
+        self, dynamics: Dynamics, u: Tensor, levels: Sequence[NoiseLevel], *, as_data: bool
+    ) -> tuple[list[LogLikelihood], list[Tensor], list[Found]]:
+        """Log-likelihood and state at every level, in the order of the samples, and how they were found."""
+        several = solve_to(self.target, self.solver, dynamics, u, levels, self.max_batch, self.rivals, self.grids)
+        results = [self.results(found, levels, as_data=as_data) for found in several]
+        order = [b for found in several for b in found.index]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        for found in several:
+            for b, failure in zip(found.index, found.dynamics.failures, strict=True):
+                dynamics.failures[b] = failure
+        joined = [LogLikelihood.cat(parts).select(back) for parts in zip(*results, strict=True)]
+        states = [torch.cat(parts)[back] for parts in zip(*[found.solution.states for found in several], strict=True)]
+        return joined, states, several
+
+    def results(self, found: Found, levels: Sequence[NoiseLevel], *, as_data: bool) -> list[LogLikelihood]:
+        """The densities of some samples at every level."""
+        results = _results(found.solution, found.dynamics, levels, found.calls, as_data=as_data)
+        return [
+            replace(result, short=self.target.shortfalls(found.errors, result.dims, result.calls)) for result in results
+        ]
+
+    def shaken(
+        self,
+        result: LogLikelihood,
+        several: Sequence[Found],
+        x: Tensor,
+        levels: Sequence[NoiseLevel],
+        chosen: Sequence[int],
+    ) -> LogLikelihood:
+        """Fill in what rounding does to some samples, on the same grid and with as many probes."""
+        for found in several:
+            if few := [i for i, b in enumerate(found.index) if b in chosen]:
+                some = found.select(few)
+                u = _read(some.dynamics.flow, _moved(x[some.index], some.dynamics), levels[0], some.dynamics.condition)
+                again = solve_again(self.solver, some, u, levels, self.max_batch)
+                result = _with_rounding(result, self.results(again, levels, as_data=True)[0], some.index)
+        return result
 
 
 def _shaken(
@@ -351,19 +452,24 @@ def _shaken(
     chosen: list[int],
 ) -> LogLikelihood:
     """Fill in what rounding does to some samples, by a solve with the same probes from x moved by its precision."""
-    again = replace(
-        dynamics,
-        condition=dynamics.condition.select(chosen),
-        sample_ids=[dynamics.sample_ids[i] for i in chosen],
-        nfe=NFE(),
-        failures=[],
-    )
-    few, mask = x[chosen], again.condition.mask
-    signs = draw("rademacher", few, again.sample_ids, seed=again.seed, probes=1, purpose=Purpose.ROUNDING, mask=mask)
-    size = few.square().flatten(1).mean(1).sqrt() * torch.finfo(x.dtype).eps
-    u = _read(again.flow, few + fit(size, few) * signs[0], level, again.condition, as_data=as_data)
+    again = dynamics.select(chosen)
+    u = _read(again.flow, _moved(x[chosen], again), level, again.condition, as_data=as_data)
     schedule = again.flow.schedule
     (other, _), _ = _densities(solver, again, u, [level, schedule.at(schedule.t_max)], as_data=as_data)
+    return _with_rounding(result, other, chosen)
+
+
+def _moved(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """Samples moved by the precision of their floating point type."""
+    mask = dynamics.condition.mask
+    names, seed = dynamics.sample_ids, dynamics.seed
+    signs = draw("rademacher", x, names, seed=seed, probes=1, purpose=Purpose.ROUNDING, mask=mask)
+    size = x.square().flatten(1).mean(1).sqrt() * torch.finfo(x.dtype).eps
+    return x + fit(size, x) * signs[0]
+
+
+def _with_rounding(result: LogLikelihood, other: LogLikelihood, chosen: list[int]) -> LogLikelihood:
+    """A result with what it differs from that of some samples nearby."""
     rounding = result.rounding.clone()
     rounding[chosen] = (other.log_p - result.log_p[chosen]).abs()
     return replace(result, rounding=rounding)

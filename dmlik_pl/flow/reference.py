@@ -179,7 +179,7 @@ class TorchDiffEq:
         solved: list[tuple[list[Tensor], Tensor] | None] = []
         calls = []
         for b in range(len(u)):
-            alone = dynamics.select(b)
+            alone = dynamics.select([b])
             try:
                 solved.append(self._solve(alone, u[b : b + 1], levels, trace))
             except SolverError as error:

@@ -13,7 +13,7 @@ from dmlik_pl.flow.integral import TraceIntegral
 
 __all__ = ["LogLikelihood", "bits_per_dim"]
 
-_PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "rounding", "dims", "latent")
+_PER_SAMPLE = ("log_p", "prior", "scale", "discretisation", "rounding", "dims", "latent", "calls")
 
 
 def bits_per_dim(log_p: Tensor, dims: Tensor | int) -> Tensor:
@@ -35,11 +35,13 @@ class LogLikelihood:
             number, in nats; NaN if not asked for.
         dims: D, the number of unmasked dimensions.
         latent: x_T at the noise end, [B, ...].
-        nfe: Network evaluations per sample, forward passes and derivatives apart; guidance counts both its branches.
+        calls: Network evaluations of each sample: forward passes, VJPs and JVPs, [B, 3] in int64; guidance counts both
+            its branches.
         density: Which density this is: p(x|y), p(x), or a guided flow's.
         r: Noise-to-signal ratio at which x was read: r_min for data.
         r_max: Noise-to-signal ratio of the prior.
         failures: Why a sample has NaN instead of a result; None for those that have one.
+        short: What a sample lacks to the error that was asked for; None where it is reached, or none was asked for.
     """
 
     log_p: Tensor
@@ -50,11 +52,17 @@ class LogLikelihood:
     rounding: Tensor
     dims: Tensor
     latent: Tensor
-    nfe: NFE
+    calls: Tensor
     density: str
     r: float
     r_max: float
     failures: list[str | None]
+    short: list[str | None]
+
+    @property
+    def nfe(self) -> NFE:
+        """Network evaluations per sample, on average where samples differ, rounded up."""
+        return NFE(*(math.ceil(count) for count in self.calls.double().mean(0).tolist()))
 
     @property
     def divergence(self) -> Tensor:
@@ -74,6 +82,11 @@ class LogLikelihood:
         makes the interval of a single one.
         """
         return self.integral.variance
+
+    @property
+    def total_error(self) -> Tensor:
+        """Error of log_p by probes and grid together, nats; NaN if one of them is not known."""
+        return (self.standard_error.detach() ** 2 + self.discretisation**2).sqrt()
 
     @property
     def bpd(self) -> Tensor:
@@ -110,6 +123,7 @@ class LogLikelihood:
             **per_sample,
             integral=self.integral.select(chosen),
             failures=[self.failures[i] for i in index],
+            short=[self.short[i] for i in index],
         )
 
     @staticmethod
@@ -121,4 +135,5 @@ class LogLikelihood:
             **per_sample,
             integral=TraceIntegral.cat([part.integral for part in parts]),
             failures=[failure for part in parts for failure in part.failures],
+            short=[short for part in parts for short in part.short],
         )

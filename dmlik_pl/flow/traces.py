@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from dmlik_pl.flow.probes import Purpose, signs
 
-__all__ = ["PARTS", "Traces"]
+__all__ = ["PARTS", "Traces", "sketched"]
 
 PARTS = 256
 """Parts that terms of more dimensions are summed to, with random signs: squared lengths are known to 9 % at a node."""
@@ -53,8 +53,13 @@ class Traces:
         fields = fields.flatten(2)
         common = fields[1:].double() * fields[:-1].double()
         twists = (common * (terms[1:] - terms[:-1])).sum(-1)
-        parts = math.sqrt(2) * _sketch(terms.to(dtype), fields[0] != 0)
+        parts = sketched(terms, fields[0] != 0, dtype)
         return cls(terms.sum(-1), parts, twists)
+
+
+def sketched(terms: Tensor, real: Tensor, dtype: torch.dtype) -> Tensor:
+    """Parts [..., B, parts] of traces from their terms [..., B, D], of which those that are ``real`` [B, D] count."""
+    return math.sqrt(2) * _sketch(terms.to(dtype), real)
 
 
 def _sketch(terms: Tensor, real: Tensor) -> Tensor:

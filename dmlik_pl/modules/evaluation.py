@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from torch import nn
 
 from dmlik_pl.data.base import Delivery, in_words
-from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError
+from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError, Target
 from dmlik_pl.flow.colouring import learned_from
 from dmlik_pl.models import DiffusionModel
 from dmlik_pl.records.store import FAILURES, SAMPLES
@@ -46,6 +46,12 @@ class Evaluation(LightningModule):
             [-1, 1]. Shown beside the density's bits per dimension, never hidden in them.
         rounding_every: How often the effect of rounding is measured in guided flows: on one sample in this many, by one
             more solve, which shows how far the last digits of x move its likelihood; 0 measures it on none.
+        target: The error that the likelihood of each sample may have, of probes and grid together, bits/dim, e.g. 0.01.
+            Nodes and probes are then chosen for each sample, whatever `solver` and `divergence` say of them.
+        target_difference: The same in nats for the difference of two conditions of a sample, e.g. 0.5, in place of
+            `target`. Rankings end as soon as they are decided, or their differences are within it.
+        max_nfe: Network evaluations of one likelihood, derivatives among them, that a target may cost; what it then
+            lacks is recorded.
     """
 
     def __init__(
@@ -59,6 +65,9 @@ class Evaluation(LightningModule):
         double: bool = False,
         dequantisation_bits: float = 0.0,
         rounding_every: int = 4,
+        target: float | None = None,
+        target_difference: float | None = None,
+        max_nfe: int | None = None,
     ) -> None:
         super().__init__()
         if not studies:
@@ -80,6 +89,7 @@ class Evaluation(LightningModule):
             double=double,
             dequantisation_bits=dequantisation_bits,
             rounding_every=rounding_every,
+            target=_target(target, target_difference, max_nfe, solver, divergence),
         )
         _check_colouring(diffusion, self.estimator.divergence)
         self.done: Mapping[str, AbstractSet[str]] = {}
@@ -177,6 +187,31 @@ class Evaluation(LightningModule):
 def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     """Say in every record what kind of study made it."""
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
+
+
+def _target(
+    error: float | None,
+    difference: float | None,
+    max_nfe: int | None,
+    solver: Solver | None,
+    divergence: Divergence | None,
+) -> Target | None:
+    """The error that was asked for; None if none was.
+
+    Raises:
+        ValueError: If another solver or divergence was given beside it, or `max_nfe` without it.
+    """
+    if error is None and difference is None:
+        if max_nfe is not None:
+            raise ValueError("model.max_nfe bounds what a target costs: give model.target or model.target_difference")
+        return None
+    if not isinstance(solver, Multistep | None) or not isinstance(divergence, Hutchinson | None):
+        other = solver if not isinstance(solver, Multistep | None) else divergence
+        raise ValueError(
+            "model.target chooses the nodes of Multistep and the probes of Hutchinson, and the configuration has a "
+            f"{type(other).__name__}: add --model.solver null --model.divergence null"
+        )
+    return Target(error, difference, max_nfe)
 
 
 def check_names(studies: Iterable[str]) -> None:

@@ -146,6 +146,7 @@ LIKELIHOOD: tuple[Column, ...] = (
     Column("prior_term", "number", "log-density of the prior at the end of the flow", "nats"),
     Column("divergence_term", "number", "integral of the divergence along the flow", "nats"),
     Column("dims", "number", "dimensions of what the density is of"),
+    Column("nodes", "number", "places along the flow where the trace was taken"),
     Column("nfe_forward", "number", "forward passes of the network per likelihood"),
     Column("nfe_vjp", "number", "vector-Jacobian products per likelihood"),
     Column("nfe_jvp", "number", "Jacobian-vector products per likelihood"),
@@ -155,7 +156,8 @@ LIKELIHOOD: tuple[Column, ...] = (
     Column("r_min", "number", "noise-to-signal ratio at which data are read"),
     Column("r_max", "number", "noise-to-signal ratio of the prior"),
     Column("interpolation", "text", "how a discrete schedule is read between its steps"),
-    Column("solver", "text", "the solver and its settings"),
+    Column("solver", "text", "the solver and its settings, or the error that it was asked for"),
+    Column("shortfall", "text", "what is missing to the error that was asked for; empty where it is reached"),
     Column("probes", "text", "the trace estimator"),
     Column("dequantisation_bits", "number", "bits between the density and that of discrete data", "bits/dim"),
 )

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
@@ -18,9 +18,13 @@ from dmlik_pl.flow import (
     LogLikelihood,
     Multistep,
     ProbabilityFlow,
+    Rivals,
     Solver,
+    Target,
+    Trajectory,
     log_likelihood,
     reconstruct,
+    trajectory,
 )
 from dmlik_pl.ranges import at_least, seeds
 
@@ -85,6 +89,7 @@ class Estimator:
         dequantisation_bits: Bits per dimension between the density of uniformly dequantised data and the probability of
             their discrete levels, e.g. log2(256 / 2) for 8-bit images in [-1, 1]. Recorded, and shown by its name
             beside the density's BPD, never added to it. 0 for data that are not discrete.
+        target: The error to reach, in place of the solver's nodes and the divergence; None takes these.
     """
 
     solver: Solver = field(default_factory=Multistep)
@@ -94,6 +99,7 @@ class Estimator:
     double: bool = False
     rounding_every: int = 4
     dequantisation_bits: float = 0.0
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         at_least(1, max_batch=self.max_batch)
@@ -105,26 +111,96 @@ class Estimator:
         return x.double() if self.double else x.float()
 
     def log_likelihood(
-        self, flow: ProbabilityFlow, x: Tensor, condition: Condition, sample_ids: Sequence[str]
+        self,
+        flow: ProbabilityFlow,
+        x: Tensor,
+        condition: Condition,
+        sample_ids: Sequence[str],
+        rivals: Rivals | None = None,
+        paired: LogLikelihood | None = None,
     ) -> LogLikelihood:
-        """Log-likelihoods of x [B, ...] read as data, in pieces that fit the memory; failures are recorded."""
-        pieces = [slice(start, start + self.max_batch) for start in range(0, len(x), self.max_batch)]
-        return LogLikelihood.cat(
+        """Log-likelihoods of x [B, ...] read as data, in pieces that fit the memory; failures are recorded.
+
+        Args:
+            flow: The model.
+            x: Samples.
+            condition: What they are conditioned on.
+            sample_ids: Their names. Where there is a target, those of one name share a grid.
+            rivals: Who competes for a target of differences; all of one name by default.
+            paired: Other likelihoods of the same samples, whose grids are taken so that differences to them are paired.
+        """
+        condition = condition.spread(x)
+        parts = self._pieces(sample_ids)
+        grids = None if paired is None or self.target is None else paired.integral.nodes
+        found = LogLikelihood.cat(
             [
                 log_likelihood(
                     flow,
                     self.state(x[piece]),
                     condition.select(piece),
                     solver=self.solver,
-                    divergence=self.divergence,
-                    sample_ids=sample_ids[piece],
+                    divergence=None if self.target is not None else self.divergence,
+                    sample_ids=(names := [sample_ids[b] for b in piece]),
                     seed=self.seed,
-                    rounding=self._shaken(flow, sample_ids[piece]),
+                    rounding=self._shaken(flow, names),
                     on_failure="record",
+                    target=self.target,
+                    rivals=None if rivals is None else rivals.among(piece),
+                    grids=None if grids is None else [grids[b] for b in piece],
+                    max_batch=self.max_batch,
                 )
-                for piece in pieces
+                for piece in parts
             ]
         )
+        order = [b for piece in parts for b in piece]
+        return found if order == sorted(order) else found.select(sorted(range(len(order)), key=order.__getitem__))
+
+    def trajectory(
+        self,
+        flow: ProbabilityFlow,
+        latent: Tensor,
+        condition: Condition,
+        times: Sequence[float],
+        sample_ids: Sequence[str],
+        densities: bool = False,
+    ) -> Trajectory:
+        """Each latent [B, ...] through the flow to data, as :func:`dmlik_pl.flow.trajectory`; failures are recorded."""
+        return trajectory(
+            flow,
+            latent,
+            condition,
+            times=times,
+            solver=self.solver,
+            densities=densities,
+            divergence=None if self.target is not None else self.divergence,
+            sample_ids=sample_ids,
+            seed=self.seed,
+            on_failure="record",
+            target=self.target if densities else None,
+            max_batch=self.max_batch,
+        )
+
+    def _pieces(self, sample_ids: Sequence[str]) -> list[list[int]]:
+        """Positions that are measured together: what fits the memory, and with a target all of one name."""
+        if self.target is None:
+            return [list(some) for some in pieces(range(len(sample_ids)), self.max_batch)]
+        groups: dict[str, list[int]] = {}
+        for b, name in enumerate(sample_ids):
+            groups.setdefault(name, []).append(b)
+        joined: list[list[int]] = []
+        for group in groups.values():
+            if joined and len(joined[-1]) + len(group) <= self.max_batch:
+                joined[-1] += group
+            else:
+                joined.append(group)
+        return joined
+
+    def describe_solver(self) -> str:
+        """The solver in words, for tables."""
+        solver = self.solver
+        if self.target is None or not isinstance(solver, Multistep):
+            return solver.describe()
+        return f"multistep(order {solver.order}), to an error of {self.target.describe()}"
 
     def _shaken(self, flow: ProbabilityFlow, sample_ids: Sequence[str]) -> list[int]:
         """Positions of the samples of which the effect of rounding is measured, the same whatever their batch."""
@@ -134,18 +210,19 @@ class Estimator:
 
     def reconstruct(self, flow: ProbabilityFlow, x: Tensor, condition: Condition) -> Tensor:
         """Each x [B, ...] through the flow to noise and back, in pieces that fit the memory; NaN where that fails."""
-        pieces = [slice(start, start + self.max_batch) for start in range(0, len(x), self.max_batch)]
         return torch.cat(
             [
                 reconstruct(
                     flow, self.state(x[piece]), condition.select(piece), solver=self.solver, on_failure="record"
                 )
-                for piece in pieces
+                for piece in pieces(range(len(x)), self.max_batch)
             ]
         )
 
     def describe_probes(self) -> str:
         """The trace estimator in words, for tables."""
+        if self.target is not None:
+            return "rademacher in nested colours per node, as many as the error asks for"
         if isinstance(self.divergence, Exact):
             return "exact trace"
         fresh = "per node" if isinstance(self.solver, Multistep) else "per trajectory"
@@ -236,16 +313,13 @@ class Study(nn.Module, ABC):
 def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: ProbabilityFlow) -> list[dict[str, Any]]:
     """One record per sample with everything that says how its likelihood was made; log-likelihoods in nats."""
     shared = {
-        "nfe_forward": result.nfe.forward,
-        "nfe_vjp": result.nfe.vjp,
-        "nfe_jvp": result.nfe.jvp,
         "density": result.density,
         "guidance": flow.guidance,
         "space": flow.space,
         "r_min": result.r,
         "r_max": result.r_max,
         "interpolation": flow.schedule.interpolation,
-        "solver": estimator.solver.describe(),
+        "solver": estimator.describe_solver(),
         "probes": estimator.describe_probes(),
         "dequantisation_bits": estimator.dequantisation_bits,
     }
@@ -262,9 +336,17 @@ def likelihood_columns(result: LogLikelihood, estimator: Estimator, flow: Probab
     values = {name: column.tolist() for name, column in columns.items()}
     values["rounding"] = [None if math.isnan(value) else value for value in result.rounding.tolist()]
     dims = result.dims.tolist()
+    values["nodes"], values["shortfall"] = result.integral.nodes, result.short
+    values |= dict(zip(("nfe_forward", "nfe_vjp", "nfe_jvp"), result.calls.T.tolist(), strict=True))
     return [
         {name: column[b] for name, column in values.items()} | {"dims": int(dims[b])} | shared for b in range(len(dims))
     ]
+
+
+def pieces(places: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Places in pieces that go through the network at once."""
+    for start in range(0, len(places), size):
+        yield list(places[start : start + size])
 
 
 def tile(tensor: Tensor, copies: int) -> Tensor:

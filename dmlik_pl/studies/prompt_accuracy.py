@@ -23,7 +23,7 @@ from dmlik_pl.ranges import at_least, between, finite
 from dmlik_pl.records.frames import listing
 from dmlik_pl.records.protocol import ProtocolName, protocol_columns
 from dmlik_pl.studies.aside import Aside
-from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study
+from dmlik_pl.studies.base import Estimator, ImageModel, Images, Measure, Outcome, Study, pieces
 from dmlik_pl.studies.prompt_bounds import Bounds, Elimination, take_bounds
 from dmlik_pl.studies.prompt_contest import (
     Contest,
@@ -32,7 +32,6 @@ from dmlik_pl.studies.prompt_contest import (
     check_candidates,
     check_template,
     listed_questions,
-    pieces,
 )
 from dmlik_pl.studies.prompt_decisions import Ranking
 from dmlik_pl.studies.prompt_likelihoods import Likelihoods, Screening, take_likelihoods
@@ -117,6 +116,7 @@ class PromptAccuracy(Study):
             raise ValueError(f"elimination gives {elimination.draws[0]} draws in all, after elbo_draws={elbo_draws}")
         self.template = template
         self.candidates = candidates
+        self.confidence = confidence
         self.threshold = float(norm.ppf(0.5 + confidence / 2))
         self.encoder = None if clip is None else CLIPEncoder.from_pretrained(clip, local_files_only)
         self.elbo_draws = elbo_draws
@@ -169,7 +169,9 @@ class PromptAccuracy(Study):
         aside = Aside(contest.sample_ids)
         bounds = self._bounds(contest, estimator, aside)
         entries = self._exact_entries(contest, bounds)
-        exact = take_likelihoods(contest, estimator, entries, self.empty_prompt, own_probes=self.published)
+        exact = take_likelihoods(
+            contest, estimator, entries, self.empty_prompt, own_probes=self.published, confidence=self.confidence
+        )
         shown = 0.5 * batch.image + 0.5
         if reconstructed and not self.published and self.encoder is not None:
             shown = model.to_image(contest.x[contest.first].nan_to_num())
@@ -249,7 +251,7 @@ class PromptAccuracy(Study):
     ) -> dict[str, Any]:
         """The record of one question."""
         question = contest.questions[number]
-        truth, count, sample = question.truth, len(question.prompts), question.sample
+        truth, sample = question.truth, question.sample
         clip = None
         if self.encoder is not None:
             clip = aside.one("CLIP score", sample, partial(self._clip, image, question.prompts))
@@ -260,12 +262,12 @@ class PromptAccuracy(Study):
         bound = None if bounds is None else bounds.ranking(number)
         information = None if bounds is None else bounds.information_ranking(number)
         beside = {} if bounds is None else bounds.columns(number)
-        full, screened, nfe = exact.ranking(number), None, exact.cost * count
+        full, screened, nfe = exact.ranking(number), None, exact.cost(number)
         if self.screening is not None and bound is not None:
             kept = bound.best(self.screening.keep)
             checked = self.screening.checks(contest.sample_ids[question.sample])
             screened = exact.ranking(number, kept)
-            beside["screened_nfe"] = beside["elbo_nfe"] + exact.cost * len(kept)
+            beside["screened_nfe"] = beside["elbo_nfe"] + exact.cost(number, kept)
             beside |= {"screened_kept": len(kept), "screened_checked": checked}
             if not checked:
                 full, nfe = screened, beside["screened_nfe"]
@@ -273,7 +275,7 @@ class PromptAccuracy(Study):
         methods = {"clip": clip, "elbo": bound, "pmi": information, "screened": screened}
         return (
             {"attribute": question.attribute, "truth": truth, "candidates": listing(question.values)}
-            | full.columns(truth, self.threshold)
+            | full.columns(truth, exact.threshold(number, self.threshold))
             | {"true_margin": true_margin, "true_margin_standard_error": true_error, "nfe": nfe}
             | exact.columns(number, full)
             | {

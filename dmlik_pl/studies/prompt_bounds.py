@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dmlik_pl.flow import Bound, Draws, Information, Noising
-from dmlik_pl.studies.base import Estimator
-from dmlik_pl.studies.prompt_contest import Contest, pieces
+from dmlik_pl.studies.base import Estimator, pieces
+from dmlik_pl.studies.prompt_contest import Contest
 from dmlik_pl.studies.prompt_decisions import Ranking, as_json
 
 __all__ = ["Bounds", "Elimination", "take_bounds"]

@@ -1,6 +1,6 @@
 """Which prompts compete for each image of a batch, and what they compete on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Protocol
@@ -17,7 +17,6 @@ __all__ = [
     "check_candidates",
     "check_template",
     "listed_questions",
-    "pieces",
 ]
 
 
@@ -166,9 +165,3 @@ class Contest:
     def places(self, question: Question) -> dict[str, int]:
         """The entry of every value of a question."""
         return {value: self._places[question.sample, prompt] for value, prompt in question.prompts.items()}
-
-
-def pieces(places: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places in pieces that go through the network at once."""
-    for start in range(0, len(places), size):
-        yield list(places[start : start + size])

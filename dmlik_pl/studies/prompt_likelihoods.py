@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dmlik_pl.flow import LogLikelihood
+from dmlik_pl.flow import LogLikelihood, Rivals
 from dmlik_pl.studies.base import Estimator, likelihood_columns
 from dmlik_pl.studies.prompt_contest import Contest
 from dmlik_pl.studies.prompt_decisions import Ranking, as_json
@@ -58,6 +58,7 @@ class Likelihoods:
         result: Log-likelihoods of these entries.
         empty: That of each of the B samples under the empty prompt; None if not taken.
         settings: How each row of `result` was made.
+        rivals: Who competed for a target of differences; None without one.
     """
 
     contest: Contest
@@ -65,12 +66,16 @@ class Likelihoods:
     result: LogLikelihood
     empty: LogLikelihood | None
     settings: Sequence[Mapping[str, Any]]
+    rivals: Rivals | None = None
 
-    @property
-    def cost(self) -> int:
-        """Network evaluations of one likelihood, forward passes and derivatives together."""
-        nfe = self.result.nfe
-        return nfe.forward + nfe.vjp + nfe.jvp
+    def cost(self, number: int, among: Sequence[str] | None = None) -> int:
+        """Network evaluations of a question's likelihoods, derivatives too; of all its values or only of some."""
+        rows = [row for value, row in self._rows(number).items() if among is None or value in among]
+        return int(self.result.calls[rows].sum())
+
+    def threshold(self, number: int, usual: float) -> float:
+        """Standard errors by which a question's best must be ahead: more where it was looked at again and again."""
+        return usual if self.rivals is None else self.rivals.threshold(len(self._rows(number)))
 
     def failure(self, sample: int) -> str | None:
         """Why a sample lacks a likelihood of a prompt that competes; None if it has all that were taken of it."""
@@ -89,8 +94,10 @@ class Likelihoods:
         scored = [value for value in rows if among is None or value in among]
 
         def difference(value: str, other: str) -> tuple[float, float]:
-            gap, error = self.result.select([rows[value]]).minus(self.result.select([rows[other]]))
-            return float(gap), float(error)
+            pair = self.result.select([rows[value], rows[other]])
+            gap, error = pair.select([0]).minus(pair.select([1]))
+            grid = 0.0 if self.rivals is None else float(pair.discretisation.max())
+            return float(gap), math.hypot(float(error), grid)
 
         values = self.contest.questions[number].prompts
         scores = {value: float(self.result.log_p[rows[value]]) if value in scored else math.nan for value in values}
@@ -132,7 +139,12 @@ class Likelihoods:
 
 
 def take_likelihoods(
-    contest: Contest, estimator: Estimator, entries: Sequence[int], empty_prompt: bool, own_probes: bool
+    contest: Contest,
+    estimator: Estimator,
+    entries: Sequence[int],
+    empty_prompt: bool,
+    own_probes: bool,
+    confidence: float = 0.95,
 ) -> Likelihoods:
     """Exact likelihoods of some entries.
 
@@ -142,16 +154,28 @@ def take_likelihoods(
         entries: Which entries get one.
         empty_prompt: Whether to take the samples' likelihoods under the empty prompt too, on the same probes.
         own_probes: Whether each entry has probes of its own, instead of those of its sample.
+        confidence: With which a ranking is to be decided where probes are added until it is.
     """
     named = [(contest.sample_ids[sample], prompt) for sample, prompt in (contest.entries[place] for place in entries)]
     keys = [f"{name}/{prompt}" if own_probes else name for name, prompt in named]
     chosen = list(entries)
     condition = contest.condition.select(chosen)
-    result = estimator.log_likelihood(contest.flow, contest.x[chosen], condition, keys)
+    rows = {place: row for row, place in enumerate(chosen)}
+    sought = estimator.target is not None and estimator.target.difference is not None
+    rivals = _rivals(contest, rows, confidence) if sought and not own_probes else None
+    result = estimator.log_likelihood(contest.flow, contest.x[chosen], condition, keys, rivals)
     empty = None
     if empty_prompt:
         flow, first = replace(contest.flow, guidance=0.0), contest.first
         condition = contest.condition.select(first)
-        empty = estimator.log_likelihood(flow, contest.x[first], condition, contest.sample_ids)
+        own = {contest.entries[place][0]: row for place, row in rows.items()}  # those of one sample have one grid
+        paired = result.select([own[b] for b in range(len(first))])
+        empty = estimator.log_likelihood(flow, contest.x[first], condition, contest.sample_ids, paired=paired)
     settings = likelihood_columns(result, estimator, contest.flow)
-    return Likelihoods(contest, {place: row for row, place in enumerate(chosen)}, result, empty, settings)
+    return Likelihoods(contest, rows, result, empty, settings, rivals)
+
+
+def _rivals(contest: Contest, rows: Mapping[int, int], confidence: float) -> Rivals:
+    """The entries of each question that are scored."""
+    asked = ([rows[p] for p in contest.places(q).values() if p in rows] for q in contest.questions)
+    return Rivals([some for some in asked if some], confidence)

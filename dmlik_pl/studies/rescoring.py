@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import Hutchinson, LogLikelihood, ProbabilityFlow, TorchDiffEq
+from dmlik_pl.flow import Hutchinson, LogLikelihood, ProbabilityFlow, Rivals, TorchDiffEq
 from dmlik_pl.metrics.recogniser import Recogniser
 from dmlik_pl.ranges import at_least
 from dmlik_pl.speech.nbest import Duplicates, Normalisation, check
@@ -228,10 +228,11 @@ class Rescoring(Study):
         if self.unconditional:
             means += [mu.mean(-1, keepdim=True).expand_as(mu) for mu in means]
         ids = [f"{own}{name}" for own, _ in order] * (2 if self.unconditional else 1)
-        result = self._likelihood(model, flow, estimator, mel, means, speaker, ids)
+        count = len(order)
+        rivals = Rivals([range(start, start + count) for start in range(0, len(means), count)])
+        result = self._likelihood(model, flow, estimator, mel, means, speaker, ids, rivals)
         again = None
         if self.repeat:
-            count = len(order)
             others = [f"again/{key}" for key in ids[:count]]
             again = self._likelihood(model, flow, estimator, mel, means[:count], speaker, others)
         lists = [range(start, start + len(order)) for start in range(0, len(means), len(order))]
@@ -276,11 +277,12 @@ class Rescoring(Study):
         means: Sequence[Tensor],
         speaker: int,
         ids: Sequence[str],
+        rivals: Rivals | None = None,
     ) -> LogLikelihood:
         """Likelihoods of one mel under many means."""
         x = estimator.state(model.pad(mel))
         condition = model.condition(means, [speaker] * len(means))
-        return estimator.log_likelihood(flow, x.expand(len(means), *x.shape[1:]), condition, ids)
+        return estimator.log_likelihood(flow, x.expand(len(means), *x.shape[1:]), condition, ids, rivals)
 
     def _flow(self, model: SpeechModel) -> ProbabilityFlow:
         flow = model.flow()
@@ -293,4 +295,4 @@ class Rescoring(Study):
     def _estimator(self, estimator: Estimator) -> Estimator:
         if not self.published:
             return estimator
-        return replace(estimator, solver=PUBLISHED_SOLVER, divergence=Hutchinson(1))
+        return replace(estimator, solver=PUBLISHED_SOLVER, divergence=Hutchinson(1), target=None)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise, trajectory
+from dmlik_pl.flow import LogLikelihood, ProbabilityFlow, Purpose, Trajectory, noise
 from dmlik_pl.metrics.recognition import Recogniser
 from dmlik_pl.metrics.speaker import SpeakerEncoder
 from dmlik_pl.ranges import within
@@ -163,18 +163,8 @@ class SpeechSweep(Study):
         condition = model.condition([self._mean(model, spoken)], [speaker])
         centre = estimator.state(model.pad(spoken.mu))
         start = noise(centre, [name], seed=estimator.seed, purpose=Purpose.LATENT, mask=condition.mask)
-        return trajectory(
-            flow,
-            centre + start,  # N(mu, I)
-            condition,
-            times=self.times,
-            solver=estimator.solver,
-            densities=not self.published,
-            divergence=estimator.divergence,
-            sample_ids=[name],
-            seed=estimator.seed,
-            on_failure="record",
-        )
+        latent = centre + start  # N(mu, I)
+        return estimator.trajectory(flow, latent, condition, self.times, [name], densities=not self.published)
 
     def _rows(
         self, flow: ProbabilityFlow, likelihoods: Sequence[dict[str, Any]], read: LogLikelihood, path: Trajectory

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dmlik_pl.flow import Condition, LogLikelihood, ProbabilityFlow, Purpose, noise, trajectory
+from dmlik_pl.flow import Condition, LogLikelihood, ProbabilityFlow, Purpose, noise
 from dmlik_pl.studies.base import Estimator, ImageModel
 
 __all__ = ["StagedBatch", "Stages", "resample"]
@@ -60,18 +60,8 @@ class StagedBatch:
             densities: Whether to take the marginal density of each.
         """
         data = self._latent(self.images, self.names)
-        path = trajectory(
-            self.flow,
-            self._noise(data, self.names),
-            self.condition,
-            times=times,
-            solver=self.estimator.solver,
-            densities=densities,
-            divergence=self.estimator.divergence,
-            sample_ids=self.names,
-            seed=self.estimator.seed,
-            on_failure="record",
-        )
+        start = self._noise(data, self.names)
+        path = self.estimator.trajectory(self.flow, start, self.condition, times, self.names, densities)
         latents = [data, *path.states]
         return Stages([self.names] * len(latents), latents, self._images(latents), path.marginals, path.failures)
 
@@ -88,8 +78,7 @@ class StagedBatch:
             names.append([f"{name}/t={time:g}" for name in self.names])
             state = self._noise(latents[0], names[-1])
             if level < self.flow.schedule.t_max:
-                solver = self.estimator.solver
-                path = trajectory(self.flow, state, self.condition, times=[level], solver=solver, on_failure="record")
+                path = self.estimator.trajectory(self.flow, state, self.condition, [level], names[-1])
                 state, failures = path.states[0], [a or b for a, b in zip(failures, path.failures, strict=True)]
             images.append(_to_8_bits(self.model.to_image(state.nan_to_num())))
             latents.append(self._latent(2 * images[-1] - 1, names[-1]))

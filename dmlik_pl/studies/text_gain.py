@@ -17,7 +17,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from dmlik_pl.flow import LogLikelihood
+from dmlik_pl.flow import LogLikelihood, Rivals
 from dmlik_pl.ranges import between
 from dmlik_pl.speech.text.symbols import BLANK, IDS, SPACE
 from dmlik_pl.studies.base import Estimator, Outcome, Study, likelihood_columns
@@ -60,6 +60,7 @@ class TextGain(Study):
         between(0, 1, confidence=confidence)
         self.alignments = list(alignments)
         self.alternatives = list(alternatives)
+        self.confidence = confidence
         self.threshold = float(norm.ppf(0.5 + confidence / 2))
 
     @torch.no_grad()
@@ -95,7 +96,8 @@ class TextGain(Study):
         flow, name, count = model.flow(), batch.sample_id[b], len(means)
         x = estimator.state(model.pad(batch.mel[b]))
         condition = model.condition([mu for mu, _ in means.values()], [batch.speaker[b]] * count)
-        result = estimator.log_likelihood(flow, x.expand(count, *x.shape[1:]), condition, [name] * count)
+        rivals = Rivals(self._pairs(list(means)), self.confidence)
+        result = estimator.log_likelihood(flow, x.expand(count, *x.shape[1:]), condition, [name] * count, rivals)
         if failure := next(filter(None, result.failures), None):
             return Outcome(name, error=failure)
         columns = likelihood_columns(result, estimator, flow)
@@ -117,6 +119,11 @@ class TextGain(Study):
                 | about(batch, b)
             )
         return Outcome(name, rows=rows)
+
+    @staticmethod
+    def _pairs(keys: list[tuple[str, str]]) -> list[list[int]]:
+        """Places of each text and of what it is compared with."""
+        return [[keys.index((policy, "text")), k] for k, (policy, other) in enumerate(keys) if other != "text"]
 
     def _gain(self, text: LogLikelihood, other: LogLikelihood) -> dict[str, Any]:
         """What one text adds to the log-density beside another, nats."""

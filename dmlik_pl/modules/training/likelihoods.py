@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmlik_pl.flow import NFE, Condition, LogLikelihood, Multistep, Solver, TraceIntegral, elbo
+from dmlik_pl.flow import Condition, LogLikelihood, Multistep, Solver, TraceIntegral, elbo
 from dmlik_pl.modules.training.offers import LikelihoodProblem
 from dmlik_pl.stats.significance import mean_with_error
 from dmlik_pl.studies.base import Estimator
@@ -86,14 +86,14 @@ def measure(problem: LikelihoodProblem, estimator: Estimator, elbo_draws: int = 
             seed=estimator.seed,
         )
         bound = torch.stack([lower.value, lower.standard_error**2]).double().cpu()
-        spent += lower.nfe.forward
+        spent += lower.nfe.forward * len(problem.x)
     return Measured(
         sample_ids=[str(name) for name in problem.sample_ids],
         dims=found.dims.double().cpu(),
         condition=_kept(found),
         alternative=None if other is None else _kept(other),
         bound=bound,
-        nfe=spent * len(problem.x),
+        nfe=spent,
     )
 
 
@@ -112,19 +112,19 @@ def cost_is_fixed(solver: Solver) -> bool:
 
 def to_state(found: LogLikelihood) -> dict[str, Any]:
     """A result as plain tensors, texts and numbers, for a checkpoint."""
-    return {**vars(found), "integral": dict(vars(found.integral)), "nfe": dict(vars(found.nfe))}
+    return {**vars(found), "integral": dict(vars(found.integral))}
 
 
 def of_state(state: dict[str, Any]) -> LogLikelihood:
     """The result of which :func:`to_state` made a state."""
-    return LogLikelihood(**{**state, "integral": TraceIntegral(**state["integral"]), "nfe": NFE(**state["nfe"])})
+    return LogLikelihood(**{**state, "integral": TraceIntegral(**state["integral"])})
 
 
 _ITERATED = ("implicit_adams", "fixed_adams")  # until they converge
 
 
 def _evaluations(found: LogLikelihood) -> int:
-    return found.nfe.forward + found.nfe.vjp + found.nfe.jvp
+    return int(found.calls.sum())
 
 
 def _log_likelihood(problem: LikelihoodProblem, condition: Condition, estimator: Estimator) -> LogLikelihood:
@@ -137,7 +137,8 @@ def _kept(found: LogLikelihood) -> LogLikelihood:
     """A result in float64 on the CPU, without x_T."""
 
     def tensors(of: Any) -> dict[str, Any]:
-        return {name: value.double().cpu() for name, value in vars(of).items() if isinstance(value, Tensor)}
+        every = {name: value.cpu() for name, value in vars(of).items() if isinstance(value, Tensor)}
+        return {name: value.double() if value.is_floating_point() else value for name, value in every.items()}
 
     own = tensors(found) | {"integral": found.integral.to("cpu"), "latent": torch.empty(len(found.log_p), 0)}
     return replace(found, **own)
