@@ -14,7 +14,7 @@ from toy_speech import BANDS, ToySpeech, make_utterances
 
 from dmlik_pl.data.nbest import ListBatch, StoredLists
 from dmlik_pl.data.speech import UtteranceBatch
-from dmlik_pl.flow import NFE, Exact, Hutchinson, LogLikelihood, Multistep
+from dmlik_pl.flow import Exact, Hutchinson, LogLikelihood, Multistep
 from dmlik_pl.flow.integral import TraceIntegral
 from dmlik_pl.metrics.recogniser import Hypothesis, Recogniser
 from dmlik_pl.modules.evaluation import Evaluation

@@ -1,4 +1,4 @@
-"""Likelihoods to an error that is asked for: what is reached, what it costs, and that it depends on the sample alone."""
+"""Likelihoods to an error that is asked for: what is reached, what it costs, and what it depends on."""
 
 import math
 from dataclasses import replace
@@ -37,7 +37,12 @@ def problem() -> Problem:
 @pytest.fixture(scope="module")
 def truth(problem: Problem) -> Tensor:
     return log_likelihood(
-        problem.flow, problem.x, problem.condition, solver=Multistep(257), divergence=Exact(), sample_ids=problem.samples
+        problem.flow,
+        problem.x,
+        problem.condition,
+        solver=Multistep(257),
+        divergence=Exact(),
+        sample_ids=problem.samples,
     ).log_p
 
 
@@ -353,9 +358,10 @@ class TestEstimator:
 
     def test_what_was_asked_for_is_named(self) -> None:
         assert Estimator(target=Target(0.01)).describe_solver() == "multistep(order 4), to an error of 0.01 bits/dim"
-        assert "0.5 nats on a difference, 900 evaluations" in Estimator(
-            target=Target(difference=0.5, max_nfe=900)
-        ).describe_solver()
+        assert (
+            "0.5 nats on a difference, 900 evaluations"
+            in Estimator(target=Target(difference=0.5, max_nfe=900)).describe_solver()
+        )
         assert "as many as the error asks for" in Estimator(target=Target(0.01)).describe_probes()
 
 
