@@ -1,7 +1,7 @@
 """Any text-to-image pipeline of diffusers as a model: an adapter says only what its network is told."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import torch
@@ -52,9 +52,8 @@ class PipelineModel(LatentModel):
     time_name = "timestep"  # the argument by which the network is told the time
     told: Tensor  # the time of the current call, where it is kept exact
     encoders: tuple[str, ...] = ("text_encoder",)  # those that must be there
-    unused = ("image_encoder", "feature_extractor", "safety_checker")
+    unused: tuple[str, ...] = ("image_encoder", "feature_extractor", "safety_checker")
     example = "owner/name"
-    _network_word = "patches"
 
     def __init__(
         self,
@@ -133,8 +132,15 @@ class PipelineModel(LatentModel):
 
     @property
     def latent_multiple(self) -> int:
-        """What the sides of the latents must be multiples of: the side of the network's patches."""
-        return int(self.denoiser.config.get("patch_size") or 1)
+        """What the sides of the latents must be multiples of: to be cut into patches, or halved at every level."""
+        config = self.denoiser.config
+        if self.denoiser_name == "unet":
+            return int(2 ** (len(config.block_out_channels) - 1))
+        return int(config.get("patch_size") or 1)
+
+    @property
+    def _network_word(self) -> str:
+        return "U-Net" if self.denoiser_name == "unet" else "patches"
 
     @property
     def largest_grid(self) -> int | None:
@@ -150,13 +156,14 @@ class PipelineModel(LatentModel):
                 f"sides of {self.largest_grid * side} pixels at most: set the image size of the data"
             )
 
-    def _ask(self, x: Tensor, time: Tensor, **inputs: Any) -> Tensor:
+    def _ask(self, x: Tensor, time: Tensor, exact: Mapping[str, Any] | None = None, **inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times, with tensors of floating point in its dtype.
 
-        The time keeps its precision. What a network says of its variance, in as many channels again, is left out.
+        The time keeps its precision, and so does what is ``exact``. What a network says of its variance, in as many
+        channels again, is left out.
         """
         dtype = self.denoiser.dtype
-        cast = {name: _cast(value, dtype) for name, value in inputs.items()}
+        cast = {name: _cast(value, dtype) for name, value in inputs.items()} | dict(exact or {})
 
         def network(noised: Tensor, told: Tensor) -> Tensor:
             output: Tensor = self.denoiser(noised.to(dtype), **{self.time_name: told}, return_dict=False, **cast)[0]

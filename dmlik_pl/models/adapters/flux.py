@@ -34,7 +34,7 @@ class Flux(PipelineModel):
         self.asks_guidance = bool(self.denoiser.config.guidance_embeds)
         self.told_guidance = told_guidance
         if self.asks_guidance:
-            self.space += f", by a network that is told guidance {told_guidance:g}"
+            self.space += self._telling(told_guidance)
         self._keep_time_exact(self.denoiser.time_text_embed)
 
     @property
