@@ -110,7 +110,7 @@ def test_stable_audio(folder, angular, sounds, guidance, negative, kind):
         kept = (1 / (1 + 0.3**2), 1 / (1 + 50.0**2))
         wanted = cosine(guided(noise, *branches, guidance), x, probe, kept, s=0.0)
     assert float(result.bpd[0]) == pytest.approx(wanted, abs=CLOSE)
-    assert model.space == "latents of a sound that silence fills up to 0.64 s (Oobleck autoencoder)"
+    assert model.space == "latents of a sound that silence fills up to 0.64 s"
     assert result.result.dims.tolist() == [64]
 
 
