@@ -208,6 +208,13 @@ def test_pipelines_that_start_from_an_image_are_read_as_what_they_are_made_of(
     torch.testing.assert_close(*logs)
 
 
+def test_parts_are_found_where_they_are_now(folders, tmp_path):
+    folder = shutil.copytree(folders(tiny.tiny_cascade), tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text()) | {"prior": ["stable_cascade", "StableCascadeUNet"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert isinstance(dmlik.load(folder).denoiser, diffusers.StableCascadeUNet)
+
+
 def test_inpainting_networks_are_refused(tmp_path):
     folder = tiny.write(lambda: tiny.tiny_sd({"in_channels": 9}), tmp_path)
     index = json.loads((folder / "model_index.json").read_text()) | {"_class_name": "StableDiffusionInpaintPipeline"}

@@ -30,7 +30,8 @@ def assemble(folder: PipelineFolder, dtypes: dict[str, str], unused: tuple[str, 
     import diffusers
 
     name = str(folder.index["_class_name"])
-    kind = type(folder.pipeline) if isinstance(folder, LoadedPipeline) else getattr(diffusers, name)
+    with quiet():  # imports what it is made of
+        kind = type(folder.pipeline) if isinstance(folder, LoadedPipeline) else getattr(diffusers, name)
     if kind.__module__.startswith("diffusers.utils.dummy"):
         needed = [package for package in kind._backends if find_spec(package) is None]
         raise ValueError(f"a {name} needs {', '.join(needed)}, not installed: pip install {' '.join(needed)}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dmlik_pl.flow import GaussianPrior, Interpolation
 from dmlik_pl.models.assembly import assemble
 from dmlik_pl.models.folder import Dtype, find_pipeline
+from dmlik_pl.models.inputs import shown
 from dmlik_pl.models.latents import LatentModel
 from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.unfit import DISTILLED
@@ -220,7 +221,7 @@ class PipelineModel(LatentModel):
             length = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
             if length > window:
                 raise ValueError(
-                    f"the prompt {prompt!r} has {length} tokens for the {name} ({type(tokenizer).__name__}), whose "
+                    f"the prompt {shown(prompt)} has {length} tokens for the {name} ({type(tokenizer).__name__}), whose "
                     f"window holds {window}: shorten it, set truncate to true to have it cut, or, for other than "
                     "CLIP's, raise max_sequence_length as far as the model was trained for"
                 )
