@@ -122,7 +122,7 @@ def test_variants_are_read_under_their_names(folder):
     assert model.unet.dtype == torch.float16
     assert not any(weight.requires_grad for weight in model.parameters())
     assert not any(module.training for module in model.modules())
-    with pytest.raises(FileNotFoundError, match="holds .*Another precision is there: set variant to fp16"):
+    with pytest.raises(FileNotFoundError, match=r"holds .*Another precision is there: set variant to fp16"):
         StableDiffusionXL(str(folder))
 
 

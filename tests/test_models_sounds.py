@@ -183,7 +183,7 @@ def test_files_that_do_not_fit_are_told(folder, tmp_path):
     }.items():
         with pytest.raises(ValueError, match=message):
             dmlik.log_likelihood(model, [tmp_path / f"{name}.wav" for name in names], PROMPT)
-    with pytest.raises(FileNotFoundError, match="no audio file nothing.wav"):
+    with pytest.raises(FileNotFoundError, match=r"no audio file nothing\.wav"):
         dmlik.log_likelihood(model, "nothing.wav", PROMPT)
 
 

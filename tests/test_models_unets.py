@@ -117,7 +117,7 @@ def test_pixels_of_a_class_under_all_schedules(images, betas, guidance, tmp_path
 @BOTH
 def test_a_consistency_model_is_told_guidance(folders, images, guidance):
     folder = folders(tiny.tiny_lcm)
-    with pytest.raises(ValueError, match="distilled to sample in few steps .its folder names a LatentConsistency"):
+    with pytest.raises(ValueError, match=r"distilled to sample in few steps \(its folder names a LatentConsistency"):
         dmlik.load(folder)
     model = dmlik.load(folder, dtype="float64", distilled=True, told_guidance=4.0)
     pipeline = diffusers.LatentConsistencyModelPipeline.from_pretrained(folder, safety_checker=None)
@@ -172,7 +172,7 @@ def test_packages_that_a_pipeline_needs_are_named(folders, sentencepiece, monkey
         monkeypatch.setattr(f"{place}.find_spec", lambda name: None if name == "sentencepiece" else name)
     monkeypatch.setattr(diffusers, "KolorsPipeline", dummies.KolorsPipeline)
     with pytest.raises(
-        ValueError, match="KolorsPipeline needs sentencepiece, not installed: pip install sentencepiece$"
+        ValueError, match=r"KolorsPipeline needs sentencepiece, not installed: pip install sentencepiece$"
     ):
         dmlik.load(folder)
     pixart = shutil.copytree(folders(tiny.tiny_pixart_sigma), tmp_path / "model")
@@ -206,6 +206,18 @@ def test_pipelines_that_start_from_an_image_are_read_as_what_they_are_made_of(
         for each in (folders(make), folder)
     ]
     torch.testing.assert_close(*logs)
+
+
+@pytest.mark.parametrize(("make", "takes"), [(tiny.tiny_sd3, 16), (tiny.tiny_flux, 4)])
+def test_autoencoders_of_another_model_are_refused(folders, tmp_path, make, takes):
+    folder = shutil.copytree(folders(make), tmp_path / "model")
+    shutil.rmtree(folder / "vae")
+    tiny.vae(8).save_pretrained(folder / "vae")
+    message = (
+        f"the transformer in .* takes latents of {takes} channels and the vae gives 8: they do not belong to one model"
+    )
+    with pytest.raises(ValueError, match=message):
+        dmlik.load(folder)
 
 
 def test_parts_are_found_where_they_are_now(folders, tmp_path):

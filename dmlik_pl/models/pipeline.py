@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -93,6 +94,7 @@ class PipelineModel(LatentModel):
         self.pipeline = assemble(folder, {**dtypes, self.denoiser_name: dtype}, self.unused)
         modules = {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
         self.parts = nn.ModuleDict(modules)
+        self._check_channels(folder.path)
         self.freeze()
         self.prior = GaussianPrior(prior)
         self.negative_prompt, self.truncate = negative_prompt, truncate
@@ -142,6 +144,19 @@ class PipelineModel(LatentModel):
     @property
     def _network_word(self) -> str:
         return "U-Net" if self.denoiser_name == "unet" else "patches"
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that the network takes."""
+        return int(self.denoiser.config.in_channels)
+
+    def _check_channels(self, folder: Path) -> None:
+        given = self.vae.config.get("latent_channels") if self.vae_name in self.parts else None
+        if given not in (None, self.latent_channels):
+            raise ValueError(
+                f"the {self.denoiser_name} in {folder} takes latents of {self.latent_channels} channels and the "
+                f"{self.vae_name} gives {given}: they do not belong to one model, or the network takes an image too"
+            )
 
     @property
     def largest_grid(self) -> int | None:
@@ -221,8 +236,8 @@ class PipelineModel(LatentModel):
             length = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
             if length > window:
                 raise ValueError(
-                    f"the prompt {shown(prompt)} has {length} tokens for the {name} ({type(tokenizer).__name__}), whose "
-                    f"window holds {window}: shorten it, set truncate to true to have it cut, or, for other than "
+                    f"the prompt {shown(prompt)} has {length} tokens for the {name} ({type(tokenizer).__name__}), "
+                    f"whose window holds {window}: shorten it, set truncate to true to have it cut, or, for other than "
                     "CLIP's, raise max_sequence_length as far as the model was trained for"
                 )
 

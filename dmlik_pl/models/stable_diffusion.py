@@ -12,8 +12,8 @@ __all__ = ["StableDiffusion"]
 class StableDiffusion(LatentDiffusion):
     """Stable Diffusion 1.x or 2.x: one text encoder; the null condition is the empty prompt.
 
-    Pipelines that start from an image are read as what they are made of. Inpainting networks, which take a mask too, are
-    refused.
+    Pipelines that start from an image are read as what they are made of. Inpainting networks, which take a mask too,
+    are refused.
 
     References:
         | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)

@@ -115,8 +115,8 @@ def read(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not audio, has another number of channels, another rate, or no sample in the stretch; if it is cut;
-            or if its samples are not speech: not finite, beyond twice full scale, all equal, or a tenth of them
+        ValueError: If it is not audio, has another number of channels, another rate, or no sample in the stretch; if it
+            is cut; or if its samples are not speech: not finite, beyond twice full scale, all equal, or a tenth of them
             clipped.
     """
     with _opened(path, rate, resample, channels or 1) as file:

@@ -42,6 +42,11 @@ class Flux(PipelineModel):
         """What the sides of the latents must be multiples of, to be packed."""
         return 2
 
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents before they are packed."""
+        return int(self.denoiser.config.in_channels // 4)
+
     def _embed(self, prompt: str) -> dict[str, Tensor]:
         text, pooled, ids = self._encode_prompt(prompt, prompt_2=prompt)
         return {"text": text, "pooled": pooled, "ids": ids[None]}

@@ -94,8 +94,8 @@ def _distilled(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
     if told.any():
         yield Finding(
             "distilled",
-            f"{int(told.sum())} of {len(spaces)} rows are of a model distilled to sample in few steps. Its field was not "
-            "trained as a score: what its flow gives is no p(x|y) of the model that it was distilled from, and no "
+            f"{int(told.sum())} of {len(spaces)} rows are of a model distilled to sample in few steps. Its field was "
+            "not trained as a score: what its flow gives is no p(x|y) of the model that it was distilled from, and no "
             "comparison with a diffusion's.",
             "caution",
         )
