@@ -65,6 +65,7 @@ FORMATS = {"TFLOP": ".2f", "seconds": ".1f", "TFLOP/s": ".3f", "GiB": ".1f"}
 NOTES = (
     "One image and a network with random weights that ask for no gradient, one probe per node, attention by PyTorch.",
     "TFLOP and seconds: of one node, a forward pass with its VJP, or of the whole likelihood with its 33 nodes.",
+    "On a CPU that is shared with other work seconds are upper bounds.",
     "GiB: the largest memory of the process, weights included; of the device on a GPU.",
 )
 

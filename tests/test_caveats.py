@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fake_records import accuracy_units, sweep_units
 
+from dmlik_pl.models.unfit import DISTILLED
 from dmlik_pl.records.frames import CLUSTER
 from dmlik_pl.records.protocol import protocol_columns
 from dmlik_pl.records.schema import Schema
@@ -250,6 +251,15 @@ class TestMeaning:
         caveat = only(likelihoods(density="p(x|y)", space="VAE latents times 0.13"), "density")
         assert "p(x|y), densities of VAE latents times 0.13 with 100 dimensions" in caveat.text
         assert caveat.severity == "note"
+
+    def test_models_distilled_to_few_steps(self) -> None:
+        spaces = ["VAE latents times 0.13"] * 10 + [f"VAE latents times 0.13{DISTILLED}"] * 40
+        caveat = only(likelihoods(50, density="p(x|y)", space=spaces), "distilled")
+        assert caveat.severity == "caution"
+        assert caveat.text.startswith(
+            "40 of 50 rows are of a model distilled to sample in few steps. Its field was not"
+        )
+        assert found(likelihoods(50, density="p(x|y)", space=spaces[0]), "distilled") == []
 
     def test_versions_of_packages_that_differ(self) -> None:
         texts = ["diffusers 0.41.0, torch 2.12.1"] * 10 + ["diffusers 0.41.0, torch 2.13.0"] * 39 + [None]

@@ -1,6 +1,7 @@
 """Traces: exact, estimated, coloured; by VJP, JVP and finite difference."""
 
 import math
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -243,6 +244,51 @@ def test_products_that_cannot_be_taken_together_are_taken_apart_and_asked_once(g
         assert Stubborn.asked == expected
     torch.testing.assert_close(estimate(Exact(), Stubborn.apply, u)[1][0], u.sum(1))
     assert divergence == Hutchinson(4) and hash(divergence) == hash(Hutchinson(4))
+
+
+class Saved:
+    """A tensor that a graph keeps for its backward pass."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize(
+    ("divergence", "graphs"),
+    [
+        (Hutchinson(), 0),
+        (Hutchinson(4), 0),
+        (Exact(), 0),
+        (Exact(chunk=2), 2),  # of three passes the last alone may free what it is done with
+    ],
+)
+def test_the_last_product_frees_the_graph_as_it_goes(generator, divergence, graphs):
+    """Ten layers keep ten tensors; when the gradient reaches the first layer, those of the others are gone."""
+    u, alive, left = torch.randn(1, 6, dtype=torch.float64, generator=generator), WeakSet(), []
+
+    def kept(tensor):
+        saved = Saved(tensor)
+        alive.add(saved)
+        return saved
+
+    def field(u):
+        first = u * 1.0
+        first.register_hook(lambda gradient: left.append(len(alive)))
+        with torch.autograd.graph.saved_tensors_hooks(kept, lambda saved: saved.tensor):
+            value = first
+            for _ in range(10):
+                value = value.exp() / 4
+        return value
+
+    estimate(divergence, field, u)
+    assert [count > 1 for count in left] == [True] * graphs + [False]
+
+
+def test_a_pass_that_failed_halfway_is_made_anew(generator):
+    """What was freed before it failed is there again for the products one by one."""
+    u = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+    _, traces = estimate(Hutchinson(4), lambda u: Stubborn.apply(u.exp().log()).exp().log(), u)
+    torch.testing.assert_close(traces, u.sum(1).expand(4, 3))
 
 
 def test_learned_colourings_ship_with_their_models_and_beat_one_probe(generator):

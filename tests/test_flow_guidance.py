@@ -79,3 +79,16 @@ def test_a_missing_unconditional_branch_is_named(case, solver):
     flow = ProbabilityFlow(Counter(), LinearVP(), guidance=2.0)
     with pytest.raises(ValueError, match=r"guidance w=2 needs the unconditional branch.*Condition\(null="):
         log_likelihood(flow, x, Condition(condition.inputs), solver=solver)
+
+
+def test_a_flow_without_any_condition_has_one_density(case):
+    x, _ = case
+
+    def flow(weight):
+        return ProbabilityFlow(lambda x, time, inputs: 0.3 * x, LinearVP(), guidance=weight)
+
+    plain, without = (log_likelihood(flow(weight), x, Condition(), solver=Multistep(9)) for weight in (1.0, 0.0))
+    assert torch.equal(plain.log_p, without.log_p) and (plain.density, without.density) == ("p(x)", "p(x)")
+    for condition, weight in ((Condition(mean=torch.ones_like(x)), 0.0), (Condition(), 2.0)):
+        with pytest.raises(ValueError, match=f"guidance w={weight:g} needs the unconditional branch"):
+            log_likelihood(flow(weight), x, condition, solver=Multistep(9))

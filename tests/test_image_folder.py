@@ -235,21 +235,13 @@ def test_a_study_of_competing_prompts_says_what_it_wants(
 
 
 def test_a_grey_model_reads_a_folder_in_grey(folders: Path, tmp_path: Path) -> None:
-    make_tiny_ddpm(tmp_path / "ddpm")
-    config = yaml.safe_load((CONFIGS / "images.yaml").read_text())
-    config["model"]["diffusion"] = {
-        "class_path": "dmlik_pl.models.PixelDiffusion",
-        "init_args": {"path": str(tmp_path / "ddpm")},
-    }
-    (tmp_path / "grey.yaml").write_text(yaml.safe_dump(config))
-    arguments = ["--config", str(tmp_path / "grey.yaml"), "--data.root", str(folders / "csv"), "--data.size", "8"]
-    arguments += ["--model.solver.nodes", "9", "--trainer.accelerator", "cpu", "--runs"]
-    assert evaluate.cli_main([*arguments, str(tmp_path / "runs"), "--data.channels", "1"]) == 0
-    (folder,) = (tmp_path / "runs").iterdir()
-    sweep = read(folder)["time_sweep"]
+    path = str(make_tiny_ddpm(tmp_path / "ddpm"))
+    grey = ["--model.diffusion.path", path, "--data.size", "8", "--data.channels", "1"]
+    sweep = read(run(folders, "csv", tmp_path / "runs", *grey))["time_sweep"]
+    assert set(sweep["density"]) == {"p(x)"}
     assert set(sweep["dims"]) == {64} and len(sweep) == 8
     with pytest.raises(ValueError, match=r"3x8x8 do not fit the model, which takes 1 channels.*channels of the data"):
-        evaluate.cli_main([*arguments, str(tmp_path / "colour")])
+        run(folders, "csv", tmp_path / "colour", *grey[:-2])
 
 
 def test_nothing_is_said_where_nothing_is_assumed(folders: Path) -> None:

@@ -351,6 +351,7 @@ def test_unconditional_latent_diffusion(folders, images):
     with torch.no_grad():
         x = pipeline.vqvae.encode(images.float()).latents.double() * 1.2
     assert_likelihood(model, images, x, prediction, [(), ()], 1.0, peer)
+    assert model.space == "VQ latents before quantisation, times 1.2"
     decoded = pipeline.vqvae.decode(x.float() / 1.2).sample / 2 + 0.5
     torch.testing.assert_close(model.to_image(x), decoded.clamp(0, 1), rtol=0, atol=1e-5)
 

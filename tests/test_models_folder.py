@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 from tiny_models import WINDOW, make_tiny_ddpm, make_tiny_sd, make_tiny_sdxl
 
-from dmlik_pl.models import PixelDiffusion, StableDiffusion, StableDiffusionXL
+from dmlik_pl.models import PixelDiffusion, StableDiffusion, StableDiffusionXL, load
 
 HUB_ID = "stabilityai/stable-diffusion-xl-base-1.0"
 
@@ -56,6 +56,17 @@ def test_hub_models_come_from_the_local_cache(tmp_path, monkeypatch, original):
     assert StableDiffusionXL("someone/tiny", revision=commit, local_files_only=True).space == "VAE latents times 0.7"
     with pytest.raises(FileNotFoundError, match="someone/tiny"):
         StableDiffusionXL("someone/tiny", revision="other")
+
+
+def test_an_index_that_names_no_pipeline_and_a_part_that_is_not_there(folder):
+    shutil.rmtree(folder / "unet")
+    with pytest.raises(FileNotFoundError, match=r"cannot read unet of the model in .*: no config\.json in "):
+        load(folder)
+    (folder / "model_index.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=r"model_index\.json does not say which pipeline it is of: it has no _class_name"
+    ):
+        load(folder)
 
 
 def test_missing_folders_are_not_looked_for_on_the_hub(tmp_path):
@@ -111,7 +122,7 @@ def test_variants_are_read_under_their_names(folder):
     assert model.unet.dtype == torch.float16
     assert not any(weight.requires_grad for weight in model.parameters())
     assert not any(module.training for module in model.modules())
-    with pytest.raises(FileNotFoundError, match=r"under another `variant`"):
+    with pytest.raises(FileNotFoundError, match=r"holds .*Another precision is there: set variant to fp16"):
         StableDiffusionXL(str(folder))
 
 

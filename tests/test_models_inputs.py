@@ -8,7 +8,7 @@ from dmlik_pl.data.digits import DigitSet
 from dmlik_pl.data.shapes import ShapeImages
 from dmlik_pl.flow import Multistep, log_likelihood
 from dmlik_pl.models import PixelDiffusion, StableDiffusion
-from dmlik_pl.models.inputs import as_prompts, check_images
+from dmlik_pl.models.inputs import as_prompts, check_images, shown
 
 NAMES = ["a", "b"]
 
@@ -140,3 +140,9 @@ class TestModels:
             model.to_latent(images, ["a"])
         with pytest.raises(ValueError, match="a prompt must be a text, got 3"):
             model.condition([3])
+
+
+def test_long_prompts_are_cut_in_messages():
+    assert shown("a dog") == "'a dog'"
+    assert shown("x" * 60) == repr("x" * 60)
+    assert shown("x" * 61) == repr("x" * 57 + "...")

@@ -132,7 +132,6 @@ def test_ends_of_the_schedule_can_be_chosen():
         ({"_class_name": None}, "None is not a scheduler of a diffusion"),
         ({"_class_name": "LCMScheduler", "beta_schedule": "linear"}, "LCMScheduler is not a scheduler"),
         ({"_class_name": "DDPMWuerstchenScheduler", "scaler": 2.0}, r"has scaler 2\.0; only 1 is known"),
-        ({"_class_name": "CosineDPMSolverMultistepScheduler"}, "requires the torchsde library"),
         ({"_class_name": "FlowMatchLCMScheduler"}, "FlowMatchLCMScheduler is not a scheduler"),
         ({"beta_schedule": None}, "DDPMScheduler states no betas"),
         ({"beta_schedule": "zigzag"}, r"cannot read its noise process, \{'beta_schedule': 'zigzag'\}"),

@@ -1,10 +1,11 @@
 """Pipelines of diffusers of a few thousand random weights, as their own `save_pretrained` writes them."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_models import CAPTIONS, FASTEST_FREQUENCY, SCALED_LINEAR, SDXL_UNET, VAE, WINDOW, text_config
+from tiny_models import CAPTIONS, FASTEST_FREQUENCY, SCALED_LINEAR, SDXL_UNET, UNET, VAE, WINDOW, text_config
 
 from dmlik_pl.modules.training.tokens import small_tokenizer
 
@@ -466,6 +467,191 @@ def tiny_cascade() -> Any:
         scheduler=DDPMWuerstchenScheduler(),
         feature_extractor=None,
         image_encoder=None,
+    )
+
+
+def tiny_sd(unet: dict[str, Any] | None = None, **scheduler: Any) -> Any:
+    """Stable Diffusion 1.x; by default a random v-prediction, which is a gentle flow."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    network = UNet2DConditionModel(**{**UNET, "cross_attention_dim": 16, **(unet or {})})
+    calm(network.time_embedding.linear_1)
+    encoder, tokenizer = clip("CLIPTextModel")
+    settings = {**SCALED_LINEAR, "prediction_type": "v_prediction", "steps_offset": 1, "clip_sample": False}
+    return StableDiffusionPipeline(
+        vae=vae(4, scaling_factor=0.18215),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=network,
+        scheduler=DDIMScheduler(**{**settings, **scheduler}),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def tiny_segmind() -> Any:
+    """Stable Diffusion without a middle block, as Segmind's small ones."""
+    return tiny_sd({"mid_block_type": None})
+
+
+def tiny_lcm() -> Any:
+    """A latent consistency model, which is told guidance."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    parts = tiny_sd({"time_cond_proj_dim": 8}).components
+    parts["unet"].time_embedding.cond_proj.weight.data.mul_(20)  # so that a wrong guidance shows
+    settings = {**SCALED_LINEAR, "prediction_type": "v_prediction", "steps_offset": 1, "clip_sample": False}
+    parts["scheduler"] = LCMScheduler(**settings)
+    return LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+
+
+def tiny_ssd(pipeline: str = "StableDiffusionXLPipeline", **settings: Any) -> Any:
+    """SDXL with blocks left out of it, as Segmind's SSD-1B."""
+    import diffusers
+
+    unet = diffusers.UNet2DConditionModel(
+        **{
+            **SDXL_UNET,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "block_out_channels": [8, 16, 16],
+            "attention_head_dim": [2, 4, 4],
+            "transformer_layers_per_block": [0, 2, 2],
+            "reverse_transformer_layers_per_block": [[2, 1], [1, 1], 1],
+        }
+    )
+    calm(unet.time_embedding.linear_1)
+    (first, tokenizer), (second, tokenizer_2) = clip("CLIPTextModel"), clip("CLIPTextModelWithProjection")
+    return getattr(diffusers, pipeline)(
+        vae=vae(4, scaling_factor=0.13),
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=unet,
+        scheduler=diffusers.EulerDiscreteScheduler(**SCALED_LINEAR, prediction_type="v_prediction"),
+        add_watermarker=False,
+        **settings,
+    )
+
+
+def tiny_pixels(classes: int | None = None, **scheduler: Any) -> Any:
+    """DDIM over 8 x 8 images of three channels."""
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+    unet = UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=["DownBlock2D", "AttnDownBlock2D"],
+        up_block_types=["AttnUpBlock2D", "UpBlock2D"],
+        block_out_channels=[8, 16],
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+        num_class_embeds=classes,
+    )
+    calm(unet.time_embedding.linear_1)
+    return DDIMPipeline(unet, DDIMScheduler(**{"prediction_type": "v_prediction", **scheduler}))
+
+
+class Pieces:
+    """In the place of SentencePiece's processor: words and letters by the lines of a file."""
+
+    def __init__(self, model_path: str) -> None:
+        pieces = Path(model_path).read_text().splitlines()
+        self._ids = {piece: i for i, piece in enumerate(pieces)}
+        self.special_tokens = {"[gMASK]": len(pieces), "sop": len(pieces) + 1}
+        self.n_words = len(pieces) + 2
+        self.bos_id, self.eos_id, self.pad_id = 1, 2, 0
+
+    def tokenize(self, text: str, encode_special_tokens: bool = False) -> list[str]:
+        return text.split()
+
+    def convert_token_to_id(self, token: str) -> int:
+        return self.special_tokens.get(token, self._ids.get(token, self.pad_id))
+
+    def convert_id_to_token(self, index: int) -> str:
+        return next((piece for piece, i in self._ids.items() if i == index), "")
+
+
+def tiny_kolors() -> Any:
+    """Kolors; its tokenizer reads words by :class:`Pieces`, which must stand in for SentencePiece's."""
+    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+    from diffusers.pipelines.kolors import ChatGLMModel, KolorsPipeline
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+    from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
+
+    folder = tempfile.TemporaryDirectory()
+    vocabulary = Path(folder.name) / "tokenizer.model"
+    vocabulary.write_text("\n".join(["<unk>", "<s>", "</s>", *WORDS]))
+    tokenizer = ChatGLMTokenizer(str(vocabulary))
+    tokenizer.folder = folder  # which it copies from when it is saved
+    sizes = {"num_layers": 2, "hidden_size": 24, "ffn_hidden_size": 24, "kv_channels": 12, "num_attention_heads": 2}
+    groups = {"multi_query_attention": True, "multi_query_group_num": 1, "original_rope": True}
+    config = ChatGLMConfig(padded_vocab_size=tokenizer.vocab_size, seq_length=256, **sizes, **groups)
+    language_model = ChatGLMModel(config, empty_init=False)
+    for name, weight in language_model.named_parameters():
+        if "norm" in name:  # which it leaves as the memory is
+            torch.nn.init.ones_(weight)
+    unet = UNet2DConditionModel(
+        **{
+            **SDXL_UNET,
+            "cross_attention_dim": 16,
+            "encoder_hid_dim": 24,
+            "encoder_hid_dim_type": "text_proj",
+            "projection_class_embeddings_input_dim": 24 + 6 * 4,
+        }
+    )
+    calm(unet.time_embedding.linear_1)
+    return KolorsPipeline(
+        vae=vae(4, scaling_factor=0.13),
+        text_encoder=language_model,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**SCALED_LINEAR, prediction_type="v_prediction"),
+    )
+
+
+def tiny_stable_audio() -> Any:
+    """Stable Audio Open: 2 channels at 100 Hz in a window of 16 latents of 4 samples."""
+    import diffusers
+
+    transformer = diffusers.StableAudioDiTModel(
+        sample_size=16,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        num_key_value_attention_heads=2,
+        out_channels=4,
+        cross_attention_dim=16,
+        time_proj_dim=16,
+        global_states_input_dim=32,
+        cross_attention_input_dim=16,
+    )
+    encoder, tokenizer = t5()
+    tokenizer.model_max_length = LONG
+    return diffusers.StableAudioPipeline(
+        vae=diffusers.AutoencoderOobleck(
+            encoder_hidden_size=8,
+            downsampling_ratios=[2, 2],
+            channel_multiples=[1, 2],
+            decoder_channels=6,
+            decoder_input_channels=4,
+            audio_channels=2,
+            sampling_rate=100,
+        ),
+        text_encoder=encoder,
+        projection_model=diffusers.StableAudioProjectionModel(
+            text_encoder_dim=16, conditioning_dim=16, min_value=0, max_value=4
+        ),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        scheduler=diffusers.EDMDPMSolverMultistepScheduler(
+            sigma_min=0.3, sigma_max=50.0, sigma_data=1.0, prediction_type="v_prediction"
+        ),
     )
 
 

@@ -79,16 +79,28 @@ class PullBack:
     def __init__(self) -> None:
         self._together = True
 
-    def __call__(self, value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
-        """Products of k vectors [k, B, ...] with the Jacobian of a value by its leaf; the graph is kept."""
+    def __call__(self, value: Tensor, leaf: Tensor, vectors: Tensor, field: Field, *, keep: bool = False) -> Tensor:
+        """Products of k vectors [k, B, ...] with the Jacobian of a value by its leaf.
+
+        Args:
+            value: What the field gives at the leaf.
+            leaf: A state that asks for gradients.
+            vectors: The vectors.
+            field: The field, to make the value anew where the graph was freed by a pass that failed.
+            keep: Keep the graph for more products; otherwise the last one frees it as it goes.
+        """
         if self._together and len(vectors) > 1:
             try:
-                return torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=True)[0]
+                return torch.autograd.grad(value, leaf, vectors, is_grads_batched=True, retain_graph=keep)[0]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # in many words; whatever else is wrong, the products one by one will say
                 self._together = False
-        return torch.stack([torch.autograd.grad(value, leaf, v, retain_graph=True)[0] for v in vectors])
+                value = value if keep else field(leaf)
+        last = len(vectors) - 1
+        return torch.stack(
+            [torch.autograd.grad(value, leaf, v, retain_graph=keep or i < last)[0] for i, v in enumerate(vectors)]
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,8 @@ class Exact:
                 basis = torch.zeros(len(index), size, dtype=u.dtype, device=u.device)
                 basis[torch.arange(len(index)), index] = 1
                 vectors = basis.reshape(len(index), 1, *u.shape[1:]).expand(-1, len(u), *u.shape[1:])
-                trace += self.traces(vectors, self._pull_back(value, leaf, vectors)).values[0]
+                more = start + self.chunk < size
+                trace += self.traces(vectors, self._pull_back(value, leaf, vectors, field, keep=more)).values[0]
         nfe.forward += 1
         nfe.vjp += size
         return value.detach(), Traces(trace[None])
@@ -213,7 +226,7 @@ class Hutchinson:
         with torch.enable_grad():
             leaf = u.detach().requires_grad_()
             value = field(leaf)
-            products = self._pull_back(value, leaf, vectors)
+            products = self._pull_back(value, leaf, vectors, field)
         return value.detach(), products
 
     def _jvp(self, field: Field, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -269,7 +269,8 @@ class ProbabilityFlow:
                 return function(level)
 
     def _output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        if self.guidance == 1:
+        conditional = any(part is not None for part in (condition.inputs, condition.null, condition.mean))
+        if self.guidance == 1 or (self.guidance == 0 and not conditional):
             return self.network(x, time, condition.inputs)
         if condition.null is None:
             raise ValueError(
@@ -279,5 +280,5 @@ class ProbabilityFlow:
         if self.guidance == 0:
             return self.network(x, time, condition.null)
         both = _tree_cat([condition.null, condition.inputs])
-        null, conditional = self.network(torch.cat([x, x]), torch.cat([time, time]), both).chunk(2)
-        return null + self.guidance * (conditional - null)
+        null, given = self.network(torch.cat([x, x]), torch.cat([time, time]), both).chunk(2)
+        return null + self.guidance * (given - null)

@@ -79,10 +79,14 @@ class Refinement:
         fine = torch.ones(len(u), dtype=torch.bool, device=u.device)
         with torch.enable_grad():
             leaf = few.detach().requires_grad_()
-            value = whole.flow.velocity(leaf, level, condition)
+
+            def field_at(state: Tensor) -> Tensor:
+                return whole.flow.velocity(state, level, condition)
+
+            value = field_at(leaf)
             for some in (rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)):
                 vectors = field * hadamard_rows(some, self._index)[:, None].to(field)
-                products = self._pull_back(value, leaf, vectors)
+                products = self._pull_back(value, leaf, vectors, field_at, keep=some.stop < rows.stop)
                 terms = (vectors.double() * products.double()).sum(0).flatten(1)
                 parts = sketched(terms, field.flatten(1) != 0, u.dtype)
                 self._values[node, samples] += terms.sum(-1)

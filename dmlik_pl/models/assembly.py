@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -29,7 +30,11 @@ def assemble(folder: PipelineFolder, dtypes: dict[str, str], unused: tuple[str, 
     import diffusers
 
     name = str(folder.index["_class_name"])
-    kind = getattr(diffusers, name)
+    with quiet():  # imports what it is made of
+        kind = type(folder.pipeline) if isinstance(folder, LoadedPipeline) else getattr(diffusers, name)
+    if kind.__module__.startswith("diffusers.utils.dummy"):
+        needed = [package for package in kind._backends if find_spec(package) is None]
+        raise ValueError(f"a {name} needs {', '.join(needed)}, not installed: pip install {' '.join(needed)}")
     known = inspect.signature(kind.__init__).parameters
     parts = {}
     for part in known:
@@ -59,13 +64,15 @@ def _part(folder: PipelineFolder, part: str, origin: Any, dtype: str) -> Any:
 
 def _class_of(folder: PipelineFolder, part: str, library: str, name: str) -> Any:
     """The class that a folder names for a part, if it is one of the libraries' own."""
+    import diffusers
+
     module: Any
     if library in _LIBRARIES:
         module = importlib.import_module(library)
     else:  # a part that comes with one kind of pipeline alone
         pipelines: Any = importlib.import_module("diffusers.pipelines")
         module = getattr(pipelines, library, None) if library.isidentifier() else None
-    kind = getattr(module, name, None)
+    kind = getattr(module, name, None) or getattr(diffusers, name, None)  # it may have moved since
     if not inspect.isclass(kind):
         raise ValueError(f"{folder.path} names {library}.{name} for its {part}, which the installed {library} has not")
     if issubclass(kind, nn.Module) or hasattr(kind, "from_config") or "Tokenizer" in kind.__name__:

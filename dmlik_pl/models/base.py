@@ -2,13 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dmlik_pl.flow import Condition, NetworkTime, Prediction, Prior, ProbabilityFlow, Schedule
+from dmlik_pl.models.inputs import read_images
 
 __all__ = ["ADAPTERS", "DiffusionModel", "ImageModel"]
 
@@ -39,6 +40,11 @@ class DiffusionModel(nn.Module, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         ADAPTERS.update(dict.fromkeys(cls.__dict__.get("pipelines", ()), cls))
+
+    @classmethod
+    def suited(cls, index: Mapping[str, Any]) -> "type[DiffusionModel]":
+        """The class for a folder of one of its pipelines, by its model_index.json: a pipeline may hold other models."""
+        return cls
 
     @property
     def device(self) -> torch.device:
@@ -84,13 +90,22 @@ class DiffusionModel(nn.Module, ABC):
 class ImageModel(DiffusionModel):
     """A model of images, with the ways from images and prompts to what it models and back.
 
-    A model of pictures looks at what it is given with :mod:`dmlik_pl.models.inputs`.
+    A model of pictures looks at what it is given with :mod:`dmlik_pl.models.inputs`. A model of sounds is one whose
+    images are waves [B, C, N].
 
     Attributes:
         channels: Of the images.
     """
 
     channels: int = 3
+
+    def read(self, images: Any, sample_ids: Sequence[str] | None) -> tuple[Tensor, list[str]]:
+        """What is to be scored as one tensor, with its names: see :func:`~dmlik_pl.models.inputs.read_images`."""
+        return read_images(images, sample_ids, self.channels)
+
+    def condition_of(self, images: Tensor, prompts: str | Sequence[str]) -> Condition:
+        """The condition of images under their prompts, where the network is told something of the images too."""
+        return self.condition(prompts)
 
     @abstractmethod
     def condition(self, prompts: str | Sequence[str]) -> Condition:

@@ -10,7 +10,6 @@ from dmlik_pl.flow import Divergence, LogLikelihood, Solver
 from dmlik_pl.flow import log_likelihood as likelihood_of
 from dmlik_pl.models.base import ADAPTERS, ImageModel
 from dmlik_pl.models.folder import Dtype, read_index
-from dmlik_pl.models.inputs import read_images
 from dmlik_pl.models.likelihoods import Likelihoods
 from dmlik_pl.ranges import at_least
 
@@ -47,13 +46,12 @@ def load(path: Any, **settings: Any) -> Any:
         )
     if not isinstance(path, str | Path):
         settings = {"dtype": _dtype_of(path), **settings}
+    kind: Any = ADAPTERS[name].suited(folder.index)
     try:
-        return ADAPTERS[name](path if not isinstance(path, Path) else str(path), **settings)
+        return kind(path if not isinstance(path, Path) else str(path), **settings)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            raise ValueError(
-                f"{ADAPTERS[name].__name__}, the class of a {name}, has no such setting: {error}"
-            ) from error
+            raise ValueError(f"{kind.__name__}, the class of a {name}, has no such setting: {error}") from error
         raise
 
 
@@ -119,7 +117,8 @@ def log_likelihood(
 
     Args:
         model: A model, as :func:`load` gives it.
-        images: A tensor [B, C, H, W] in [-1, 1], one or several images of PIL, or one or several names of image files.
+        images: A tensor [B, C, H, W] in [-1, 1], one or several images of PIL, or one or several names of image files;
+            for a model of sounds waves [B, C, N] in [-1, 1] at its rate, or names of sound files.
         prompts: One prompt for all images, or one per image; None for a model without any, and with ``guidance=0``.
             Embeddings [B, E], or [1, E] for all, for a model that is conditioned on them.
         guidance: w of Eq. 10 of Cross and Ragni: 1 is p(x|y), 0 is p(x), anything else a guided flow's density.
@@ -140,14 +139,14 @@ def log_likelihood(
     """
     at_least(1, max_batch=max_batch)
     model.refuse_half_on(model.device)
-    x, ids = read_images(images, sample_ids, model.channels)
+    given, ids = model.read(images, sample_ids)
     embedded = isinstance(prompts, Tensor)
-    given: Any = prompts
     said = [prompts] * len(ids) if isinstance(prompts, str) else [] if embedded else list(prompts or ())
     if said and len(said) != len(ids):
         raise ValueError(f"{len(said)} prompts were given for {len(ids)} images: give one for all, or one per image")
-    x = model.to_latent(x, ids).to(model.device)
-    condition = model.condition(given if embedded else said or "").spread(x)
+    x = model.to_latent(given, ids).to(model.device)
+    asked: Any = prompts if embedded else said or ""
+    condition = model.condition_of(given, asked).spread(x)
     if not (said or embedded) and condition.inputs is not None and guidance != 0:
         raise ValueError(f"a {type(model).__name__} is conditioned on prompts: give them, or guidance=0 for p(x)")
     flow = model.flow(guidance)

@@ -42,7 +42,8 @@ class PipelineFolder:
             ValueError: If it is damaged.
         """
         own = self.path / component / f"{component}_config.json"
-        return read_json(own if component == "scheduler" else self.path / component / "config.json")
+        with self._reading(component):
+            return read_json(own if component == "scheduler" else self.path / component / "config.json")
 
     def model(self, kind: Any, component: str, dtype: str) -> Any:
         """A component with weights, from safetensors only, whole and of the class that is asked for.
@@ -196,7 +197,10 @@ def read_index(
         folder = found
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline: it has no model_index.json")
-    return PipelineFolder(folder, read_json(folder / "model_index.json"), variant)
+    index = read_json(folder / "model_index.json")
+    if not isinstance(index.get("_class_name"), str):
+        raise ValueError(f"{folder / 'model_index.json'} does not say which pipeline it is of: it has no _class_name")
+    return PipelineFolder(folder, index, variant)
 
 
 def _in_memory(pipeline: Any) -> LoadedPipeline:

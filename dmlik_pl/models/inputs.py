@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["as_prompts", "check_images", "read_images"]
+__all__ = ["as_prompts", "check_images", "read_images", "shown"]
 
 _ROUNDING = 1e-3  # beyond -1 and 1, as resizing or half precision leave it
 _MIDDLE = 0.1  # of the range: how near to it the darkest value of a picture in [0, 1] is
 _LEVELS = (255, 65535)  # of files of 8 and 16 bits
+_LONGEST = 60  # characters of a prompt in a message
 
 
 def as_prompts(prompts: str | Sequence[str]) -> list[str]:
@@ -26,6 +27,11 @@ def as_prompts(prompts: str | Sequence[str]) -> list[str]:
     if others := [prompt for prompt in listed if not isinstance(prompt, str)]:
         raise ValueError(f"a prompt must be a text, got {others[0]!r}, a {type(others[0]).__name__}")
     return listed
+
+
+def shown(prompt: str) -> str:
+    """A prompt as messages quote it: too long a one is cut."""
+    return repr(prompt if len(prompt) <= _LONGEST else f"{prompt[: _LONGEST - 3]}...")
 
 
 def check_images(images: Tensor, sample_ids: Sequence[str], *, bright: bool = False) -> None:

@@ -1,9 +1,11 @@
 """What text-to-image models in a VAE's latent space share; each model adds its text encoders."""
 
+import inspect
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from dmlik_pl.flow import GaussianPrior, Interpolation
@@ -38,11 +40,15 @@ class LatentDiffusion(LatentModel):
         seed: Seed of those draws.
         lora: File or folder with a low-rank change that is added to the U-Net's weights; needs the extra `finetune`.
         distilled: Take a model that was distilled to sample in few steps, whose field was not trained as a score.
+        told_guidance: What the U-Net is told of guidance, where that is distilled into it (LCM); the default of its
+            pipeline's own call if None. It is an input of the U-Net and not Eq. 10.
     """
 
     components: tuple[str, ...]
     example: str
-    fed: tuple[str, ...] = ()  # settings of the U-Net's inputs beside text and time that it is told
+    fed: tuple[str, ...] = (
+        "time_cond_proj_dim",
+    )  # settings of the U-Net's inputs beside text and time that it is told
     suffixes: tuple[str, ...] = ("",)  # of the text encoders' subfolders
     lora_loader: str  # the class in diffusers.loaders that knows the files of low-rank changes
 
@@ -63,6 +69,7 @@ class LatentDiffusion(LatentModel):
         seed: int = 0,
         lora: str | None = None,
         distilled: bool = False,
+        told_guidance: float | None = None,
     ) -> None:
         super().__init__()
         within(0, 1, t_min=t_min, t_max=t_max)
@@ -88,7 +95,9 @@ class LatentDiffusion(LatentModel):
         self.text_encoders = nn.ModuleList(self._text_encoders(folder, truncate))
         self.freeze()
         self.settings = folder.index
-        self.space = self._space() + (DISTILLED if distilled else "")
+        self.told_guidance = self._guidance_to_tell(folder, told_guidance)
+        told = "" if self.told_guidance is None else self._telling(self.told_guidance)
+        self.space = self._space() + told + (DISTILLED if distilled else "")
         self.prior = GaussianPrior(prior)
         self.negative_prompt = negative_prompt
         self.vae_sample = vae_sample
@@ -123,16 +132,39 @@ class LatentDiffusion(LatentModel):
 
         The time keeps its precision whatever the U-Net's: half precision would round it to whole steps and beyond.
         """
-        text, added = inputs["text"].to(self.unet.dtype), self._added_conditions(x, inputs)
+        told: dict[str, Any] = {
+            "encoder_hidden_states": inputs["text"].to(self.unet.dtype),
+            "added_cond_kwargs": self._added_conditions(x, inputs),
+            "timestep_cond": self._embedded_guidance(x),
+        }
 
         def unet(noised: Tensor, step: Tensor) -> Tensor:
-            output = self.unet(
-                noised.to(self.unet.dtype), step, encoder_hidden_states=text, added_cond_kwargs=added
-            ).sample
-            value: Tensor = output.to(x.dtype)
-            return value
+            output: Tensor = self.unet(noised.to(self.unet.dtype), step, **told).sample
+            return output.to(x.dtype)
 
         return self.process.through(unet, x, time)
+
+    def _guidance_to_tell(self, folder: PipelineFolder, given: float | None) -> float | None:
+        """What the U-Net is told of guidance; None if it does not ask."""
+        if self.unet.config.time_cond_proj_dim is None:
+            if given is not None:
+                raise ValueError(f"the U-Net in {folder.path} is told no guidance: leave out told_guidance={given:g}")
+            return None
+        import diffusers
+
+        call = getattr(diffusers, str(folder.index["_class_name"])).__call__
+        return float(inspect.signature(call).parameters["guidance_scale"].default if given is None else given)
+
+    def _embedded_guidance(self, x: Tensor) -> Tensor | None:
+        """The embedding of the guidance that the U-Net is told, [B, E]."""
+        if self.told_guidance is None:
+            return None
+        from diffusers import StableDiffusionPipeline
+
+        told, width = torch.full((len(x),), self.told_guidance - 1), self.unet.config.time_cond_proj_dim
+        embed: Any = StableDiffusionPipeline.get_guidance_scale_embedding  # a function of its arguments alone
+        embedded: Tensor = embed(None, told, embedding_dim=width)
+        return embedded.to(x.device, self.unet.dtype)
 
     def _added_conditions(self, x: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """What the U-Net is conditioned on besides text and time."""

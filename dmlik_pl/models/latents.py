@@ -179,6 +179,11 @@ class LatentModel(ImageModel):
             shift = "standardised by channel, "
         return f"VAE latents {shift}times {config.get('scaling_factor', 1.0):g}"
 
+    @staticmethod
+    def _telling(guidance: float) -> str:
+        """What a density is of beside the space, where guidance is distilled into the network, in words."""
+        return f", by a network that is told guidance {guidance:g}"
+
     def _check_size(self, images: Tensor) -> None:
         multiple = self.image_factor * self.latent_multiple
         channels = self.vae.config.in_channels
@@ -190,4 +195,6 @@ class LatentModel(ImageModel):
                 f"{self.latent_multiple}): set the image size of the data"
             )
 
-    _network_word = "U-Net"
+    @property
+    def _network_word(self) -> str:
+        return "U-Net"

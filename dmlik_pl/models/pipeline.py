@@ -1,7 +1,8 @@
 """Any text-to-image pipeline of diffusers as a model: an adapter says only what its network is told."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from dmlik_pl.flow import GaussianPrior, Interpolation
 from dmlik_pl.models.assembly import assemble
 from dmlik_pl.models.folder import Dtype, find_pipeline
+from dmlik_pl.models.inputs import shown
 from dmlik_pl.models.latents import LatentModel
 from dmlik_pl.models.schedules import read_process
 from dmlik_pl.models.unfit import DISTILLED
@@ -52,9 +54,8 @@ class PipelineModel(LatentModel):
     time_name = "timestep"  # the argument by which the network is told the time
     told: Tensor  # the time of the current call, where it is kept exact
     encoders: tuple[str, ...] = ("text_encoder",)  # those that must be there
-    unused = ("image_encoder", "feature_extractor", "safety_checker")
+    unused: tuple[str, ...] = ("image_encoder", "feature_extractor", "safety_checker")
     example = "owner/name"
-    _network_word = "patches"
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class PipelineModel(LatentModel):
         self.pipeline = assemble(folder, {**dtypes, self.denoiser_name: dtype}, self.unused)
         modules = {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
         self.parts = nn.ModuleDict(modules)
+        self._check_channels(folder.path)
         self.freeze()
         self.prior = GaussianPrior(prior)
         self.negative_prompt, self.truncate = negative_prompt, truncate
@@ -133,8 +135,28 @@ class PipelineModel(LatentModel):
 
     @property
     def latent_multiple(self) -> int:
-        """What the sides of the latents must be multiples of: the side of the network's patches."""
-        return int(self.denoiser.config.get("patch_size") or 1)
+        """What the sides of the latents must be multiples of: to be cut into patches, or halved at every level."""
+        config = self.denoiser.config
+        if self.denoiser_name == "unet":
+            return int(2 ** (len(config.block_out_channels) - 1))
+        return int(config.get("patch_size") or 1)
+
+    @property
+    def _network_word(self) -> str:
+        return "U-Net" if self.denoiser_name == "unet" else "patches"
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that the network takes."""
+        return int(self.denoiser.config.in_channels)
+
+    def _check_channels(self, folder: Path) -> None:
+        given = self.vae.config.get("latent_channels") if self.vae_name in self.parts else None
+        if given not in (None, self.latent_channels):
+            raise ValueError(
+                f"the {self.denoiser_name} in {folder} takes latents of {self.latent_channels} channels and the "
+                f"{self.vae_name} gives {given}: they do not belong to one model, or the network takes an image too"
+            )
 
     @property
     def largest_grid(self) -> int | None:
@@ -150,13 +172,14 @@ class PipelineModel(LatentModel):
                 f"sides of {self.largest_grid * side} pixels at most: set the image size of the data"
             )
 
-    def _ask(self, x: Tensor, time: Tensor, **inputs: Any) -> Tensor:
+    def _ask(self, x: Tensor, time: Tensor, exact: Mapping[str, Any] | None = None, **inputs: Any) -> Tensor:
         """The network's output for x_t [B, ...] at its own times, with tensors of floating point in its dtype.
 
-        The time keeps its precision. What a network says of its variance, in as many channels again, is left out.
+        The time keeps its precision, and so does what is ``exact``. What a network says of its variance, in as many
+        channels again, is left out.
         """
         dtype = self.denoiser.dtype
-        cast = {name: _cast(value, dtype) for name, value in inputs.items()}
+        cast = {name: _cast(value, dtype) for name, value in inputs.items()} | dict(exact or {})
 
         def network(noised: Tensor, told: Tensor) -> Tensor:
             output: Tensor = self.denoiser(noised.to(dtype), **{self.time_name: told}, return_dict=False, **cast)[0]
@@ -213,8 +236,8 @@ class PipelineModel(LatentModel):
             length = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
             if length > window:
                 raise ValueError(
-                    f"the prompt {prompt!r} has {length} tokens for the {name} ({type(tokenizer).__name__}), whose "
-                    f"window holds {window}: shorten it, set truncate to true to have it cut, or, for other than "
+                    f"the prompt {shown(prompt)} has {length} tokens for the {name} ({type(tokenizer).__name__}), "
+                    f"whose window holds {window}: shorten it, set truncate to true to have it cut, or, for other than "
                     "CLIP's, raise max_sequence_length as far as the model was trained for"
                 )
 

@@ -43,8 +43,9 @@ _DISCRETE = {
     *("DPMSolverSDEScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
 }
 _STRAIGHT = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
-_PRECONDITIONED = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CosineDPMSolverMultistepScheduler"}
+_PRECONDITIONED = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
 _OTHERS = {"ScoreSdeVeScheduler", "DDPMWuerstchenScheduler"}
+_ANGLE = "CosineDPMSolverMultistepScheduler"  # Stable Audio's; diffusers imports it with torchsde alone
 _FEW_STEPS = {"LCMScheduler", "TCDScheduler"}  # of distilled models, whose teachers were trained as DDPM
 _MIN_KEPT = 1e-4  # of the signal's variance, where Wuerstchen's scheduler clamps it at either end
 
@@ -84,12 +85,16 @@ class NoiseProcess:
     network_time: NetworkTime = "schedule"
     scheduler: Any = None
 
+    def told(self, time: Tensor) -> Tensor:
+        """What the network itself is told at times [B]."""
+        return time if self.scheduler is None else self.scheduler.precondition_noise(time)
+
     def through(self, network: Callable[[Tensor, Tensor], Tensor], x: Tensor, time: Tensor) -> Tensor:
         """The prediction of a network for x_t [B, ...] at its times [B], with the scalings around it."""
         if self.scheduler is None:
             return network(x, time)
         sigma = fit(time, x)
-        output = network(self.scheduler.precondition_inputs(x, sigma), self.scheduler.precondition_noise(time))
+        output = network(self.scheduler.precondition_inputs(x, sigma), self.told(time))
         denoised: Tensor = self.scheduler.precondition_outputs(x, output, sigma)
         return denoised
 
@@ -123,7 +128,7 @@ def read_process(
     name = str(config.get("_class_name"))
     discrete = _DISCRETE | _FEW_STEPS if distilled else _DISCRETE
     straight = _STRAIGHT | {"FlowMatchLCMScheduler"} if distilled else _STRAIGHT
-    if name not in (known := discrete | straight | _PRECONDITIONED | _OTHERS):
+    if name not in (known := discrete | straight | _PRECONDITIONED | _OTHERS | {_ANGLE}):
         raise ValueError(
             f"{name} is not a scheduler of a diffusion or flow-matching process that is known here; known are "
             f"{', '.join(sorted(known))}"
@@ -146,6 +151,8 @@ def _process(
     predicted = config.get("prediction_type", "epsilon")
     if straight or predicted == "flow_prediction":
         return NoiseProcess(StepCountingFlow(steps, shift=_shift(config)), "velocity")
+    if name == _ANGLE:
+        return NoiseProcess(_angular(config), "v")
     if name in _PRECONDITIONED | _OTHERS:
         scheduler = _scheduler(name, config)  # with its defaults in the place of what is not stated
         if name == "DDPMWuerstchenScheduler":
@@ -181,6 +188,18 @@ def _shift(config: Mapping[str, Any]) -> float:
     """How far the sampler moves its times; where that depends on the image's size, as it does for the largest."""
     name = "flow_shift" if "flow_shift" in config else "shift"
     return math.exp(config["max_shift"]) if config.get("use_dynamic_shifting") else float(config.get(name) or 1.0)
+
+
+def _angular(config: Mapping[str, Any]) -> Schedule:
+    """The cosine schedule whose v a network gives that is told the angle, 2 / pi arctan sigma.
+
+    EDM's scalings of data of size 1 make these of it: c_in = cos, c_skip x = cos x_t, c_out = -sin.
+    """
+    data, predicted = config.get("sigma_data", 1.0), config.get("prediction_type", "v_prediction")
+    if (data, predicted) != (1.0, "v_prediction"):
+        raise ValueError(f"{_ANGLE} has sigma_data {data} and {predicted!r}; only 1 and 'v_prediction' are known")
+    ends = (config.get("sigma_min", 0.3), config.get("sigma_max", 500.0))
+    return Cosine(0.0, *(math.atan(sigma) * 2 / math.pi for sigma in ends))
 
 
 def _wuerstchen(config: Mapping[str, Any]) -> Schedule:

@@ -1,6 +1,6 @@
 """Stable Diffusion XL and every model in its layout."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,13 @@ class StableDiffusionXL(LatentDiffusion):
         | SDXL (Podell et al., 2023), section 2.2 on micro-conditioning
     """
 
-    pipelines = ("StableDiffusionXLPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
     components: tuple[str, ...] = (
         *("unet", "vae", "scheduler"),
         *("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"),
     )
     example = "stabilityai/stable-diffusion-xl-base-1.0"
-    fed = ("addition_embed_type",)
+    fed = ("addition_embed_type", "time_cond_proj_dim")
     lora_loader = "StableDiffusionXLLoraLoaderMixin"
     suffixes: tuple[str, ...] = ("", "_2")
     size_ids = 6  # numbers that the U-Net is told beside the pooled text

@@ -12,11 +12,17 @@ __all__ = ["StableDiffusion"]
 class StableDiffusion(LatentDiffusion):
     """Stable Diffusion 1.x or 2.x: one text encoder; the null condition is the empty prompt.
 
+    Pipelines that start from an image are read as what they are made of. Inpainting networks, which take a mask too,
+    are refused.
+
     References:
         | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
     """
 
-    pipelines = ("StableDiffusionPipeline",)
+    pipelines = (
+        *("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+        *("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"),
+    )
     components = ("unet", "vae", "scheduler", "tokenizer", "text_encoder")
     example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     lora_loader = "StableDiffusionLoraLoaderMixin"

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dmlik_pl.models.inputs import shown
+
 __all__ = ["TextEncoder"]
 
 
@@ -48,7 +50,7 @@ class TextEncoder(nn.Module):
         length = len(self.tokenizer(prompt).input_ids)
         if length > self.window and not self.truncate:
             raise ValueError(
-                f"the prompt {prompt!r} has {length} tokens with its start and end, and the text encoder's window "
+                f"the prompt {shown(prompt)} has {length} tokens with its start and end, and the text encoder's window "
                 f"holds {self.window}: shorten it, or set truncate to true to have it cut"
             )
         tokens = self.tokenizer(

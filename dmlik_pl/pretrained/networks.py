@@ -65,7 +65,7 @@ def load_model(
     }
     if safetensors_only:
         options["use_safetensors"] = True
-    of_diffusers = kind.__module__.startswith("diffusers")
+    of_diffusers = hasattr(kind, "load_config")  # its pipelines bring models in the layout of transformers too
     if of_diffusers:
         from diffusers.utils import is_accelerate_available
 
@@ -126,10 +126,13 @@ def _variant_at_hand(folder: Path, variant: str | None, safetensors_only: bool) 
     pickled = not safetensors_only and any(folder.glob("pytorch_model*.bin"))
     if variant not in weights and not pickled:
         wanted = f"*.{variant}.safetensors" if variant else "*.safetensors"
+        advice = "Weights in pickle files (.bin, .ckpt) are not read: convert them with "
+        advice += "`save_pretrained(..., safe_serialization=True)`"
+        if weights:
+            advice = f"Another precision is there: set variant to {' or '.join(map(str, weights))}"
         raise FileNotFoundError(
             f"no weights in {folder}: it needs {wanted}, and holds {sorted(file.name for file in folder.iterdir())}. "
-            "Another precision may be there under another `variant`; weights in pickle files (.bin, .ckpt) are not "
-            "read: convert them with `save_pretrained(..., safe_serialization=True)`"
+            f"{advice}"
         )
     return variant
 

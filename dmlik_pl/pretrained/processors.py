@@ -1,6 +1,7 @@
 """Tokenizers and processors of transformers, with or without the model whose inputs they prepare."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +32,9 @@ _PROCESSORS = {
     "Wav2Vec2Processor": _Parts(_WAV2VEC2, (("vocab.json",),)),
     "Wav2Vec2FeatureExtractor": _Parts(_WAV2VEC2, (("preprocessor_config.json",), ("processor_config.json",))),
 }
-# Of any other tokenizer; those of SentencePiece need their library, and transformers says so.
-_TOKENIZER = (*_BYTE_PAIRS, ("spiece.model",), ("tokenizer.model",), ("vocab.txt",))
+# Of any other tokenizer; those of SentencePiece need their library.
+_SENTENCEPIECE = ("spiece.model", "tokenizer.model")
+_TOKENIZER = (*_BYTE_PAIRS, *((file,) for file in _SENTENCEPIECE), ("vocab.txt",))
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _KEYS = ("processor_class", "tokenizer_class", "image_processor_type", "feature_extractor_type")
 
@@ -61,7 +63,16 @@ def load_processor(kind: Any, folder: Path, named: Sequence[str] = ()) -> Any:
         with quiet():
             return kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the library makes of a file that is not what it expects
-        raise ValueError(f"cannot read a {kind.__name__} from {folder}: {first_line(error)}") from error
+        reason = first_line(error)
+        if _of_sentencepiece(folder) and find_spec("sentencepiece") is None:
+            reason = "its vocabulary is a model of SentencePiece, which is not installed: pip install sentencepiece"
+        raise ValueError(f"cannot read a {kind.__name__} from {folder}: {reason}") from error
+
+
+def _of_sentencepiece(folder: Path) -> bool:
+    """Whether a tokenizer has its vocabulary in no other form."""
+    named = any((folder / file).is_file() for file in _SENTENCEPIECE)
+    return named and not any((folder / file).is_file() for files in (*_BYTE_PAIRS, ("vocab.txt",)) for file in files)
 
 
 def load_with_processor(

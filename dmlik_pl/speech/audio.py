@@ -33,15 +33,15 @@ STREAMED = 0x7FFF_F000  # bytes: what programs write for a length that they do n
 
 
 @contextmanager
-def _opened(path: str | Path, rate: int, resample: bool) -> Iterator[Any]:
-    """Open a file of one channel whose rate is right or may be changed."""
+def _opened(path: str | Path, rate: int, resample: bool, channels: int = 1) -> Iterator[Any]:
+    """Open a file of so many channels whose rate is right or may be changed."""
     soundfile = load("soundfile", "reading audio files")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no audio file {path}")
     try:
         with soundfile.SoundFile(path) as file:
-            if file.channels != 1:
-                raise ValueError(f"{path} has {file.channels} channels, 1 expected")
+            if file.channels != channels:
+                raise ValueError(f"{path} has {file.channels} channels, {channels} expected")
             if file.samplerate != rate and not resample:
                 found = f"{path} has {file.samplerate} Hz, {rate} Hz expected"
                 raise ValueError(f"{found}: convert it, or ask for the change of rate with resample: true")
@@ -92,9 +92,15 @@ def length(
 
 
 def read(
-    path: str | Path, rate: int = RATE, *, resample: bool = False, start: float = 0.0, stop: float | None = None
+    path: str | Path,
+    rate: int = RATE,
+    *,
+    resample: bool = False,
+    start: float = 0.0,
+    stop: float | None = None,
+    channels: int | None = None,
 ) -> Tensor:
-    """Read a file of one channel, or a stretch of it.
+    """Read a file, or a stretch of it.
 
     Args:
         path: A wav, flac, NIST SPHERE or other file that libsndfile knows.
@@ -102,22 +108,23 @@ def read(
         resample: Change the rate of a file that has another one; otherwise such a file is an error.
         start: Where the stretch begins, in seconds.
         stop: Where it ends, in seconds; None reads to the end, and so does a time up to 0.1 s behind it.
+        channels: Those that the file must have; None for one, without a dimension of its own.
 
     Returns:
-        The wave, float32 [N]; full scale is [-1, 1].
+        The wave, float32 [N], or [channels, N]; full scale is [-1, 1].
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not audio, has several channels, another rate, or no sample in the stretch; if it is cut;
-            or if its samples are not speech: not finite, beyond twice full scale, all equal, or a tenth of them
+        ValueError: If it is not audio, has another number of channels, another rate, or no sample in the stretch; if it
+            is cut; or if its samples are not speech: not finite, beyond twice full scale, all equal, or a tenth of them
             clipped.
     """
-    with _opened(path, rate, resample) as file:
+    with _opened(path, rate, resample, channels or 1) as file:
         first, last = _bounds(file, path, start, stop)
         file.seek(first)
-        samples = torch.from_numpy(file.read(last - first, dtype="float32"))
-        if len(samples) < last - first:
-            lengths = f"{(last - first) / file.samplerate:.2f} s, {len(samples) / file.samplerate:.2f} s"
+        samples = torch.from_numpy(file.read(last - first, dtype="float32", always_2d=channels is not None)).T
+        if samples.shape[-1] < last - first:
+            lengths = f"{(last - first) / file.samplerate:.2f} s, {samples.shape[-1] / file.samplerate:.2f} s"
             raise ValueError(f"{path} is damaged: of {lengths} can be decoded")
         if flaw := _flaw(samples):
             raise ValueError(f"{path} {flaw}")
@@ -144,8 +151,9 @@ def _flaw(samples: Tensor) -> str:
     peak = float(samples.abs().max())
     if peak > LOUDEST:
         return f"reaches {peak:.3g} times full scale, which is 1: scale its samples to [-1, 1]"
-    if bool((samples == samples[0]).all()):
-        return f"is silent: each of its {len(samples)} samples is {float(samples[0]):g}"
+    first = samples.flatten()[0]
+    if bool((samples == first).all()):
+        return f"is silent: each of its {samples.shape[-1]} samples is {float(first):g}"
     if (share := _clipped(samples)) > MOST_CLIPPED:
         return f"is clipped: {100 * share:.0f} % of its samples are at full scale"
     return ""

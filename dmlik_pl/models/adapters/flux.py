@@ -34,13 +34,18 @@ class Flux(PipelineModel):
         self.asks_guidance = bool(self.denoiser.config.guidance_embeds)
         self.told_guidance = told_guidance
         if self.asks_guidance:
-            self.space += f", by a network that is told guidance {told_guidance:g}"
+            self.space += self._telling(told_guidance)
         self._keep_time_exact(self.denoiser.time_text_embed)
 
     @property
     def latent_multiple(self) -> int:
         """What the sides of the latents must be multiples of, to be packed."""
         return 2
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents before they are packed."""
+        return int(self.denoiser.config.in_channels // 4)
 
     def _embed(self, prompt: str) -> dict[str, Tensor]:
         text, pooled, ids = self._encode_prompt(prompt, prompt_2=prompt)

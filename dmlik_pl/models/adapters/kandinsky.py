@@ -26,12 +26,6 @@ class KandinskyDecoder(PipelineModel):
     vae_name = "movq"
     encoders = ("movq",)
     example = "kandinsky-community/kandinsky-2-2-decoder"
-    _network_word = "U-Net"
-
-    @property
-    def latent_multiple(self) -> int:
-        """What the sides of the latents must be multiples of, to be halved at each level of the U-Net."""
-        return int(2 ** (len(self.denoiser.config.block_out_channels) - 1))
 
     def _latent_scale(self) -> tuple[Tensor, Tensor]:
         return torch.zeros((), device=self.vae_device), torch.ones((), device=self.vae_device)

@@ -24,12 +24,9 @@ class UnconditionalLDM(PipelineModel):
     vae_name = "vqvae"
     encoders = ("vqvae",)
     example = "CompVis/ldm-celebahq-256"
-    _network_word = "U-Net"
 
-    @property
-    def latent_multiple(self) -> int:
-        """What the sides of the latents must be multiples of, to be halved at each level of the U-Net."""
-        return int(2 ** (len(self.denoiser.config.block_out_channels) - 1))
+    def _space(self) -> str:
+        return super()._space().replace("VAE latents", "VQ latents before quantisation,")
 
     def condition(self, prompts: str | Sequence[str]) -> Condition:
         """No condition, whatever the prompts."""

@@ -1,8 +1,12 @@
-"""SDXL's refiner, and base models that lie in a folder of its pipeline."""
+"""SDXL's refiner; base models that lie in a folder of its pipeline are read as such."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dmlik_pl.models.base import DiffusionModel
 from dmlik_pl.models.folder import PipelineFolder
 from dmlik_pl.models.sdxl import StableDiffusionXL
 from dmlik_pl.models.text import TextEncoder
@@ -21,11 +25,16 @@ class SDXLRefiner(StableDiffusionXL):
         | SDXL (Podell et al., 2023), section 2.5
     """
 
-    pipelines = ("StableDiffusionXLImg2ImgPipeline",)
+    pipelines = ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
     components = ("unet", "vae", "scheduler", "tokenizer_2", "text_encoder_2")
     example = "stabilityai/stable-diffusion-xl-refiner-1.0"
     suffixes = ("_2",)
     size_ids = 5
+
+    @classmethod
+    def suited(cls, index: Mapping[str, Any]) -> type[DiffusionModel]:
+        """A base model lies in such folders too; it is told no score."""
+        return cls if index.get("requires_aesthetics_score") else StableDiffusionXL
 
     def _text_encoders(self, folder: PipelineFolder, truncate: bool) -> list[TextEncoder]:
         from transformers import CLIPTextModelWithProjection

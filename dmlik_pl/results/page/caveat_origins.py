@@ -85,6 +85,22 @@ def _guided(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
+def _distilled(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
+    """Likelihoods by a model that was distilled to sample in few steps, which its space says."""
+    if "space" not in frame:
+        return
+    spaces = frame["space"].dropna().astype(str)
+    told = spaces.str.contains("distilled", regex=False)
+    if told.any():
+        yield Finding(
+            "distilled",
+            f"{int(told.sum())} of {len(spaces)} rows are of a model distilled to sample in few steps. Its field was "
+            "not trained as a score: what its flow gives is no p(x|y) of the model that it was distilled from, and no "
+            "comparison with a diffusion's.",
+            "caution",
+        )
+
+
 def _protocol(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
     if text := protocol_caption(frame):
         yield Finding("protocol", text, "caution")
@@ -112,4 +128,13 @@ def _density(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
     yield Finding("density", text, "note")
 
 
-ORIGINS: tuple[Rule, ...] = (_deaf_recogniser, _mixed_packages, _converted, _guided, _protocol, _undeclared, _density)
+ORIGINS: tuple[Rule, ...] = (
+    _deaf_recogniser,
+    _mixed_packages,
+    _converted,
+    _guided,
+    _distilled,
+    _protocol,
+    _undeclared,
+    _density,
+)
