@@ -17,8 +17,8 @@ _WINDOW = 5
 # What an error of the field does to the log-density, in units of its length times the root of the number of dimensions;
 # in many an error is less aligned with anything. Where data are given, the point stays and the error pushes it against
 # the score, whose length is that of noise over sin theta; the trace of the error cancels most of the push. Where noise
-# is given, the sample moves along, and what is left is the trace of the error, on the scale of the data. Measured on the
-# shipped models (``python -m benchmarks.errors``).
+# is given, the sample moves along, and what is left is the trace of the error, on the scale of the data. Measured on
+# the shipped models (``python -m benchmarks.errors``).
 _TO_NOISE, _TO_DATA = 0.3, 2.0
 _MANY = 128
 
