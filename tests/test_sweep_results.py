@@ -328,6 +328,22 @@ class TestFigures:
             bars = np.diff([bar[:, 1] for bar in named[name][2][0].get_segments()])[:, 0]
             np.testing.assert_allclose(bars, [row["bpd_high"] - row["bpd_low"] for row in rows])
 
+    def test_samples_count_by_the_path_that_made_them(self, frame: pd.DataFrame) -> None:
+        """At t = 0 and where that path is known: not for reconstructions, nor for data."""
+        own = frame["bpd"].where((frame["stage"] == "sample") & ~frame["reconstructed"].astype(bool)) - 0.5
+        errors = {f"bpd_marginal_{name}": 0.01 for name in ("standard_error", "probe_variance")}
+        known = frame.assign(bpd_marginal=own, **errors)
+        table, drawn = by_name(known)["sweep_settings"].shown, make_figures({"sweep": known})
+        summary, weights = sweep_summary(known), (1.0, 3.0, 7.0)
+        handles, names = drawn["sweep_guidance"].axes[1].get_legend_handles_labels()
+        lines = {name: np.asarray(each.lines[0].get_ydata(), float) for name, each in zip(names, handles, strict=True)}
+        read = [[number(summary, Part(64, again, w), 0.0)["bpd"] for w in weights] for again in (False, True)]
+        np.testing.assert_allclose(lines["samples, t = 0"], np.array(read[0]) - 0.5)
+        np.testing.assert_allclose(lines["samples, t = 0, reconstructed"], read[1])
+        across = np.concatenate([line.get_xdata() for line in drawn["sweep_quality"].axes[0].lines])
+        assert np.isclose(across[:, None], lines["samples, t = 0"]).any(0).all()
+        assert list(table["BPD marginal, t = 0"] == "–") == [part.reconstructed for part in PARTS]
+
     def test_quality_against_likelihood(self, figures: dict[str, Figure], summary: pd.DataFrame) -> None:
         clip, fid, kid = figures["sweep_quality"].axes
         assert [axes.get_ylabel() for axes in (clip, fid, kid)] == [

@@ -14,10 +14,12 @@ from torch import Tensor
 __all__ = ["Ripple"]
 
 _WINDOW = 5
-# What an error of the field does to the log-density, over its length times that of the score. Where data are given, the
-# trace of an error and its push against the score nearly cancel; where noise is given they do not. In many dimensions
-# an error is less aligned with the score. Measured on the shipped models (``python -m benchmarks.errors``).
-_TO_DATA, _TO_NOISE = 1.0, 0.3
+# What an error of the field does to the log-density, in units of its length times the root of the number of dimensions;
+# in many an error is less aligned with anything. Where data are given, the point stays and the error pushes it against
+# the score, whose length is that of noise over sin theta; the trace of the error cancels most of the push. Where noise
+# is given, the sample moves along, and what is left is the trace of the error, on the scale of the data. Measured on
+# the shipped models (``python -m benchmarks.errors``).
+_TO_NOISE, _TO_DATA = 0.3, 2.0
 _MANY = 128
 
 
@@ -33,6 +35,7 @@ class Ripple:
 
     def __init__(self, closest: float, dims: Tensor, *, to_data: bool, guidance: float) -> None:
         self._closest = closest
+        self._to_data = to_data
         share = _TO_DATA / math.sqrt(max(1.0, abs(guidance))) if to_data else _TO_NOISE
         self._share = share * dims.sqrt() * (_MANY / dims).clamp(max=1) ** 0.25
         self._recent: list[tuple[float, Tensor]] = []
@@ -67,6 +70,6 @@ class Ripple:
         windows = [min(max(i - _WINDOW // 2, 0), len(self._variances) - 1) for i in order]
         variances = torch.stack([self._variances[window] for window in windows])
         steps = np.gradient(np.maximum(nodes, start))
-        score = 1 / np.sin(np.arctan(np.exp(nodes)))  # its length over that of noise
+        score = 1.0 if self._to_data else 1 / np.sin(np.arctan(np.exp(nodes)))
         weights = torch.from_numpy((steps * score) ** 2).to(variances)
         return self._share * (weights @ variances).sqrt()

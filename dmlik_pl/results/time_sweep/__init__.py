@@ -38,7 +38,7 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
         for row in data.to_dict("records"):
             yield from with_errors(row, "bpd", f"bpd_data{which}")
         for row in samples.tail(1).to_dict("records"):
-            for name in ("bpd", "fid", "kid", "clip"):
+            for name in ("bpd", "bpd_marginal", "fid", "kid", "clip"):
                 yield from with_errors(row, name, f"{name}_sample{which}")
 
 

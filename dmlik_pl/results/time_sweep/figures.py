@@ -50,6 +50,7 @@ _PANELS = (
 )
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 _MARKERS = "os^Dv"
+_INTERVAL = ("", "_low", "_high")
 _DATA_PLACE, _DATA_WIDTH = 0.16, 0.1
 
 
@@ -153,7 +154,7 @@ def _guidance(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
     last = summary["time"].min()
     stages = [
         ("data", summary[summary["stage"] == "data"], GREY),
-        (f"samples, t = {last:g}", summary[summary["time"] == last], BLUE),
+        (f"samples, t = {last:g}", _along_own_path(summary[summary["time"] == last]), BLUE),
     ]
     sizes = list(dict.fromkeys(part.size for part in parts))
     figure = Figure(figsize=(1.0 + 3.8 * len(sizes), 3.9), layout="constrained")
@@ -186,9 +187,19 @@ def _guidance(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
     return figure
 
 
+def _along_own_path(finished: pd.DataFrame) -> pd.DataFrame:
+    """Densities of samples along the path that made them; those without one, or not at t = 0, stay read as data.
+
+    At t = 0 both are one density, but under strong guidance the way back to noise amplifies every error.
+    """
+    known = finished["bpd_marginal"].notna() & (finished["time"] == 0)
+    both = {f"bpd{part}": finished[f"bpd_marginal{part}"].where(known, finished[f"bpd{part}"]) for part in _INTERVAL}
+    return finished.assign(**both)
+
+
 def _quality(summary: pd.DataFrame, parts: Sequence[Part]) -> Figure | None:
     """What a setting's finished samples are worth against how likely they are; lines join the weights of guidance."""
-    finished = summary[summary["time"] == summary["time"].min()]
+    finished = _along_own_path(summary[summary["time"] == summary["time"].min()])
     panels = [(name, label) for name, label in _PANELS[2:] if finished[name].notna().any()]
     if not panels or finished["bpd"].isna().all():
         return None

@@ -20,7 +20,7 @@ from dmlik_pl.results.time_sweep.summaries import difference_summary, sweep_summ
 __all__ = ["time_sweep_tables"]
 
 _DATA = ("bpd", "clip")
-_LAST = ("bpd", "fid", "kid", "clip", "round_trip")
+_LAST = ("bpd", "bpd_marginal", "fid", "kid", "clip", "round_trip")
 _FIRST = ("bpd", "fid", "clip")
 _COMPARED = ("bpd", "clip")
 _SETTING = "w is the weight of guidance, 1 being conditional"
