@@ -243,7 +243,7 @@ class TestSpeech:
         frame = frame_of("speech_sweep", outcomes)
         assert speech_sweep_summary(frame)["words"].tolist() == [2, 3, 3, 3]
         (table, *_) = make_tables({"speech": frame})
-        assert "over all 2 to 3 words" in table.legend["WER"] and "WER missing for 1 of 2 samples." in table.notes
+        assert "over all 2 to 3 words" in table.legend["WER %"] and "WER missing for 1 of 2 samples." in table.notes
 
     def test_a_vocoder_that_fails_leaves_the_likelihood_and_the_other_waves(self) -> None:
         class Mute(ToySpeech):

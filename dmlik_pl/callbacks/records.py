@@ -131,7 +131,6 @@ class RecordWriter(Callback):
         if trainer.is_global_zero:
             self.records = self._store.finalise()
             self.report = write_report(self.folder)
-            self.records = self.report.records
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let no process leave before the first has written the report: it would tear the others' connection down."""

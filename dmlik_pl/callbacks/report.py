@@ -71,9 +71,9 @@ class ReportLogger(Callback):
     def _log(self, logger: Logger, report: Report) -> None:
         """Numbers, figures, and where text can be read, tables and caveats."""
         if isinstance(logger, WandbLogger):
-            log_run(logger.experiment, self.writer.folder, self.writer.records, report)
+            log_run(logger.experiment, self.writer.folder, report.records, report)
             return
-        logger.log_metrics(scalars(self.writer.records))
+        logger.log_metrics(scalars(report.records))
         for path in sorted(self.writer.folder.glob("figures/*.png")):
             log_image(logger, f"figures/{path.stem}", path)
         if isinstance(logger, TensorBoardLogger):

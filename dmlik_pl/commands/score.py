@@ -116,6 +116,12 @@ def _parser() -> Options:
     parser.add_argument("--csv", metavar="FILE", type=Path, help="also write every digit to this file")
     parser.add_argument("--nodes", type=int, default=33, help="nodes of the time grid (default: 33)")
     parser.add_argument("--probes", type=int, default=1, help="probes of the trace per node (default: 1)")
+    parser.add_argument(
+        "--target",
+        metavar="ERROR",
+        type=float,
+        help="the error that each score may have, bits per dimension, e.g. 0.01, in place of nodes and probes",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the probes (default: 0)")
     parser.add_argument("--dtype", default=None, help="floating point type of the network, e.g. bfloat16")
     parser.add_argument("--device", default=None, help="e.g. cpu or cuda:1; an accelerator by default, if there is one")
@@ -147,7 +153,7 @@ def _scorer(options: argparse.Namespace) -> Scorer:
     say(f"Loading {options.model}")
     from dmlik_pl.commands.scorers import Pictures, Sounds, best_device
 
-    how = {name: getattr(options, name) for name in ("nodes", "probes", "seed")}
+    how = {name: getattr(options, name) for name in ("nodes", "probes", "seed", "target")}
     how["device"] = best_device(options.device)
     if options.image:
         return Pictures(options.model, options.dtype, bool(options.prompt), **how)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dmlik_pl.announce import counting
-from dmlik_pl.flow import Hutchinson, Multistep, log_likelihood
+from dmlik_pl.flow import Hutchinson, Multistep, Target, log_likelihood
 from dmlik_pl.models import Likelihoods, TextToSpeech, load
 from dmlik_pl.models import log_likelihood as likelihood_of_images
 
@@ -29,6 +29,7 @@ class Scorer(ABC):
         nodes: Nodes of the time grid.
         probes: Probes of the trace per node.
         seed: Their seed.
+        target: The error that a likelihood may have, bits per dimension, in place of nodes and probes; or None.
 
     Attributes:
         evaluations: Network evaluations so far.
@@ -37,9 +38,12 @@ class Scorer(ABC):
 
     alone = 1.0
 
-    def __init__(self, model: Any, device: torch.device, nodes: int, probes: int, seed: int) -> None:
-        self.model = model.to(device)
-        self.how: dict[str, Any] = {"solver": Multistep(nodes), "divergence": Hutchinson(probes), "seed": seed}
+    def __init__(
+        self, model: Any, device: torch.device, nodes: int, probes: int, seed: int, target: float | None = None
+    ) -> None:
+        self.model, self.target = model.to(device), target
+        fixed = {"solver": Multistep(nodes), "divergence": Hutchinson(probes)}
+        self.how: dict[str, Any] = {"seed": seed} | (fixed if target is None else {})
         self.evaluations = 0
         self._nodes, self._flow = nodes, model.flow
         model.flow = self._counted
@@ -93,7 +97,8 @@ class Pictures(Scorer):
     def measure(self, file: str, prompts: Sequence[str], guidance: float) -> Likelihoods:  # noqa: D102
         names = [file] * max(1, len(prompts))  # equal names share their probes
         said = list(prompts) or None
-        return likelihood_of_images(self.model, names, said, guidance=guidance, sample_ids=names, **self.how)
+        how = self.how | {"target": self.target, "sample_ids": names}
+        return likelihood_of_images(self.model, names, said, guidance=guidance, **how)
 
 
 class Sounds(Scorer):
@@ -127,7 +132,8 @@ class Sounds(Scorer):
         means = [model.align(self.tokens(text).to(device), mel, speaker=self.speaker).mu for text in prompts]
         condition = model.condition(means, [self.speaker] * len(prompts))
         x, names = model.pad(mel).expand(len(prompts), -1, -1), [file] * len(prompts)
-        found = log_likelihood(model.flow(), x, condition, sample_ids=names, **self.how)
+        target = None if self.target is None else Target(self.target)
+        found = log_likelihood(model.flow(), x, condition, sample_ids=names, target=target, **self.how)
         return Likelihoods(found, names, prompts, model.space)
 
 

@@ -29,7 +29,7 @@ from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.flow.solvers import Multistep, Solution
 from dmlik_pl.flow.traces import Traces
 
-__all__ = ["LADDER", "LOOKS", "Found", "Rivals", "Target", "solve_again", "solve_to"]
+__all__ = ["LADDER", "LOOKS", "Found", "Rivals", "Target", "batches", "solve_again", "solve_to"]
 
 LADDER = (17, 25, 33, 49, 65, 97, 129, 193, 257)
 """Nodes that a pilot tries, one after another."""
@@ -125,6 +125,29 @@ class Rivals:
         return Rivals([[place[b] for b in some] for some in self.sets if some[0] in place], self.confidence)
 
 
+def batches(sample_ids: Sequence[str | int], max_batch: int) -> list[list[int]]:
+    """Positions of samples to solve together: those of one name, and as many names as fit.
+
+    Args:
+        sample_ids: Name of each sample.
+        max_batch: Samples that a batch may hold; one name with more has a batch by itself.
+    """
+    joined: list[list[int]] = []
+    for group in _groups(sample_ids).values():
+        if joined and len(joined[-1]) + len(group) <= max_batch:
+            joined[-1] += group
+        else:
+            joined.append(list(group))
+    return joined
+
+
+def _groups(sample_ids: Sequence[str | int]) -> dict[str | int, list[int]]:
+    groups: dict[str | int, list[int]] = {}
+    for b, name in enumerate(sample_ids):
+        groups.setdefault(name, []).append(b)
+    return groups
+
+
 @dataclass(frozen=True)
 class Found:
     """Samples that have a grid in common.
@@ -188,7 +211,7 @@ def solve_to(
     for b, name in enumerate(dynamics.sample_ids):
         groups.setdefault((name, 0 if grids is None else grids[b]), []).append(b)
     if rivals is None:
-        rivals = Rivals(list(groups.values()))
+        rivals = Rivals(list(_groups(dynamics.sample_ids).values()))
     pending, spent, found = list(groups.values()), 0, list[Found]()
     budget = math.inf if target.max_nfe is None else target.max_nfe / dynamics.flow.evaluations_per_call
     rungs = LADDER if grids is None else tuple(sorted(set(grids)))

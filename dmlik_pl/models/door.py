@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dmlik_pl.flow import Divergence, LogLikelihood, Solver
+from dmlik_pl.flow import Divergence, LogLikelihood, Solver, Target
 from dmlik_pl.flow import log_likelihood as likelihood_of
+from dmlik_pl.flow.target import batches
 from dmlik_pl.models.base import ADAPTERS, ImageModel
 from dmlik_pl.models.folder import Dtype, read_index
 from dmlik_pl.models.likelihoods import Likelihoods
@@ -112,6 +113,8 @@ def log_likelihood(
     seed: int = 0,
     max_batch: int = 4,
     rounding: bool | None = None,
+    target: float | None = None,
+    max_nfe: int | None = None,
 ) -> Likelihoods:
     """The exact log-likelihood of images under their prompts, with its error.
 
@@ -129,6 +132,8 @@ def log_likelihood(
         max_batch: Images that go through the network at once; no result depends on it.
         rounding: Whether to measure by one more solve what the last digits of the images do to a likelihood; by default
             of guided flows, which amplify them.
+        target: The error that each likelihood may have, bits per dimension, e.g. 0.01, in place of nodes and probes.
+        max_nfe: Network evaluations of one likelihood, derivatives among them, that the target may cost.
 
     Returns:
         The likelihoods; ``print`` shows them, ``to_pandas`` hands them over, ``result`` has every term.
@@ -151,10 +156,11 @@ def log_likelihood(
         raise ValueError(f"a {type(model).__name__} is conditioned on prompts: give them, or guidance=0 for p(x)")
     flow = model.flow(guidance)
     shaken = guidance not in (0, 1) if rounding is None else rounding
+    aim = None if target is None else Target(target, max_nfe=max_nfe)
+    pieces = batches(range(len(ids)) if aim is None else ids, max_batch)
     parts: list[LogLikelihood] = []
-    for start in range(0, len(ids), max_batch):
-        some = slice(start, start + max_batch)
-        keys = ids[some]
+    for some in pieces:
+        keys = [ids[b] for b in some]
         again = range(len(keys)) if shaken else ()
         parts.append(
             likelihood_of(
@@ -166,6 +172,10 @@ def log_likelihood(
                 sample_ids=keys,
                 seed=seed,
                 rounding=again,
+                target=aim,
+                max_batch=max_batch,
             )
         )
-    return Likelihoods(LogLikelihood.cat(parts), ids, said, model.space)
+    order = [b for some in pieces for b in some]
+    result = LogLikelihood.cat(parts).select(sorted(range(len(order)), key=order.__getitem__))
+    return Likelihoods(result, ids, said, model.space)

@@ -71,13 +71,15 @@ class Likelihoods:
         numbers = {"log_p": self.log_p, "bpd": self.bpd, "error": self.error}
         numbers |= {f"error_{name}": part for name, part in self.error_parts.items()}
         numbers |= {"bpd_error": -bits_per_dim(self.error, result.dims), "dims": result.dims}
-        shared = {"forward": result.nfe.forward, "vjp": result.nfe.vjp, "jvp": result.nfe.jvp}
+        calls = dict(zip(("forward", "vjp", "jvp"), result.calls.T.tolist(), strict=True))
         return {
             "sample_id": list(self.sample_ids),
             **({"prompt": list(self.prompts)} if self.prompts else {}),
             **{name: value.detach().tolist() for name, value in numbers.items()},
-            **{name: [value] * len(self.sample_ids) for name, value in {**shared, "density": result.density}.items()},
+            **calls,
+            "density": [result.density] * len(self.sample_ids),
             "failure": list(result.failures),
+            "shortfall": list(result.short),
         }
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -103,8 +105,8 @@ class Likelihoods:
         dims = sorted({int(count) for count in result.dims.tolist()})
         calls = f"{result.nfe.forward} calls of the network, {result.nfe.vjp + result.nfe.jvp} derivatives of it"
         head = f"{result.density} of {self.space}, {', '.join(map(str, dims))} dimensions; {calls} per sample"
-        lost = [f"{name}: {reason}" for name, reason in zip(self.sample_ids, result.failures, strict=True) if reason]
-        return "\n".join([head, table, *lost])
+        told = zip([*self.sample_ids] * 2, [*result.failures, *result.short], strict=True)
+        return "\n".join([head, table, *(f"{name}: {text}" for name, text in told if text)])
 
 
 def _rough(value: float) -> str:

@@ -26,6 +26,7 @@ from dmlik_pl.flow import (
     reconstruct,
     trajectory,
 )
+from dmlik_pl.flow.target import batches
 from dmlik_pl.ranges import at_least, seeds
 
 __all__ = ["Estimator", "ImageModel", "Images", "Measure", "Model", "Outcome", "Study", "likelihood_columns"]
@@ -184,16 +185,7 @@ class Estimator:
         """Positions that are measured together: what fits the memory, and with a target all of one name."""
         if self.target is None:
             return [list(some) for some in pieces(range(len(sample_ids)), self.max_batch)]
-        groups: dict[str, list[int]] = {}
-        for b, name in enumerate(sample_ids):
-            groups.setdefault(name, []).append(b)
-        joined: list[list[int]] = []
-        for group in groups.values():
-            if joined and len(joined[-1]) + len(group) <= self.max_batch:
-                joined[-1] += group
-            else:
-                joined.append(group)
-        return joined
+        return batches(sample_ids, self.max_batch)
 
     def describe_solver(self) -> str:
         """The solver in words, for tables."""
