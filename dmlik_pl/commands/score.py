@@ -189,6 +189,10 @@ class _Job:
     def line(self) -> str:
         """How far it is."""
         done, passed = self.scorer.evaluations, since(self._start)
+        if self.scorer.target is not None:  # what a score will cost is known when it is there
+            scored = len(self.scores)
+            left = f", {clock(passed * (self.expected - scored) / scored)} left" if scored else ""
+            return f"{scored} of {self.expected} scores, {done} network evaluations{left}"
         left = f", {clock(passed * (self._planned - done) / done)} left" if done else ""
         counts = f"{done:,} of {self._planned:,}".replace(",", " ")
         return f"{len(self.scores)} of {self.expected} scores, {counts} network evaluations{left}"

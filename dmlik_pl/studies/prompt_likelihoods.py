@@ -15,7 +15,7 @@ __all__ = ["Likelihoods", "Screening", "take_likelihoods"]
 
 _SETTINGS = (
     *("dims", "nfe_forward", "nfe_vjp", "nfe_jvp", "density", "guidance", "space", "r_min", "r_max"),
-    *("interpolation", "solver", "probes", "discretisation", "rounding", "dequantisation_bits"),
+    *("interpolation", "solver", "probes", "nodes", "discretisation", "rounding", "dequantisation_bits"),
 )
 _NULL = (
     *("null_log_p", "null_log_p_standard_error"),
@@ -113,6 +113,7 @@ class Likelihoods:
         # One by one: rounding should not depend on what else is in the batch.
         alone = {value: self.result.select([row]) for value, row in rows.items()}
         columns: dict[str, Any] = {name: self.settings[min(rows.values())][name] for name in _SETTINGS}
+        columns["shortfall"] = next(filter(None, (self.result.short[row] for row in rows.values())), None)
         for name, of in {"standard_error": "standard_error", "probe_variance": "variance"}.items():
             columns[f"scores_{name}"] = as_json(
                 {

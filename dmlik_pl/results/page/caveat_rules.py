@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from dmlik_pl.plain_text import one_line
 from dmlik_pl.records.frames import clusters_of, column
 from dmlik_pl.results.kinds import Kind
 from dmlik_pl.results.likelihoods import nats_per_bpd, too_dense
@@ -102,6 +103,21 @@ def _ill_conditioned(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
             f"stated error, by up to {beyond['moved'].max():.2g} bits per dimension. Hold the state in float64 "
             "(--model.double true), or read samples along the path that made them.",
             "serious",
+        )
+
+
+def _short_of_target(kind: Kind, frame: pd.DataFrame) -> Iterator[Finding]:
+    """Likelihoods that did not reach the error that was asked for."""
+    if "shortfall" not in frame:
+        return
+    missed = frame["shortfall"].dropna()
+    missed = missed[missed.astype(str) != ""]
+    if len(missed):
+        yield Finding(
+            "target",
+            f"{len(missed)} of {len(frame)} rows have not reached the error that was asked for: "
+            f"{some(missed.map(one_line).drop_duplicates().tolist(), '; ')}.",
+            "caution",
         )
 
 
@@ -225,6 +241,7 @@ RULES: tuple[Rule, ...] = (
         _unconverged,
         _two_ways,
         _ill_conditioned,
+        _short_of_target,
         _unsure_of_grid,
         _no_probe_error,
         _undecided,
