@@ -341,6 +341,15 @@ def test_one_line() -> None:
     assert caveat_line([]) == "Caveats: none."
 
 
+def test_an_error_that_was_asked_for_and_not_reached() -> None:
+    frame = likelihoods(40).assign(shortfall=None)
+    assert found(frame, "target") == []
+    frame.loc[:2, "shortfall"] = "error 0.02 bits/dim instead of 0.01 after 100 evaluations (max_nfe=100)"
+    caveat = only(frame, "target")
+    assert caveat.severity == "caution" and caveat.text.startswith("3 of 40 rows have not reached the error")
+    assert "0.02 bits/dim instead of 0.01" in caveat.text
+
+
 class TestIllConditioned:
     def test_rounding_beyond_the_stated_error(self) -> None:
         frame = likelihoods(grid=0.003, probe=0.004).assign(rounding=np.nan)

@@ -249,7 +249,7 @@ class TestTables:
 
     def test_differences_have_a_column_a_time(self, tables: dict[str, Table]) -> None:
         table = tables["sweep_differences"]
-        assert len(table.shown) == 2 * 20 and len(table.raw) == 6 * 20
+        assert len(table.shown) == 3 * 20 and len(table.raw) == 6 * 20
         shown = table.shown.loc["w = 7, 32 px"].set_index(["minus", "t"]).loc[("w = 1, 32 px", "BPD"), "0.00"]
         raw = table.raw.query("part == 'w = 7, 32 px' and baseline == 'w = 1, 32 px' and time == 0").iloc[0]
         assert shown.endswith("(<0.001)") and float(shown.split(" ")[0]) == pytest.approx(raw["bpd"], abs=1e-3)

@@ -14,7 +14,6 @@ from dmlik_pl.flow import (
     Exact,
     Hutchinson,
     Multistep,
-    ProbabilityFlow,
     Rivals,
     Target,
     TorchDiffEq,
@@ -25,7 +24,7 @@ from dmlik_pl.flow import (
 from dmlik_pl.flow.colouring import hadamard_rows, nested_index
 from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.refinement import Refinement, allocate
-from dmlik_pl.flow.target import LADDER, LOOKS
+from dmlik_pl.flow.target import LOOKS
 from dmlik_pl.studies import Estimator
 
 
@@ -102,7 +101,7 @@ class TestRefinement:
 
     def test_more_probes_keep_the_mean_and_lose_what_their_colours_share(self, refinement: Refinement) -> None:
         exact, index = float(self.matrix.diagonal().sum()), nested_index((self.dims,))
-        off = (self.matrix**2).fill_diagonal_(0) if False else self.matrix.clone().fill_diagonal_(0) ** 2
+        off = self.matrix.clone().fill_diagonal_(0) ** 2
         for colours in (1, 2, 8):
             refinement.to(torch.full((self.nodes, self.repeats), colours))
             draws = self.filled(refinement).values[:, 0].flatten()
@@ -124,7 +123,7 @@ class TestRefinement:
         again.to(wanted)
         assert torch.allclose(self.filled(again).values, stepwise, rtol=0, atol=1e-10)
         assert torch.equal(again.colours, wanted)
-        assert again.calls[0].tolist() == [9, 5 + 3 * 4 + 4 + 1 - 1, 0] or again.calls[0, 1] == wanted[:, 0].sum()
+        assert again.calls[0].tolist() == [9, int(wanted[:, 0].sum()), 0]
         assert refinement.calls[0].tolist() == [9 + 3, int(wanted[:, 0].sum()), 0]
 
 
@@ -244,6 +243,13 @@ class TestTarget:
         assert paired.integral.nodes == found.integral.nodes[:4]
         assert torch.allclose(paired.log_p, found.log_p[4:], rtol=0, atol=0.02 / problem.bits * 3)
 
+    def test_few_dimensions_have_exact_traces(self) -> None:
+        few = mixture(count=3, dims=6, components=2)
+        found = to(few, Target(0.002))
+        exact = log_likelihood(few.flow, few.x, few.condition, solver=Multistep(257), divergence=Exact())
+        assert found.standard_error.tolist() == [0, 0, 0] and found.short == [None] * 3
+        assert ((found.log_p - exact.log_p).abs() * few.bits < 0.002).all()
+
     def test_a_sample_that_fails_leaves_the_others(self, problem: Problem) -> None:
         x = problem.x.clone()
         x[1] = math.nan
@@ -277,7 +283,7 @@ class TestTarget:
 class TestRivals:
     def ranked(self, problem: Problem, difference: float, shift: float) -> object:
         """The true mean of each sample, one that is near, and one that is far."""
-        means = [problem.condition, *(_shifted(problem.condition, by) for by in (shift, 3.0))]
+        means = [problem.condition, *(_shifted(problem.condition, by) for by in (shift, 0.3))]
         names = list(problem.samples) * 3
         return log_likelihood(
             problem.flow,
@@ -289,14 +295,14 @@ class TestRivals:
 
     def test_a_rival_that_is_far_behind_gets_no_more_probes(self, problem: Problem) -> None:
         found = self.ranked(problem, 0.05, 0.02)
-        true, near, far = (found.calls[range(start, start + 4)].sum(1) for start in (0, 4, 8))
-        assert (far < true).all() and torch.equal(true, near)
+        true, near, far = (found.calls[range(start, start + 4), 1] for start in (0, 4, 8))
+        assert (far < true).all() and (near > far).all()
 
     def test_a_decided_ranking_stops_early(self, problem: Problem) -> None:
         found = log_likelihood(
             problem.flow,
             problem.x.repeat(2, 1),
-            Condition.cat([problem.condition, _shifted(problem.condition, 3.0)]),
+            Condition.cat([problem.condition, _shifted(problem.condition, 0.5)]),
             sample_ids=list(problem.samples) * 2,
             target=Target(difference=0.001 * 64),
         )
@@ -305,10 +311,10 @@ class TestRivals:
         assert found.short == [None] * 8
 
     def test_differences_that_decide_nothing_are_within_the_target(self, problem: Problem) -> None:
-        found = self.ranked(problem, 0.5, 0.01)
+        found = self.ranked(problem, 0.2, 0.0005)
         gap, error = found.select(range(4)).minus(found.select(range(4, 8)))
         undecided = gap.abs() < Rivals([]).threshold(3) * error
-        assert undecided.any() and (error[undecided] <= 0.5).all()
+        assert undecided.any() and (error[undecided] <= 0.2).all()
 
     def test_every_look_and_rival_asks_for_more_certainty(self) -> None:
         # 5 % over 6 looks and one rival: the normal quantile of 1 - 0.05 / 6.
@@ -318,7 +324,7 @@ class TestRivals:
 
     def test_wrong_decisions_are_as_rare_as_was_said(self, problem: Problem) -> None:
         """Two conditions of nearly equal likelihood: the worse one seldom wins for certain."""
-        count = 150
+        count = 60
         near = _shifted(problem.condition, 0.003)
         exact = log_likelihood(
             problem.flow,
@@ -346,12 +352,7 @@ class TestEstimator:
         estimator = Estimator(double=True, max_batch=3, target=Target(0.05))
         names = [problem.samples[b] for b in (0, 1, 0, 2, 1)]
         index = [0, 1, 0, 2, 1]
-        assert estimator._pieces(names) == [[0, 2], [1, 4, 3]] or all(
-            {names[b] for b in piece}.isdisjoint({names[b] for b in other})
-            for piece in estimator._pieces(names)
-            for other in estimator._pieces(names)
-            if piece is not other
-        )
+        assert estimator._pieces(names) == [[0, 2], [1, 4, 3]]
         found = estimator.log_likelihood(problem.flow, problem.x[index], problem.condition.select(index), names)
         whole = to(problem, Target(0.05))
         assert torch.allclose(found.log_p, whole.log_p[index], rtol=0, atol=1e-9)
@@ -367,11 +368,3 @@ class TestEstimator:
 
 def _shifted(condition: Condition, by: float) -> Condition:
     return condition.map(lambda tensor: tensor + by)
-
-
-def test_the_ladder_rises() -> None:
-    assert list(LADDER) == sorted(set(LADDER))
-
-
-def test_flow_is_needed(problem: Problem) -> None:
-    assert isinstance(problem.flow, ProbabilityFlow)

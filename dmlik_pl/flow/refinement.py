@@ -37,7 +37,7 @@ class Refinement:
     Attributes:
         colours: How many probes each node of each sample has had, [nodes, B], powers of two or 0.
         calls: Forward passes, VJPs and JVPs that each sample has cost, [B, 3].
-        most: Colours with which nothing is left to add.
+        most: Colours with which nothing is left to add: one for each dimension of a small sample.
 
     Args:
         dynamics: Flow and condition of the samples; failures are noted there.
@@ -68,7 +68,8 @@ class Refinement:
         """An integral on this path with its traces."""
         count = self.colours.clamp(min=1).to(self._values)
         values, parts = self._values / count, self._parts / count.to(self._parts)[..., None]
-        return TraceIntegral(values[:, None], integral.weights, integral.log_r, parts=parts[:, None])
+        exact = bool((self.colours[:, self.colours.any(0)] == self.most).all())
+        return TraceIntegral(values[:, None], integral.weights, integral.log_r, exact, parts[:, None])
 
     def _add(self, node: int, rows: range, samples: list[int]) -> None:
         """The products of some rows of probes with the Jacobians of some samples at a node."""

@@ -38,6 +38,7 @@ LOOKS = 6
 """How often the noise of a sample is looked at, and probes are added, at most."""
 
 _GRID = 0.5  # share of the target that the grid may take
+_FEW = 16  # probes per node that are cheaper than to find out how many are needed
 _AIM = 0.9  # share of the variance allowed that probes are added for: what they will leave is not known for certain
 
 
@@ -238,7 +239,7 @@ def solve_to(
                 plan = partial(start.plan_rivals, goals[done], budget, rivals.among(start.index))
             else:
                 plan = partial(start.plan_each, goals[done], budget)
-            found.append(start.refine(plan))
+            found.append(start.refine(plan, budget))
         if not pending:
             break
     return found
@@ -317,11 +318,13 @@ class _Start:
         index = [index[i] for i in chosen]
         return cls(index, dynamics, own, _last(levels), len(path), spent, refinement, prior)
 
-    def refine(self, plan: Plan) -> Found:
+    def refine(self, plan: Plan, budget: float) -> Found:
         """Take traces, until a plan asks for no more."""
         assert self.solution.integrals is not None
         well = torch.tensor([failure is None for failure in self.dynamics.failures])
-        colours = well.long().repeat(self.nodes, 1)
+        most = self.refinement.most
+        first = most if most <= _FEW and self.spent + self.nodes * (1 + most) <= budget else 1
+        colours = first * well.long().repeat(self.nodes, 1)
         for _ in range(LOOKS):
             self.refinement.to(colours)
             colours = self.refinement.colours.clone()

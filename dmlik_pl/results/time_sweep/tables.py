@@ -22,7 +22,7 @@ __all__ = ["time_sweep_tables"]
 _DATA = ("bpd", "clip")
 _LAST = ("bpd", "bpd_marginal", "fid", "kid", "clip", "round_trip")
 _FIRST = ("bpd", "fid", "clip")
-_COMPARED = ("bpd", "clip")
+_COMPARED = ("bpd", "bpd_marginal", "clip")
 _SETTING = "w is the weight of guidance, 1 being conditional"
 _SAMPLES = "samples per setting"
 _ENDS = (
@@ -128,7 +128,8 @@ def _settings(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[
 def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: dict[str, Shown]) -> Table:
     """Rows comparison by measure, a column per noise level."""
     stages = _stages(raw)
-    columns = [_difference(measures[measure].heading, measure) for measure in _COMPARED]
+    compared = [measure for measure in _COMPARED if raw[measure].notna().any()]
+    columns = [_difference(measures[measure].heading, measure) for measure in compared]
     lines = [
         [str(part), str(baseline), *line]
         for (part, baseline), rows in raw.groupby(["part", "baseline"], sort=False)
@@ -140,7 +141,7 @@ def _differences(name: str, frame: pd.DataFrame, raw: pd.DataFrame, measures: di
         "of no difference); a lower BPD is a higher likelihood."
     )
     legend = {"setting": _SETTING, "minus": "what it is compared with"}
-    legend |= {measures[measure].heading: measures[measure].meaning for measure in _COMPARED}
+    legend |= {measures[measure].heading: measures[measure].meaning for measure in compared}
     notes = (_reconstructed(frame), *_PAIRS, protocol_caption(frame))
     return Table(name, caption, _grid(lines, "minus", stages), raw, legend, notes)
 
