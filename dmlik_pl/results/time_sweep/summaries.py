@@ -82,7 +82,8 @@ def difference_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per comparison and noise level: of (the setting that differs), part and baseline (in words), stage,
-        time, sigma, n, and of bpd, bpd_marginal and clip the mean difference part minus baseline, its total paired error
+        time, sigma, n, and of bpd, bpd_marginal and clip the mean difference part minus baseline, its total paired
+        error
         (_standard_error; of bpd with the grid's, as that of two independent errors), the p-value of a paired t-test,
         which leaves the grid out, and, in `_p_holm`, that value Holm-corrected over all comparisons of one setting.
     """
