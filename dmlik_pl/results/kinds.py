@@ -40,11 +40,13 @@ class Headline(NamedTuple):
         label: What it is.
         value: The number with its error or interval.
         detail: Of how many samples, and what it is to be compared with.
+        errors: What its error is made of; may be empty.
     """
 
     label: str
     value: str
     detail: str
+    errors: str = ""
 
 
 class Series(NamedTuple):

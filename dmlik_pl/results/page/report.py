@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dmlik_pl.options import Options
-from dmlik_pl.plain_text import for_markdown, terminal
+from dmlik_pl.plain_text import for_markdown
 from dmlik_pl.records.files import draft_of, write_text
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
@@ -23,7 +23,8 @@ from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
 from dmlik_pl.results.drawing import Canvas
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.kinds import kind_of
-from dmlik_pl.results.page.caveats import Caveat, caveat_line, find_caveats, markdown_list
+from dmlik_pl.results.page.brief import MOST, TABLES, TABLES_HELP, show
+from dmlik_pl.results.page.caveats import Caveat, find_caveats, markdown_list
 from dmlik_pl.results.page.gallery import make_galleries
 from dmlik_pl.results.page.html import render_page
 from dmlik_pl.results.page.wandb_run import log_folder
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
     parser.add_argument("--kinds", metavar="MODULE", help="import this module first, which declares kinds of studies")
     parser.add_argument("--cluster", metavar="NAME", help="errors are over clusters of samples: speaker, class, image")
+    parser.add_argument(TABLES, action="store_true", help=TABLES_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
     try:
@@ -122,16 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    console = terminal()
-    for table in report.tables:
-        console.print(table.rich())
-    console.print(caveat_line(report.caveats))
-    console.print(f"{report.covered.words}.{f' {GO_ON}' if report.covered.partial else ''}")
-    console.print(
-        f"Written to {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'tables'}, {folder / 'figures'}."
-    )
+    show(report, folder, options.tables, most=MOST - 2 * bool(options.wandb))
     if options.wandb:
-        console.print(f"Logged to W&B: {log_folder(folder, options.wandb, report)}")
+        print(f"Logged to W&B: {log_folder(folder, options.wandb, report)}")
     return 0
 
 
