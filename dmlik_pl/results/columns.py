@@ -213,15 +213,17 @@ def paired_tests(wanted: bool = True) -> tuple[Shown, ...]:
     )
 
 
-def headline_of(label: str, row: Row, columns: Sequence[Shown]) -> Iterator[Headline]:
+def headline_of(study: str, what: str, row: Row, columns: Sequence[Shown]) -> Iterator[Headline]:
     """A headline of the numbers of one row: the first that is known is the value, the others are its detail.
 
     Args:
-        label: What the row is of.
+        study: Name of the study.
+        what: What of it the row is of.
         row: A row of a summary, with the column n.
         columns: The numbers; without a known one there is no headline.
     """
     told = [(column.heading, column.cell(row)) for column in columns]
     known = [f"{heading} {cell}" for heading, cell in told if cell != MISSING]
     if known:
+        label = f"{study.replace('_', ' ').capitalize()}: {what}"
         yield Headline(label, known[0], ", ".join([f"n = {row['n']}", *known[1:]]))

@@ -61,7 +61,7 @@ def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
     for row in summary.to_dict("records"):
         words = names.get(row["stage"]) or f"{row['forward']} there, {row['reverse']} back"
         words += f", μ: {row['mean']}" if several else ""
-        yield from headline_of(f"{study.replace('_', ' ').capitalize()}: {words}", row, columns)
+        yield from headline_of(study, words, row, columns)
 
 
 def _stages(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:

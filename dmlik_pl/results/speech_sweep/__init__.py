@@ -52,7 +52,7 @@ def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
     if rows[-1]["stage"] == "sample":
         named[f"samples at t = {rows[-1]['time']:g}"] = rows[-1]
     for words, row in named.items():
-        yield from headline_of(f"{study.replace('_', ' ').capitalize()}: {words}", row, columns)
+        yield from headline_of(study, words, row, columns)
 
 
 def _series(frame: pd.DataFrame) -> dict[str, Series]:

@@ -51,9 +51,7 @@ def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
     for part, rows in parts:
         row = rows.iloc[-1].to_dict()
         of = f", {part}" if len(parts) > 1 else ""
-        yield from headline_of(
-            f"{study.replace('_', ' ').capitalize()}: samples at t = {row['time']:g}{of}", row, columns
-        )
+        yield from headline_of(study, f"samples at t = {row['time']:g}{of}", row, columns)
 
 
 def _series(frame: pd.DataFrame) -> dict[str, Series]:
