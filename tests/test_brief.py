@@ -175,11 +175,8 @@ def test_an_evaluation_prints_what_it_found(tmp_path: Path, monkeypatch: pytest.
     assert lines[0] == f"{run.name}: Partial: 3 of 7 samples, 0 failed." and "Values." not in told
     assert height(lines) <= 20 and f"Report: {run / 'report.html'}" in lines
     assert lines[-2:] == [f"3 of 7 samples are kept in {run}. To resume:", "    dmlik evaluate"]
-    assert evaluate.cli_main([*words, "0", "--tables"]) == 1
+    assert evaluate.cli_main([*words, "1", "--tables"]) == 1
     assert list(tmp_path.iterdir()) == [run], "the flag is no setting"
     tables, brief_lines = capsys.readouterr().out.split(f"{run.name}: ")
-    assert (
-        "Values." in tables
-        and "1.5 ± 0.1" in tables
-        and brief_lines.splitlines() == told.split(": ", 1)[1].splitlines()
-    )
+    assert "Values." in tables and "1.5 ± 0.1" in tables
+    assert brief_lines.splitlines()[1:-2] == lines[1:-2]
