@@ -28,6 +28,7 @@ from dmlik_pl.results.page.caveats import Caveat, find_caveats, markdown_list
 from dmlik_pl.results.page.gallery import make_galleries
 from dmlik_pl.results.page.html import render_page
 from dmlik_pl.results.page.wandb_run import log_folder
+from dmlik_pl.results.scores import scores_of
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 
@@ -78,6 +79,8 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     tables = make_tables(records, attempts)
     figures = make_figures(records, attempts) | _sheets(folder, records, attempts)
     tables = [table for table in tables if _written(table, folder / "tables", attempts)]
+    names = [table.name for table in tables]
+    names += _scores_written(records, folder / "tables", names, attempts)
     drawn = {name: figure for name, figure in figures.items() if _saved(name, figure, folder / "figures", attempts)}
     galleries = make_galleries(folder, records, attempts)
     caveats = find_caveats(records, attempts)
@@ -89,7 +92,7 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     text = _markdown(folder, tables, list(drawn), caveats, covered)
     write_text(folder / "report.html", page or f"<!doctype html>\n<meta charset=utf-8>\n<pre>{escape(text)}</pre>\n")
     write_text(folder / "report.md", text)
-    _remove_others(folder / "tables", [table.name for table in tables], (".md", ".csv", ".tex"))
+    _remove_others(folder / "tables", names, (".md", ".csv", ".tex"))
     _remove_others(folder / "figures", drawn, (".png",))
     return Report(tables, caveats, covered, records)
 
@@ -138,6 +141,20 @@ def _sheets(folder: Path, records: Mapping[str, pd.DataFrame], attempts: Attempt
             sheets = kind_of(study, frame).sheets(folder / "pictures" / study, frame)
             figures |= {f"{study}_{name}": sheet for name, sheet in sheets.items()}
     return figures
+
+
+def _scores_written(
+    records: Mapping[str, pd.DataFrame], folder: Path, names: Collection[str], attempts: Attempts
+) -> list[str]:
+    """Write every likelihood as CSV, under a name that no table has; the name, if there is a likelihood."""
+    scores = scores_of(records, attempts)
+    if scores.empty:
+        return []
+    name = "scores" if "scores" not in names else "scores_of_samples"
+    with attempts.making(f"The table {name}"):
+        write_text(folder / f"{name}.csv", scores.to_csv(index=False))
+        return [name]
+    return []
 
 
 def _written(table: Table, folder: Path, attempts: Attempts) -> bool:
