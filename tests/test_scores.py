@@ -10,6 +10,7 @@ import pytest
 from fake_records import frame_of, prompt_units, record, sweep_units
 
 from dmlik_pl.records.store import RecordStore
+from dmlik_pl.results.page.brief import brief
 from dmlik_pl.results.page.report import write_report
 from dmlik_pl.results.scores import scores_of
 
@@ -63,7 +64,8 @@ def test_the_file_has_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         store.append("colours", "a.png", [DECISION | {"kind": "prompt_accuracy"}])
         for name, rows in sweep_units(2).items():
             store.append("sweep", name, [row | {"kind": "time_sweep"} for row in rows])
-    write_report(tmp_path)
+    report = write_report(tmp_path)
+    assert f"Every likelihood: {tmp_path / 'tables' / 'scores.csv'}" in brief(report, tmp_path)
     found = pd.read_csv(tmp_path / "tables" / "scores.csv")
     per_study = found.groupby("study").size()
     assert per_study["colours"] == 3 and per_study["sweep"] == sum(map(len, sweep_units(2).values()))

@@ -61,8 +61,10 @@ def brief(report: Report, folder: Path, closing: Sequence[str] = (), most: int =
     told = [f"{folder.resolve().name}: {report.covered.words}."]
     told[0] += f" {GO_ON}" if report.covered.partial and not closing else ""
     what = [*_wrapped(told[0]), *_known(report, folder)]
+    scores = [f"Every likelihood: {folder / 'tables' / report.scores}"] if report.scores else []
     where = [
         f"Report: {folder / 'report.html'}",
+        *scores,
         f"Tables, figures and records lie beside it; {TABLES} prints all tables.",
     ]
     topics = _wrapped(caveat_line(report.caveats))

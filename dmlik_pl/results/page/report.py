@@ -47,12 +47,14 @@ class Report:
         caveats: What limits their numbers, and what of the report could not be made.
         covered: Of how many samples it is.
         records: The records that it is of, with the clusters of their samples.
+        scores: Name of the file among the tables that has every likelihood; empty without one.
     """
 
     tables: list[Table]
     caveats: list[Caveat]
     covered: Coverage
     records: dict[str, pd.DataFrame] = field(default_factory=dict)
+    scores: str = ""
 
 
 def write_report(folder: str | Path, cluster: str | None = None) -> Report:
@@ -80,7 +82,7 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     figures = make_figures(records, attempts) | _sheets(folder, records, attempts)
     tables = [table for table in tables if _written(table, folder / "tables", attempts)]
     names = [table.name for table in tables]
-    names += _scores_written(records, folder / "tables", names, attempts)
+    scores = _scores_written(records, folder / "tables", names, attempts)
     drawn = {name: figure for name, figure in figures.items() if _saved(name, figure, folder / "figures", attempts)}
     galleries = make_galleries(folder, records, attempts)
     caveats = find_caveats(records, attempts)
@@ -92,9 +94,9 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     text = _markdown(folder, tables, list(drawn), caveats, covered)
     write_text(folder / "report.html", page or f"<!doctype html>\n<meta charset=utf-8>\n<pre>{escape(text)}</pre>\n")
     write_text(folder / "report.md", text)
-    _remove_others(folder / "tables", names, (".md", ".csv", ".tex"))
+    _remove_others(folder / "tables", [*names, Path(scores).stem], (".md", ".csv", ".tex"))
     _remove_others(folder / "figures", drawn, (".png",))
-    return Report(tables, caveats, covered, records)
+    return Report(tables, caveats, covered, records, scores)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,16 +147,15 @@ def _sheets(folder: Path, records: Mapping[str, pd.DataFrame], attempts: Attempt
 
 def _scores_written(
     records: Mapping[str, pd.DataFrame], folder: Path, names: Collection[str], attempts: Attempts
-) -> list[str]:
-    """Write every likelihood as CSV, under a name that no table has; the name, if there is a likelihood."""
+) -> str:
+    """Write every likelihood as CSV into a file that no table has; its name, empty if there is no likelihood."""
     scores = scores_of(records, attempts)
-    if scores.empty:
-        return []
-    name = "scores" if "scores" not in names else "scores_of_samples"
+    name = "scores_of_samples.csv" if "scores" in names else "scores.csv"
     with attempts.making(f"The table {name}"):
-        write_text(folder / f"{name}.csv", scores.to_csv(index=False))
-        return [name]
-    return []
+        if len(scores):
+            write_text(folder / name, scores.to_csv(index=False))
+            return name
+    return ""
 
 
 def _written(table: Table, folder: Path, attempts: Attempts) -> bool:
