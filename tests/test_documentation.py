@@ -114,7 +114,7 @@ def rescored(lists: Path, *options: str) -> pd.DataFrame:
 
 def test_the_lists_of_the_rescoring_page_give_its_table(tmp_path, capsys):
     (tmp_path / "lists.csv").write_text(example_lists())
-    measured = rescored(tmp_path / "lists.csv")
+    measured = rescored(tmp_path / "lists.csv", "--tables")
     stated = table_below(RESCORING, "gives, among others")
     assert list(stated) == list(measured.index)
     for name, (rate, errors) in stated.items():

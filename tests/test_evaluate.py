@@ -179,7 +179,7 @@ def test_two_processes_find_the_records_of_one(finished: Path, tmp_path: Path) -
     ]
     assert [len(set(share)) for share in shares] == [4, 3] and not set(shares[0]) & set(shares[1])
     assert_same_records(finished, run, 1e-6)
-    assert done.stdout.count("Report, tables, figures") == 1
+    assert done.stdout.count("Report: ") == 1
 
 
 def test_a_damaged_image_is_recorded_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,4 +194,4 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
     assert run.returncode == 0, run.stderr
-    assert "time sweep" in run.stdout and "report.md" in run.stdout.replace("\n", "")
+    assert "Time sweep: samples at t = 0" in run.stdout and f"Report: {tmp_path / 'report.html'}" in run.stdout

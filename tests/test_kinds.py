@@ -179,7 +179,7 @@ class TestHeadline:
         assert (row["n"], row["samples_expected"]) == (23, 24)
         assert row["bpd"] == bits_per_dim_rows({"prompts": rest})["bpd"][0]
         first, *_ = headlines({"prompts": frame})
-        assert first.detail.startswith("n = 23 of 24; of ±: sampling ") and first.detail.endswith(", w = 1")
+        assert first.detail == "n = 23 of 24, w = 1" and first.errors.startswith("of ±: sampling ")
         table = next(table for table in make_tables({"prompts": frame}) if table.name == "bits_per_dim")
         assert table.shown.loc["prompts", ["part", "n"]].tolist() == ["w = 1", "23 of 24"]
 

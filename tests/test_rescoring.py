@@ -12,8 +12,9 @@ import pytest
 from nbest_lists import KINDS, RATES, paper_lists
 from scipy import stats
 
-from dmlik_pl.records.store import RecordStore
+from dmlik_pl.records.store import RecordStore, studies
 from dmlik_pl.results.figures import make_figures
+from dmlik_pl.results.page.headlines import headlines
 from dmlik_pl.results.rescoring.summaries import (
     comparison_summary,
     fold_of,
@@ -374,6 +375,13 @@ def test_tables_from_records(records: dict[str, pd.DataFrame]) -> None:
     assert correlation["Spearman"].tolist() == ["0.611", "-0.272"]
     assert correlation["undefined"].tolist() == ["10", "10"]
     assert tables["base_reliability"].shown.index.tolist() == ["likelihood, repeat"]
+
+
+def test_headlines_from_records(records: dict[str, pd.DataFrame]) -> None:
+    (study,) = studies(records)
+    found = {each.label: each for each in headlines(records)}
+    one = found[f"{study.capitalize()}: word error rate (WER) by likelihood"]
+    assert one.value.startswith("22.5 [") and one.value.endswith(" %") and one.detail == "400 words"
 
 
 def test_figures_from_records(records: dict[str, pd.DataFrame]) -> None:

@@ -99,7 +99,7 @@ def test_a_sweep_is_a_series_over_t(run_folder: Path, logged: OfflineRun) -> Non
 
 
 def test_tables_hold_what_the_report_shows(run_folder: Path, logged: OfflineRun) -> None:
-    names = {path.stem for path in run_folder.glob("tables/*.csv")}
+    names = {path.stem for path in run_folder.glob("tables/*.md")}
     assert names == {key.removeprefix("tables/") for key in logged.summary if key.startswith("tables/")}
     for name in names:
         written = pd.read_csv(run_folder / "tables" / f"{name}.csv")

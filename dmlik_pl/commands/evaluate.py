@@ -13,11 +13,8 @@ from dmlik_pl.cli import find_config, keep_freed_memory, naming, program, run
 from dmlik_pl.interruption import command_line, watch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dmlik_pl.callbacks import RecordWriter
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
-    from dmlik_pl.results.page.report import Report
 
 # Warnings of every run that are of no use to its reader.
 QUIET = (
@@ -26,7 +23,6 @@ QUIET = (
     ".*Experiment logs directory.*",
     "LightningCLI's args parameter",
 )
-MOST_ROWS, MOST_COLUMNS = 20, 10  # of a table that is shown in the terminal; all are in the report
 
 EXAMPLES = """Measure the likelihoods of a diffusion model; what is found goes into a folder of runs/:
 
@@ -38,7 +34,7 @@ EXAMPLES = """Measure the likelihoods of a diffusion model; what is found goes i
 
 
 def cli_main(args: list[str] | None = None) -> int:
-    """Resolve the configuration, run its studies, write the run folder, show its tables.
+    """Resolve the configuration, run its studies, write the run folder, show what was found.
 
     Args:
         args: The arguments; those of the process if None.
@@ -57,6 +53,7 @@ def cli_main(args: list[str] | None = None) -> int:
 
     from dmlik_pl.callbacks import RecordWriter, ReportLogger
     from dmlik_pl.modules.evaluation_cli import EvaluationCLI
+    from dmlik_pl.results.page.brief import TABLES, show
 
     for talkative in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -71,12 +68,15 @@ def cli_main(args: list[str] | None = None) -> int:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if not cli.trainer.is_global_zero:
         return 0
-    if writer.report is not None:
-        show(writer.report, cli.folder)
+    closing: list[str] = []
     if writer.missing:
-        print(kept(writer) or f"0 of {writer.expected} samples are measured.")
+        closing += (kept(writer) or f"0 of {writer.expected} samples are measured.").splitlines()
     elif not writer.succeeded:
-        print("No sample could be measured; its failures say why.")
+        closing.append("No sample could be measured; its failures say why.")
+    if writer.report is not None:
+        show(writer.report, cli.folder, TABLES in args, closing)
+    else:
+        print(*closing, sep="\n", end="\n" * bool(closing))
     return 0 if writer.succeeded and not writer.missing else 1
 
 
@@ -89,23 +89,6 @@ def with_progress(callbacks: Sequence[Any], cli: EvaluationCLI) -> list[Any]:
     if "ProgressBar" in str(cli.config.trainer.callbacks):
         return list(callbacks)
     return [Progress(cli.folder) if isinstance(each, ProgressBar) else each for each in callbacks]
-
-
-def show(report: Report, folder: Path) -> None:
-    """Print the tables of a report that fit a terminal, and where the others are."""
-    from dmlik_pl.plain_text import terminal
-    from dmlik_pl.results.page.caveats import caveat_line
-
-    console = terminal()
-    for table in report.tables:
-        if len(table.shown) <= MOST_ROWS and min(table.shown.shape) <= MOST_COLUMNS:
-            console.print(table.rich())
-        elif table.name == "failures":
-            console.print(f"The first of many failures: {table.shown.index[0]}: {table.shown['error'].iloc[0]}")
-        else:
-            console.print(f"{table.name}: {len(table.shown)} rows, in {folder / 'tables' / table.name}.md")
-    console.print(caveat_line(report.caveats))
-    console.print(f"{report.covered.words}. Report, tables, figures and records: {folder}")
 
 
 def kept(writer: RecordWriter) -> str:

@@ -18,7 +18,7 @@ from dmlik_pl.cli import DEBUG, DEBUG_HELP, configurations, program
 from dmlik_pl.modules.components import Components
 from dmlik_pl.modules.suggestions import unknown_options, with_suggestion
 
-__all__ = ["CommandLine"]
+__all__ = ["CommandLine", "Passed"]
 
 PATIENCE = timedelta(days=7)  # processes meet at the end only, and may need very different times to get there
 
@@ -52,8 +52,8 @@ def _of_trainer(group: Any) -> bool:
     return any(name.startswith("--trainer") for action in group._group_actions for name in action.option_strings)
 
 
-class _Debug(argparse.Action):
-    """An option that the parser lets pass: the program looks for it before the parser does, see `dmlik_pl.cli.run`."""
+class Passed(argparse.Action):
+    """A flag that the parser lets pass, and no configuration knows: the program looks for it among the arguments."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=options["help"])
@@ -87,7 +87,7 @@ class CommandLine(LightningCLI):
         """A parser that raises its errors, and lets ``--debug`` pass."""
         named = {"prog": program(self.verb).removesuffix(" fit"), "description": self.about}
         parser = super().init_parser(**named | options)
-        parser.add_argument(DEBUG, action=_Debug, help=DEBUG_HELP)
+        parser.add_argument(DEBUG, action=Passed, help=DEBUG_HELP)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -12,11 +12,12 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.interruption import command_line, note
-from dmlik_pl.modules.command_line import CommandLine
+from dmlik_pl.modules.command_line import CommandLine, Passed
 from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
 from dmlik_pl.plain_text import file_stem
 from dmlik_pl.records.run import part_digests, run_folder, write_settings
 from dmlik_pl.results.clusters import check_cluster
+from dmlik_pl.results.page.brief import TABLES, TABLES_HELP
 from dmlik_pl.studies import Estimator, Study
 
 __all__ = ["EvaluationCLI"]
@@ -94,6 +95,7 @@ class EvaluationCLI(CommandLine):
         parser.add_argument("--runs", type=str, default="runs", help="folder that holds the folders of all runs")
         parser.add_argument("--cluster", type=str, default="", help="errors over clusters of samples: speaker, class")
         parser.add_argument("--name", type=str | None, default=None, help="name of the run instead of its config's")
+        parser.add_argument(TABLES, action=Passed, help=TABLES_HELP)
 
     def before_instantiate_classes(self) -> None:
         """Find the run folder; loggers keep theirs in it, and a resumed run is one run for W&B too.

@@ -6,12 +6,13 @@ table_of(study, "What the text adds to the likelihood.", summary, columns, headi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dmlik_pl.results.kinds import Headline
 from dmlik_pl.results.table import (
     MISSING,
     Table,
@@ -33,6 +34,7 @@ __all__ = [
     "error",
     "error_parts",
     "estimate",
+    "headline_of",
     "interval",
     "number",
     "p_value",
@@ -209,3 +211,19 @@ def paired_tests(wanted: bool = True) -> tuple[Shown, ...]:
         p_value("p (permutation)", "permutation_p", "two-sided, over all exchanges within utterances", wanted),
         p_value("Holm (perm.)", "permutation_p_holm", "the same, corrected over all rows", wanted),
     )
+
+
+def headline_of(study: str, what: str, row: Row, columns: Sequence[Shown]) -> Iterator[Headline]:
+    """A headline of the numbers of one row: the first that is known is the value, the others are its detail.
+
+    Args:
+        study: Name of the study.
+        what: What of it the row is of.
+        row: A row of a summary, with the column n.
+        columns: The numbers; without a known one there is no headline.
+    """
+    told = [(column.heading, column.cell(row)) for column in columns]
+    known = [f"{heading} {cell}" for heading, cell in told if cell != MISSING]
+    if known:
+        label = f"{study.replace('_', ' ').capitalize()}: {what}"
+        yield Headline(label, known[0], ", ".join([f"n = {row['n']}", *known[1:]]))

@@ -40,11 +40,13 @@ class Headline(NamedTuple):
         label: What it is.
         value: The number with its error or interval.
         detail: Of how many samples, and what it is to be compared with.
+        errors: What its error is made of; may be empty.
     """
 
     label: str
     value: str
     detail: str
+    errors: str = ""
 
 
 class Series(NamedTuple):
@@ -102,6 +104,7 @@ class Kind:
         schema: The columns of its records.
         data: The likelihoods of the data themselves, one row per sample, all of one named part; None if it has none.
         likelihoods: Every row that is a likelihood, for the caveats.
+        scores: Every likelihood with its total error, a row each, of the records; of those of `likelihoods` by default.
         tables: Takes the study's name and its records.
         figures: The same for figures, by the names of their files.
         scalars: The numbers by which runs are compared.
@@ -117,6 +120,7 @@ class Kind:
     schema: Schema = field(default_factory=Schema)
     data: Callable[[pd.DataFrame], Data | None] = _no_data
     likelihoods: Callable[[pd.DataFrame], pd.DataFrame] = every_likelihood
+    scores: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     tables: Callable[[str, pd.DataFrame], list[Table]] = _no_tables
     figures: Callable[[str, pd.DataFrame], dict[str, Figure]] = _no_figures
     scalars: Callable[[pd.DataFrame], Scalars] = _no_scalars

@@ -140,9 +140,9 @@ class Table:
             collapse_padding=True,
         )
         shown = self.shown.T if len(self.shown.columns) > _MOST_COLUMNS else self.shown
-        table.add_column(Text(str(self.shown.index.name)))
+        table.add_column(Text(str(self.shown.index.name)), overflow="fold")
         for name in shown.columns:
-            table.add_column(Text(name), justify="right")
+            table.add_column(Text(name), justify="right", overflow="fold")
         for cells in shown.itertuples(name=None):
             table.add_row(*map(Text, cells))
         return table

@@ -14,7 +14,8 @@ from dmlik_pl.results.adaptation.figures import adaptation_figures, adaptation_s
 from dmlik_pl.results.adaptation.schema import SCHEMA
 from dmlik_pl.results.adaptation.summaries import adaptation_summary, published_cells
 from dmlik_pl.results.adaptation.tables import adaptation_tables
-from dmlik_pl.results.kinds import Kind
+from dmlik_pl.results.columns import estimate, headline_of, share_with_interval
+from dmlik_pl.results.kinds import Headline, Kind
 from dmlik_pl.results.likelihoods import Data, every_likelihood, of_data, total_errors
 from dmlik_pl.results.numbers import with_errors
 from dmlik_pl.results.paper import PaperTable, Printed, for_all_systems
@@ -47,6 +48,22 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
             yield from with_errors(row, name, f"{name}_{which}")
 
 
+def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
+    """What is heard in the recordings and after each way there and back."""
+    columns = (
+        share_with_interval("WER (%)", "wer"),
+        estimate("speaker similarity", "speaker_similarity"),
+        estimate("BPD", "bpd"),
+    )
+    names = {"data": "recordings", "vocoded": "vocoded recordings"}
+    summary = adaptation_summary(frame)
+    several = summary["mean"].nunique() > 1
+    for row in summary.to_dict("records"):
+        words = names.get(row["stage"]) or f"{row['forward']} there, {row['reverse']} back"
+        words += f", μ: {row['mean']}" if several else ""
+        yield from headline_of(study, words, row, columns)
+
+
 def _stages(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """By way there and back, under the first of the blurs, which is the one that is kept to be seen and heard."""
     rows = rows[rows["mean"] == rows["mean"].iloc[0]]
@@ -71,6 +88,7 @@ KIND = Kind(
     tables=adaptation_tables,
     figures=adaptation_figures,
     scalars=_scalars,
+    headlines=_headlines,
     sheets=_sheets,
     stages=_stages,
     paper={

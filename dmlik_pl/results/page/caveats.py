@@ -94,6 +94,6 @@ def caveat_line(caveats: Sequence[Caveat]) -> str:
     topics: dict[str, dict[str, None]] = {}
     for caveat in caveats:
         if caveat.severity != "note":
-            topics.setdefault(caveat.study, {})[caveat.topic] = None
+            topics.setdefault(caveat.study.replace("_", " "), {})[caveat.topic] = None
     about = "; ".join(f"{study}: {', '.join(named)}" for study, named in topics.items())
     return f"Caveats: {caveat_counts(caveats)}{f' ({about})' if about else ''}."

@@ -16,15 +16,15 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dmlik_pl.plain_text import one_line
 from dmlik_pl.records.store import studies
-from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
+from dmlik_pl.results.coverage import GO_ON, coverage
 from dmlik_pl.results.page.caveats import Caveat, caveat_counts
 from dmlik_pl.results.page.embedding import Embedded, data_uri, embedded_image
+from dmlik_pl.results.page.facts import facts
 from dmlik_pl.results.page.figure_words import alternative_text, caption
 from dmlik_pl.results.page.gallery import Gallery
 from dmlik_pl.results.page.headlines import headlines
@@ -118,7 +118,7 @@ def render_page(
         partial=f"{covered.words}. {GO_ON}" if covered.partial else "",
         made=_date_of_records(folder),
         command=_command(folder),
-        facts=_facts(settings, covered),
+        facts=facts(settings, covered),
         headlines=headlines(records),
         caveat_counts=caveat_counts(caveats),
         caveats=_joined(caveats),
@@ -219,36 +219,3 @@ def _command(folder: Path) -> str:
         return ""
     name = folder.resolve().name.rpartition("-")[0] or folder.resolve().name
     return f"python evaluate.py --config {shlex.quote(str(folder / 'config.yaml'))} --name {shlex.quote(name)}"
-
-
-def _facts(settings: str, covered: Coverage) -> list[tuple[str, str]]:
-    """What was measured, in a few words."""
-    try:
-        config = yaml.safe_load(settings) or {}
-    except yaml.YAMLError:
-        config = {}
-    model = config.get("model", {}) if isinstance(config, dict) else {}
-    of = "" if covered.expected is None else f" of {covered.expected}"
-    facts = [
-        ("Model", _class_and_path(model.get("diffusion"))),
-        ("Data", _class_and_path(config.get("data"))),
-        ("Solver", _class_and_path(model.get("solver"))),
-        ("Divergence", _class_and_path(model.get("divergence"))),
-        ("Seed", str(model.get("seed", ""))),
-        ("Samples", f"{covered.measured}{of} measured, {covered.failed} failed"),
-    ]
-    return [(label, value) for label, value in facts if value]
-
-
-def _class_and_path(part: Any) -> str:
-    """The name of a class in the settings, with what says most about it."""
-    if not isinstance(part, dict) or "class_path" not in part:
-        return ""
-    arguments = part.get("init_args") or {}
-    told = [
-        str(arguments[name])
-        for name in ("path", "folder", "root", "nodes", "probes", "distribution")
-        if arguments.get(name) not in (None, "")
-    ]
-    name = str(part["class_path"]).rpartition(".")[2]
-    return f"{name} ({', '.join(told)})" if told else name

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dmlik_pl.options import Options
-from dmlik_pl.plain_text import for_markdown, terminal
+from dmlik_pl.plain_text import for_markdown
 from dmlik_pl.records.files import draft_of, write_text
 from dmlik_pl.records.store import studies
 from dmlik_pl.results.attempts import Attempts
@@ -23,10 +23,12 @@ from dmlik_pl.results.coverage import GO_ON, Coverage, coverage
 from dmlik_pl.results.drawing import Canvas
 from dmlik_pl.results.figures import make_figures
 from dmlik_pl.results.kinds import kind_of
-from dmlik_pl.results.page.caveats import Caveat, caveat_line, find_caveats, markdown_list
+from dmlik_pl.results.page.brief import MOST, TABLES, TABLES_HELP, show
+from dmlik_pl.results.page.caveats import Caveat, find_caveats, markdown_list
 from dmlik_pl.results.page.gallery import make_galleries
 from dmlik_pl.results.page.html import render_page
 from dmlik_pl.results.page.wandb_run import log_folder
+from dmlik_pl.results.scores import scores_of
 from dmlik_pl.results.table import Table
 from dmlik_pl.results.tables import make_tables
 
@@ -45,12 +47,14 @@ class Report:
         caveats: What limits their numbers, and what of the report could not be made.
         covered: Of how many samples it is.
         records: The records that it is of, with the clusters of their samples.
+        scores: Name of the file among the tables that has every likelihood; empty without one.
     """
 
     tables: list[Table]
     caveats: list[Caveat]
     covered: Coverage
     records: dict[str, pd.DataFrame] = field(default_factory=dict)
+    scores: str = ""
 
 
 def write_report(folder: str | Path, cluster: str | None = None) -> Report:
@@ -77,6 +81,8 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     tables = make_tables(records, attempts)
     figures = make_figures(records, attempts) | _sheets(folder, records, attempts)
     tables = [table for table in tables if _written(table, folder / "tables", attempts)]
+    names = [table.name for table in tables]
+    scores = _scores_written(records, folder / "tables", names, attempts)
     drawn = {name: figure for name, figure in figures.items() if _saved(name, figure, folder / "figures", attempts)}
     galleries = make_galleries(folder, records, attempts)
     caveats = find_caveats(records, attempts)
@@ -88,9 +94,9 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
     text = _markdown(folder, tables, list(drawn), caveats, covered)
     write_text(folder / "report.html", page or f"<!doctype html>\n<meta charset=utf-8>\n<pre>{escape(text)}</pre>\n")
     write_text(folder / "report.md", text)
-    _remove_others(folder / "tables", [table.name for table in tables], (".md", ".csv", ".tex"))
+    _remove_others(folder / "tables", [*names, Path(scores).stem], (".md", ".csv", ".tex"))
     _remove_others(folder / "figures", drawn, (".png",))
-    return Report(tables, caveats, covered, records)
+    return Report(tables, caveats, covered, records, scores)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--wandb", metavar="PROJECT", help="log it to W&B too, offline unless WANDB_MODE=online is set")
     parser.add_argument("--kinds", metavar="MODULE", help="import this module first, which declares kinds of studies")
     parser.add_argument("--cluster", metavar="NAME", help="errors are over clusters of samples: speaker, class, image")
+    parser.add_argument(TABLES, action="store_true", help=TABLES_HELP)
     options = parser.parse_args(arguments)
     folder = options.folder
     try:
@@ -122,16 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    console = terminal()
-    for table in report.tables:
-        console.print(table.rich())
-    console.print(caveat_line(report.caveats))
-    console.print(f"{report.covered.words}.{f' {GO_ON}' if report.covered.partial else ''}")
-    console.print(
-        f"Written to {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'tables'}, {folder / 'figures'}."
-    )
+    show(report, folder, options.tables, most=MOST - 2 * bool(options.wandb))
     if options.wandb:
-        console.print(f"Logged to W&B: {log_folder(folder, options.wandb, report)}")
+        print(f"Logged to W&B: {log_folder(folder, options.wandb, report)}")
     return 0
 
 
@@ -143,6 +143,19 @@ def _sheets(folder: Path, records: Mapping[str, pd.DataFrame], attempts: Attempt
             sheets = kind_of(study, frame).sheets(folder / "pictures" / study, frame)
             figures |= {f"{study}_{name}": sheet for name, sheet in sheets.items()}
     return figures
+
+
+def _scores_written(
+    records: Mapping[str, pd.DataFrame], folder: Path, names: Collection[str], attempts: Attempts
+) -> str:
+    """Write every likelihood as CSV into a file that no table has; its name, empty if there is no likelihood."""
+    scores = scores_of(records, attempts)
+    name = "scores_of_samples.csv" if "scores" in names else "scores.csv"
+    with attempts.making(f"The table {name}"):
+        if len(scores):
+            write_text(folder / name, scores.to_csv(index=False))
+            return name
+    return ""
 
 
 def _written(table: Table, folder: Path, attempts: Attempts) -> bool:

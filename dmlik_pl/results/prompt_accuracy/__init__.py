@@ -20,6 +20,7 @@ from dmlik_pl.results.prompt_accuracy.decisions import LIKELIHOOD
 from dmlik_pl.results.prompt_accuracy.figures import prompt_accuracy_figures
 from dmlik_pl.results.prompt_accuracy.published import prompt_cells
 from dmlik_pl.results.prompt_accuracy.schema import SCHEMA
+from dmlik_pl.results.prompt_accuracy.scores import prompt_scores
 from dmlik_pl.results.prompt_accuracy.summaries import accuracy_summary, method_summary
 from dmlik_pl.results.prompt_accuracy.tables import prompt_accuracy_tables
 
@@ -102,6 +103,7 @@ KIND = Kind(
     schema=SCHEMA,
     data=_data,
     likelihoods=_likelihoods,
+    scores=prompt_scores,
     tables=prompt_accuracy_tables,
     figures=prompt_accuracy_figures,
     scalars=_scalars,

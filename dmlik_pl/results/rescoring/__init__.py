@@ -30,7 +30,8 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
 def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
     for row in word_error_rates(frame).to_dict("records"):
         interval = percent_with_interval(row["wer"], Interval(row["low"], row["high"]))
-        yield Headline(f"WER, {row['strategy']}", f"{interval} %", "errors per word")
+        label = f"{study.replace('_', ' ').capitalize()}: word error rate (WER) by {row['strategy']}"
+        yield Headline(label, f"{interval} %", f"{row['words']:g} words")
 
 
 def _published(frame: pd.DataFrame) -> Iterator[Number]:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from dmlik_pl.records.frames import column
 from dmlik_pl.records.missing import HEARD
-from dmlik_pl.results.kinds import Kind, Series
+from dmlik_pl.results.columns import estimate, headline_of, share_with_interval
+from dmlik_pl.results.kinds import Headline, Kind, Series
 from dmlik_pl.results.likelihoods import Data, by_stage, every_likelihood, of_data
 from dmlik_pl.results.numbers import with_errors
 from dmlik_pl.results.paper import Number, PaperTable, Printed, for_all_systems
@@ -37,6 +38,21 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
     for stage, row in (("data", rows[0]), ("sample", rows[-1])):
         for name in ("bpd", "bpd_marginal", "wer", *HEARD):
             yield from with_errors(row, name, f"{name}_{stage}")
+
+
+def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
+    """The recordings, and the samples at the last time."""
+    columns = (
+        share_with_interval("WER (%)", "wer"),
+        estimate("BPD", "bpd"),
+        estimate("speaker similarity", "speaker_similarity"),
+    )
+    rows = speech_sweep_summary(frame).to_dict("records")
+    named = {"recordings": rows[0]}
+    if rows[-1]["stage"] == "sample":
+        named[f"samples at t = {rows[-1]['time']:g}"] = rows[-1]
+    for words, row in named.items():
+        yield from headline_of(study, words, row, columns)
 
 
 def _series(frame: pd.DataFrame) -> dict[str, Series]:
@@ -73,6 +89,7 @@ KIND = Kind(
     tables=speech_sweep_tables,
     figures=speech_sweep_figures,
     scalars=_scalars,
+    headlines=_headlines,
     series=_series,
     sheets=_sheets,
     stages=_stages,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from dmlik_pl.records.frames import column
-from dmlik_pl.results.kinds import Kind, Series
+from dmlik_pl.results.columns import estimate, headline_of
+from dmlik_pl.results.kinds import Headline, Kind, Series
 from dmlik_pl.results.likelihoods import Data, by_stage, of_data
 from dmlik_pl.results.numbers import slug, with_errors
 from dmlik_pl.results.paper import PaperTable, Printed
@@ -42,6 +43,17 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
                 yield from with_errors(row, name, f"{name}_sample{which}")
 
 
+def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
+    """The samples at the last time, in each part."""
+    columns = (estimate("BPD", "bpd"), estimate("CLIP", "clip"), estimate("FID", "fid"))
+    summary = sweep_summary(frame)
+    parts = summary[summary["stage"] == "sample"].groupby("part", sort=False)
+    for part, rows in parts:
+        row = rows.iloc[-1].to_dict()
+        of = f", {part}" if len(parts) > 1 else ""
+        yield from headline_of(study, f"samples at t = {row['time']:g}{of}", row, columns)
+
+
 def _series(frame: pd.DataFrame) -> dict[str, Series]:
     """Every measure against time, a line per part."""
     summary = sweep_summary(frame)
@@ -72,6 +84,7 @@ KIND = Kind(
     tables=time_sweep_tables,
     figures=time_sweep_figures,
     scalars=_scalars,
+    headlines=_headlines,
     series=_series,
     sheets=sweep_sheets,
     stages=_stages,
