@@ -148,7 +148,7 @@ class TestTarget:
     def test_the_error_that_was_asked_for_is_reached(self, problem: Problem, truth: Tensor, error: float) -> None:
         found = to(problem, Target(error))
         assert (found.total_error * problem.bits <= error * (1 + 1e-6)).all() and found.short == [None] * 4
-        assert ((found.log_p - truth).abs() * problem.bits < 3 * error).all()
+        assert float((found.log_p - truth).square().mean().sqrt()) * problem.bits < 2 * error
         assert (found.total_error * problem.bits > 0.2 * error).all()  # no more was spent than had to be
 
     def test_a_smaller_error_costs_more(self, problem: Problem) -> None:
@@ -281,22 +281,22 @@ class TestTarget:
 
 
 class TestRivals:
-    def ranked(self, problem: Problem, difference: float, shift: float) -> object:
-        """The true mean of each sample, one that is near, and one that is far."""
-        means = [problem.condition, *(_shifted(problem.condition, by) for by in (shift, 0.3))]
-        names = list(problem.samples) * 3
+    def ranked(self, problem: Problem, difference: float) -> object:
+        """The true mean of each sample, another about as good, and one that is far."""
+        means = [problem.condition, problem.rival, _shifted(problem.condition, 0.5)]
         return log_likelihood(
             problem.flow,
             problem.x.repeat(3, 1),
             Condition.cat(means),
-            sample_ids=names,
+            sample_ids=list(problem.samples) * 3,
             target=Target(difference=difference),
         )
 
     def test_a_rival_that_is_far_behind_gets_no_more_probes(self, problem: Problem) -> None:
-        found = self.ranked(problem, 0.05, 0.02)
+        found = self.ranked(problem, 0.3)
         true, near, far = (found.calls[range(start, start + 4), 1] for start in (0, 4, 8))
-        assert (far < true).all() and (near > far).all()
+        assert far.tolist() == found.integral.nodes[:4]  # one per node
+        assert (true >= far).all() and (true > far).any() and torch.equal(true > far, near > far)
 
     def test_a_decided_ranking_stops_early(self, problem: Problem) -> None:
         found = log_likelihood(
@@ -311,10 +311,10 @@ class TestRivals:
         assert found.short == [None] * 8
 
     def test_differences_that_decide_nothing_are_within_the_target(self, problem: Problem) -> None:
-        found = self.ranked(problem, 0.2, 0.0005)
+        found = self.ranked(problem, 0.4)
         gap, error = found.select(range(4)).minus(found.select(range(4, 8)))
         undecided = gap.abs() < Rivals([]).threshold(3) * error
-        assert undecided.any() and (error[undecided] <= 0.2).all()
+        assert undecided.any() and (error[undecided] <= 0.4).all()
 
     def test_every_look_and_rival_asks_for_more_certainty(self) -> None:
         # 5 % over 6 looks and one rival: the normal quantile of 1 - 0.05 / 6.
