@@ -95,6 +95,13 @@ def toy(tmp_path, monkeypatch, capsys):
         (["--model.studies", "{s: dmlik_pl.studies.TextGain}"], "TextGain measures a batch of utterances"),
         (["--model.studies", "{s: dmlik_pl.studies.StoredRescoring}"], "measures a batch of n-best lists"),
         (["--model.studies", "null"], "there is nothing to do"),
+        (["--model.target", "-1"], "target=-1.0 must be an error above 0"),
+        (["--model.target", "0.1", "--model.target_difference", "1"], "give either target"),
+        (
+            ["--model.target", "0.1", "--model.solver", "dmlik_pl.flow.TorchDiffEq"],
+            "configuration has TorchDiffEq",
+        ),
+        (["--model.max_nfe", "100"], "model.max_nfe bounds what a target costs"),
     ],
 )
 def test_what_will_not_do_is_refused_before_a_model_is_loaded(arguments, told, toy, tmp_path) -> None:

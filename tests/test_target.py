@@ -27,6 +27,8 @@ from dmlik_pl.flow.colouring import hadamard_rows, nested_index
 from dmlik_pl.flow.dynamics import Dynamics
 from dmlik_pl.flow.refinement import Refinement, allocate
 from dmlik_pl.flow.target import LOOKS
+from dmlik_pl.models import load
+from dmlik_pl.models import log_likelihood as score
 from dmlik_pl.studies import Estimator
 
 
@@ -340,6 +342,17 @@ class TestRivals:
         gap, error = found.select(range(count)).minus(found.select(range(count, 2 * count)))
         assert (gap.abs() > Rivals([]).threshold(2) * error).double().mean() <= 0.05
         assert abs(float(gap.mean())) < 4 * 0.5 / math.sqrt(count)
+
+
+def test_images_are_scored_to_an_error() -> None:
+    model = load("digits")
+    images = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8).repeat(2, 1, 1, 1)
+    found = score(model, images, ["3", "5"], sample_ids=["same", "same"], target=0.1)
+    assert (found.result.total_error / found.result.nats_per_bpd <= 0.1).all()
+    assert found.result.integral.nodes[0] == found.result.integral.nodes[1]
+    assert found.columns["vjp"] == found.result.calls[:, 1].tolist() and "instead of" not in str(found)
+    short = score(model, images[:1], "3", target=0.001, max_nfe=100)
+    assert "instead of 0.001" in str(short) and found.columns["shortfall"] == [None, None]
 
 
 class TestEstimator:

@@ -12,14 +12,14 @@ from lightning import LightningModule, Trainer
 from torch import nn
 
 from dmlik_pl.data.base import Delivery, in_words
-from dmlik_pl.flow import Divergence, Hutchinson, Multistep, Solver, SolverError, Target
+from dmlik_pl.flow import Divergence, Exact, Hutchinson, Multistep, Solver, SolverError, Target, TorchDiffEq
 from dmlik_pl.flow.colouring import learned_from
 from dmlik_pl.models import DiffusionModel
 from dmlik_pl.records.store import FAILURES, SAMPLES
 from dmlik_pl.studies import Estimator, Outcome, Study
 from dmlik_pl.studies.base import Measure
 
-__all__ = ["Evaluation", "check_names", "check_precision"]
+__all__ = ["Evaluation", "check_names", "check_precision", "target_of"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -89,7 +89,7 @@ class Evaluation(LightningModule):
             double=double,
             dequantisation_bits=dequantisation_bits,
             rounding_every=rounding_every,
-            target=_target(target, target_difference, max_nfe, solver, divergence),
+            target=target_of(target, target_difference, max_nfe, _class_of(solver), _class_of(divergence)),
         )
         _check_colouring(diffusion, self.estimator.divergence)
         self.done: Mapping[str, AbstractSet[str]] = {}
@@ -189,29 +189,35 @@ def _with_kind(outcome: Outcome, kind: str) -> Outcome:
     return replace(outcome, rows=[row | {"kind": kind} for row in outcome.rows])
 
 
-def _target(
-    error: float | None,
-    difference: float | None,
-    max_nfe: int | None,
-    solver: Solver | None,
-    divergence: Divergence | None,
+def target_of(
+    error: float | None, difference: float | None, max_nfe: int | None, solver: str | None, divergence: str | None
 ) -> Target | None:
     """The error that was asked for; None if none was.
 
+    Args:
+        error: `target` of :class:`Evaluation`.
+        difference: Its `target_difference`.
+        max_nfe: Its `max_nfe`.
+        solver: Name of the class of its solver, None for the default.
+        divergence: Name of the class of its divergence, None for the default.
+
     Raises:
-        ValueError: If another solver or divergence was given beside it, or `max_nfe` without it.
+        ValueError: If it is none, its solver or divergence has no nodes or probes to choose, or `max_nfe` is alone.
     """
     if error is None and difference is None:
         if max_nfe is not None:
             raise ValueError("model.max_nfe bounds what a target costs: give model.target or model.target_difference")
         return None
-    if not isinstance(solver, Multistep | None) or not isinstance(divergence, Hutchinson | None):
-        other = solver if not isinstance(solver, Multistep | None) else divergence
+    if other := [name for name in (solver, divergence) if name in (TorchDiffEq.__name__, Exact.__name__)]:
         raise ValueError(
-            "model.target chooses the nodes of Multistep and the probes of Hutchinson, and the configuration has a "
-            f"{type(other).__name__}: add --model.solver null --model.divergence null"
+            "model.target chooses the nodes of Multistep and the probes of Hutchinson, and the configuration has "
+            f"{' and '.join(other)}: add --model.solver null --model.divergence null"
         )
     return Target(error, difference, max_nfe)
+
+
+def _class_of(part: object) -> str | None:
+    return None if part is None else type(part).__name__
 
 
 def check_names(studies: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from dmlik_pl.cli import naming
 from dmlik_pl.data.base import EvaluationData
 from dmlik_pl.interruption import command_line, note
 from dmlik_pl.modules.command_line import CommandLine, Passed
-from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision
+from dmlik_pl.modules.evaluation import Evaluation, check_names, check_precision, target_of
 from dmlik_pl.plain_text import file_stem
 from dmlik_pl.records.run import part_digests, run_folder, write_settings
 from dmlik_pl.results.clusters import check_cluster
@@ -107,6 +107,8 @@ class EvaluationCLI(CommandLine):
         check_names(model.studies or ())
         numbers = ("seed", "max_batch", "dequantisation_bits", "rounding_every")
         Estimator(**{name: model[name] for name in numbers})
+        parts = (getattr(model.get(name), "class_path", "").rpartition(".")[2] for name in ("solver", "divergence"))
+        target_of(*(model.get(name) for name in ("target", "target_difference", "max_nfe")), *parts)
         self._settings = self.parser.dump(self.config, skip_validation=True)
         configs = self.config.get("config") or []
         name = self.config.name or (Path(str(configs[0])).stem if configs else "run")
