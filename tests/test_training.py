@@ -246,8 +246,8 @@ def test_configurations_are_found_by_name_and_others_are_told(tmp_path, monkeypa
     assert find_config(["--config=shapes_train.yaml"]) == [f"--config={CONFIGS / 'shapes_train.yaml'}"]
     (tmp_path / "shapes_train.yaml").write_text("{}")
     assert find_config(["--config", "shapes_train.yaml"])[1] == "shapes_train.yaml"
-    with pytest.raises(FileNotFoundError, match=r"'none\.yaml'.*shapes_vae_train\.yaml"):
-        find_config(["--config", "none.yaml"])
+    with pytest.raises(FileNotFoundError, match=r"'shapes_vae_trian\.yaml'.*did you mean shapes_vae_train\.yaml"):
+        find_config(["--config", "shapes_vae_trian.yaml"])
 
 
 def test_the_resolved_configuration_is_printed(capsys):

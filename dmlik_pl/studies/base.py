@@ -146,7 +146,7 @@ class Estimator:
                     rounding=self._shaken(flow, names),
                     on_failure="record",
                     target=self.target,
-                    rivals=None if rivals is None else rivals.among(piece),
+                    rivals=None if rivals is None or self.target is None else rivals.among(piece),
                     grids=None if grids is None else [grids[b] for b in piece],
                     max_batch=self.max_batch,
                 )

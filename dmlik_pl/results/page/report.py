@@ -91,7 +91,7 @@ def write_report(folder: str | Path, cluster: str | None = None) -> Report:
         page = render_page(folder, records, tables, drawn, galleries, caveats)
     if not page:
         caveats = [Caveat("run", "report", attempts.unmade[-1].text, "serious"), *caveats]
-    text = _markdown(folder, tables, list(drawn), caveats, covered)
+    text = _markdown(folder, tables, list(drawn), caveats, covered, scores)
     write_text(folder / "report.html", page or f"<!doctype html>\n<meta charset=utf-8>\n<pre>{escape(text)}</pre>\n")
     write_text(folder / "report.md", text)
     _remove_others(folder / "tables", [*names, Path(scores).stem], (".md", ".csv", ".tex"))
@@ -185,7 +185,12 @@ def _remove_others(folder: Path, names: Collection[str], extensions: Collection[
 
 
 def _markdown(
-    folder: Path, tables: Sequence[Table], figures: Sequence[str], caveats: Sequence[Caveat], covered: Coverage
+    folder: Path,
+    tables: Sequence[Table],
+    figures: Sequence[str],
+    caveats: Sequence[Caveat],
+    covered: Coverage,
+    scores: str,
 ) -> str:
     parts = [f"# {for_markdown(folder.resolve().name)}"]
     parts.append(f"**{covered.words}. {GO_ON}**" if covered.partial else f"{covered.words}.")
@@ -193,6 +198,8 @@ def _markdown(
     if settings:
         parts.append(f"Settings: {', '.join(settings)}.")
     parts.append("All of this on one page that can be sent on: [report.html](report.html).")
+    if scores:
+        parts.append(f"Every likelihood with its error, one row each: [{scores}](tables/{scores}).")
     if caveats:
         parts += ["## Caveats", markdown_list(caveats)]
     for table in tables:
