@@ -89,3 +89,18 @@ def diagonal():
     means = torch.randn(2, 8, dtype=torch.float64, generator=generator)
     variances = (3 * torch.rand(2, 8, dtype=torch.float64, generator=generator) - 1.5).exp()
     return GaussianMixture(means, torch.diag_embed(variances))
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory):
+    """Folders of tiny pipelines by what makes them; each is made once."""
+    from tiny_pipelines import write
+
+    made = {}
+
+    def folder(make):
+        if make not in made:
+            made[make] = write(make, tmp_path_factory.mktemp(make.__name__))
+        return made[make]
+
+    return folder

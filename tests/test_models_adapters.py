@@ -18,19 +18,6 @@ PROMPT = "a photo of a red cube"
 CLOSE = 1e-4  # bits per dimension
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Folders of tiny pipelines by what makes them; each is made once."""
-    made = {}
-
-    def folder(make):
-        if make not in made:
-            made[make] = tiny.write(make, tmp_path_factory.mktemp(make.__name__))
-        return made[make]
-
-    return folder
-
-
 @pytest.fixture
 def images():
     return torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 2 - 1
@@ -71,8 +58,8 @@ BOTH = pytest.mark.parametrize("guidance", [1.0, 2.5])
 
 
 @BOTH
-def test_stable_diffusion_3(folders, images, guidance):
-    folder = folders(tiny.tiny_sd3)
+def test_stable_diffusion_3(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_sd3)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
     pipeline = diffusers.StableDiffusion3Pipeline.from_pretrained(folder)
     text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT, PROMPT, PROMPT, max_sequence_length=LONG)
@@ -86,9 +73,9 @@ def test_stable_diffusion_3(folders, images, guidance):
     assert (model.space, model.schedule.shift) == ("VAE latents less 0.06, times 1.5", 3.0)
 
 
-def test_stable_diffusion_3_without_t5(folders, images):
+def test_stable_diffusion_3_without_t5(tiny_folders, images):
     pipeline = diffusers.StableDiffusion3Pipeline.from_pretrained(
-        folders(tiny.tiny_sd3), text_encoder_3=None, tokenizer_3=None
+        tiny_folders(tiny.tiny_sd3), text_encoder_3=None, tokenizer_3=None
     )
     model = dmlik.load(pipeline, max_sequence_length=LONG)
     text = model.condition(PROMPT).inputs["text"]
@@ -98,8 +85,8 @@ def test_stable_diffusion_3_without_t5(folders, images):
 
 
 @BOTH
-def test_flux(folders, images, guidance):
-    folder = folders(tiny.tiny_flux)
+def test_flux(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_flux)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG, told_guidance=2.0)
     pipeline = diffusers.FluxPipeline.from_pretrained(folder)
     branches = [pipeline.encode_prompt(text, text, max_sequence_length=LONG)[:2] for text in (PROMPT, "")]
@@ -129,8 +116,8 @@ def test_flux(folders, images, guidance):
     )
 
 
-def test_times_of_flux_are_exact_in_half_precision(folders):
-    model = dmlik.load(folders(tiny.tiny_flux), dtype="bfloat16", max_sequence_length=LONG)
+def test_times_of_flux_are_exact_in_half_precision(tiny_folders):
+    model = dmlik.load(tiny_folders(tiny.tiny_flux), dtype="bfloat16", max_sequence_length=LONG)
     told = []
     model.denoiser.time_text_embed.time_proj.register_forward_hook(lambda module, args, output: told.append(args[0]))
     x = torch.randn(1, 4, 4, 4)
@@ -140,8 +127,8 @@ def test_times_of_flux_are_exact_in_half_precision(folders):
 
 @BOTH
 @pytest.mark.parametrize("kind", ["alpha", "sigma"])
-def test_pixart(folders, images, guidance, kind):
-    folder = folders(tiny.tiny_pixart if kind == "alpha" else tiny.tiny_pixart_sigma)
+def test_pixart(tiny_folders, images, guidance, kind):
+    folder = tiny_folders(tiny.tiny_pixart if kind == "alpha" else tiny.tiny_pixart_sigma)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
     text, mask, null, null_mask = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG)
@@ -162,8 +149,8 @@ def test_pixart(folders, images, guidance, kind):
 
 
 @BOTH
-def test_dit(folders, images, guidance):
-    folder = folders(tiny.tiny_dit)
+def test_dit(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_dit)
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "id2label": {"4": "tench, Tinca tinca"}}))
     model = dmlik.load(folder, dtype="float64")
@@ -185,8 +172,8 @@ def test_dit(folders, images, guidance):
 
 
 @BOTH
-def test_sana(folders, images, guidance):
-    folder = folders(tiny.tiny_sana)
+def test_sana(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_sana)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=2 * LONG)
     pipeline = diffusers.SanaPipeline.from_pretrained(folder)
     instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
@@ -206,8 +193,8 @@ def test_sana(folders, images, guidance):
 
 
 @BOTH
-def test_lumina_2(folders, images, guidance):
-    folder = folders(tiny.tiny_lumina2)
+def test_lumina_2(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_lumina2)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.Lumina2Pipeline.from_pretrained(folder)
     text, mask, null, null_mask = pipeline.encode_prompt(PROMPT)
@@ -221,8 +208,8 @@ def test_lumina_2(folders, images, guidance):
 
 
 @BOTH
-def test_aura_flow(folders, images, guidance):
-    folder = folders(tiny.tiny_aura_flow)
+def test_aura_flow(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_aura_flow)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=LONG)
     pipeline = diffusers.AuraFlowPipeline.from_pretrained(folder)
     text, _, null, _ = pipeline.encode_prompt(PROMPT, max_sequence_length=LONG)
@@ -236,8 +223,8 @@ def test_aura_flow(folders, images, guidance):
 
 
 @BOTH
-def test_hunyuan_dit(folders, images, guidance):
-    folder = folders(tiny.tiny_hunyuan_dit)
+def test_hunyuan_dit(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_hunyuan_dit)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.HunyuanDiTPipeline.from_pretrained(folder, safety_checker=None)
     bert = pipeline.encode_prompt(PROMPT, max_sequence_length=tiny.WINDOW)
@@ -260,8 +247,8 @@ def test_hunyuan_dit(folders, images, guidance):
 
 
 @BOTH
-def test_sdxl_refiner(folders, images, guidance):
-    folder = folders(tiny.tiny_refiner)
+def test_sdxl_refiner(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_refiner)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(folder)
     text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT)
@@ -281,24 +268,24 @@ def test_sdxl_refiner(folders, images, guidance):
     assert_likelihood(model, images, encoded(pipeline, images) * 0.13, prediction, branches, guidance, peer)
 
 
-def test_a_refiner_is_written_as_it_was_read(folders, tmp_path):
-    model = dmlik.load(folders(tiny.tiny_refiner))
+def test_a_refiner_is_written_as_it_was_read(tiny_folders, tmp_path):
+    model = dmlik.load(tiny_folders(tiny.tiny_refiner))
     model.save(tmp_path)
     again = dmlik.load(tmp_path)
     torch.testing.assert_close(again.condition(PROMPT).inputs, model.condition(PROMPT).inputs)
     assert not (tmp_path / "text_encoder").exists()
 
 
-def test_edm_is_not_fine_tuned(folders):
+def test_edm_is_not_fine_tuned(tiny_folders):
     from dmlik_pl.modules.training.fine_tuning import FineTuning
 
     with pytest.raises(ValueError, match=r"told the steps of a schedule, and this one is told sigma \(EDM\)"):
-        FineTuning(dmlik.load(folders(tiny.tiny_playground)), "nowhere")
+        FineTuning(dmlik.load(tiny_folders(tiny.tiny_playground)), "nowhere")
 
 
 @BOTH
-def test_edm_in_the_layout_of_sdxl(folders, images, guidance):
-    folder = folders(tiny.tiny_playground)
+def test_edm_in_the_layout_of_sdxl(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_playground)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
     text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT)
@@ -320,8 +307,8 @@ def test_edm_in_the_layout_of_sdxl(folders, images, guidance):
     assert model.space == "VAE latents standardised by channel, times 0.5"
 
 
-def test_score_sde(folders, images):
-    folder = folders(tiny.tiny_score_sde)
+def test_score_sde(tiny_folders, images):
+    folder = tiny_folders(tiny.tiny_score_sde)
     model = dmlik.load(folder, dtype="float64")
     unet = diffusers.UNet2DModel.from_pretrained(folder / "unet").double()
 
@@ -336,8 +323,8 @@ def test_score_sde(folders, images):
     torch.testing.assert_close(model.to_image(model.to_latent(images, ["one"])), images / 2 + 0.5)
 
 
-def test_unconditional_latent_diffusion(folders, images):
-    folder = folders(tiny.tiny_ldm)
+def test_unconditional_latent_diffusion(tiny_folders, images):
+    folder = tiny_folders(tiny.tiny_ldm)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.LDMPipeline.from_pretrained(folder)
     unet = pipeline.unet.double()
@@ -357,8 +344,8 @@ def test_unconditional_latent_diffusion(folders, images):
 
 
 @BOTH
-def test_kandinskys_decoder(folders, images, guidance):
-    folder = folders(tiny.tiny_kandinsky)
+def test_kandinskys_decoder(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_kandinsky)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.KandinskyV22Pipeline.from_pretrained(folder)
     unet = pipeline.unet.double()
@@ -384,8 +371,8 @@ def test_kandinskys_decoder(folders, images, guidance):
 
 
 @BOTH
-def test_stable_cascades_stage_c(folders, guidance):
-    folder = folders(tiny.tiny_cascade)
+def test_stable_cascades_stage_c(tiny_folders, guidance):
+    folder = tiny_folders(tiny.tiny_cascade)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.StableCascadePriorPipeline.from_pretrained(folder)
     text, pooled, null, null_pooled = pipeline.encode_prompt("cpu", 1, 1, True, PROMPT)
@@ -405,8 +392,8 @@ def test_stable_cascades_stage_c(folders, guidance):
 
 
 @pytest.mark.parametrize(("make", "side"), [(tiny.tiny_sd3, 32), (tiny.tiny_aura_flow, 16), (tiny.tiny_lumina2, 64)])
-def test_images_beyond_a_networks_positions_are_told(folders, make, side):
-    model = dmlik.load(folders(make))
+def test_images_beyond_a_networks_positions_are_told(tiny_folders, make, side):
+    model = dmlik.load(tiny_folders(make))
     assert model.to_latent(torch.zeros(1, 3, 4, side), ["one"]).shape[-1] == side // 2
     with pytest.raises(
         ValueError, match=f"size 3x4x{side + 4} do not fit the model, which has positions .* {side} pix"
@@ -424,9 +411,9 @@ HALVES = [
 
 
 @pytest.mark.parametrize("make", HALVES, ids=lambda make: make.__name__)
-def test_networks_in_half_precision_are_near_to_those_in_single(folders, images, make):
+def test_networks_in_half_precision_are_near_to_those_in_single(tiny_folders, images, make):
     prompt = {tiny.tiny_dit: "4", tiny.tiny_kandinsky: torch.linspace(-1, 1, 16)[None]}.get(make, PROMPT)
-    single, half = (dmlik.load(folders(make), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    single, half = (dmlik.load(tiny_folders(make), dtype=dtype) for dtype in ("float32", "bfloat16"))
     x = torch.ones(1, 4, 4, 4) / 3 if make is tiny.tiny_cascade else single.to_latent(images.float(), ["one"])
     for fraction in (0.3, 0.7):
         t = single.schedule.t_min + fraction * (single.schedule.t_max - single.schedule.t_min)
@@ -448,8 +435,8 @@ def test_distilled_models_load_when_asked_and_say_so_in_every_table(tmp_path):
     assert not model.asks_guidance
 
 
-def test_prompts_longer_than_a_window_of_t5(folders):
-    folder = folders(tiny.tiny_pixart_sigma)
+def test_prompts_longer_than_a_window_of_t5(tiny_folders):
+    folder = tiny_folders(tiny.tiny_pixart_sigma)
     model = dmlik.load(folder, max_sequence_length=8)
     assert model.condition(PROMPT).inputs["text"].shape[1] == 8
     message = r"'a photo of a red cube of a dog' has 10 tokens for the tokenizer \(T5Tokenizer\), whose window holds 8"
@@ -459,8 +446,8 @@ def test_prompts_longer_than_a_window_of_t5(folders):
     assert cut.inputs["text"].shape[1] == 8
 
 
-def test_text_encoders_can_be_dropped_once_the_prompts_are_encoded(folders, images):
-    model = dmlik.load(folders(tiny.tiny_pixart_sigma), max_sequence_length=LONG)
+def test_text_encoders_can_be_dropped_once_the_prompts_are_encoded(tiny_folders, images):
+    model = dmlik.load(tiny_folders(tiny.tiny_pixart_sigma), max_sequence_length=LONG)
     before = model.condition(PROMPT)
     weights = sum(weight.numel() for weight in model.parameters())
     model.drop_text_encoders([PROMPT])
@@ -471,8 +458,8 @@ def test_text_encoders_can_be_dropped_once_the_prompts_are_encoded(folders, imag
         model.condition("a dog")
 
 
-def test_offloaded_parts_give_the_same_likelihood(folders, images):
-    folder, solver = folders(tiny.tiny_pixart_sigma), dmlik.Multistep(7)
+def test_offloaded_parts_give_the_same_likelihood(tiny_folders, images):
+    folder, solver = tiny_folders(tiny.tiny_pixart_sigma), dmlik.Multistep(7)
     plain, offloaded = (dmlik.load(folder, max_sequence_length=LONG, **setting) for setting in ({}, {"offload": "cpu"}))
     assert {weight.device.type for weight in offloaded.denoiser.parameters()} == {"meta"}
     offloaded.to("cpu")  # leaves the parts where accelerate keeps them

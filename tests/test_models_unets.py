@@ -17,19 +17,6 @@ from dmlik_pl.models import StableDiffusion, StableDiffusionXL
 from dmlik_pl.models.adapters import SDXLRefiner
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Folders of tiny pipelines by what makes them; each is made once."""
-    made = {}
-
-    def folder(make):
-        if make not in made:
-            made[make] = tiny.write(make, tmp_path_factory.mktemp(make.__name__))
-        return made[make]
-
-    return folder
-
-
 @pytest.fixture
 def images():
     return torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 2 - 1
@@ -51,10 +38,23 @@ def steps_of_v(scheduler):
     return peer
 
 
+def assert_likelihood_of_sdxl(model, pipeline, images, branches, guidance):
+    """Latents and likelihood of a U-Net that is told a pooled text and sizes, against an independent computation."""
+    sizes = torch.tensor([[8.0, 8.0, 0.0, 0.0, 8.0, 8.0]]).double()
+    unet = pipeline.unet.double()
+
+    def prediction(x, step, text, pooled):
+        told = {"text_embeds": pooled.double(), "time_ids": sizes}
+        return unet(x, step, encoder_hidden_states=text.double(), added_cond_kwargs=told).sample
+
+    x, peer = encoded(pipeline, images) * 0.13, steps_of_v(pipeline.scheduler)
+    assert_likelihood(model, images, x, prediction, branches, guidance, peer)
+
+
 @BOTH
 @pytest.mark.parametrize("make", [tiny.tiny_sd, tiny.tiny_segmind])
-def test_stable_diffusion(folders, images, guidance, make):
-    folder = folders(make)
+def test_stable_diffusion(tiny_folders, images, guidance, make):
+    folder = tiny_folders(make)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     text, null = pipeline.encode_prompt(PROMPT, "cpu", 1, True)
@@ -68,24 +68,16 @@ def test_stable_diffusion(folders, images, guidance, make):
 
 
 @BOTH
-def test_blocks_left_out_of_sdxl(folders, images, guidance):
-    folder = folders(tiny.tiny_ssd)
+def test_blocks_left_out_of_sdxl(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_ssd)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
     text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT)
-    sizes = torch.tensor([[8.0, 8.0, 0.0, 0.0, 8.0, 8.0]]).double()
-    unet = pipeline.unet.double()
-
-    def prediction(x, step, text, pooled):
-        told = {"text_embeds": pooled.double(), "time_ids": sizes}
-        return unet(x, step, encoder_hidden_states=text.double(), added_cond_kwargs=told).sample
-
-    x, peer = encoded(pipeline, images) * 0.13, steps_of_v(pipeline.scheduler)
-    assert_likelihood(model, images, x, prediction, [(text, pooled), (null, null_pooled)], guidance, peer)
+    assert_likelihood_of_sdxl(model, pipeline, images, [(text, pooled), (null, null_pooled)], guidance)
 
 
-def test_pixels_without_a_condition(folders, images):
-    folder = folders(tiny.tiny_pixels)
+def test_pixels_without_a_condition(tiny_folders, images):
+    folder = tiny_folders(tiny.tiny_pixels)
     model = dmlik.load(folder, dtype="float64")
     pipeline = diffusers.DDIMPipeline.from_pretrained(folder)
     unet = pipeline.unet.double()
@@ -115,8 +107,8 @@ def test_pixels_of_a_class_under_all_schedules(images, betas, guidance, tmp_path
 
 
 @BOTH
-def test_a_consistency_model_is_told_guidance(folders, images, guidance):
-    folder = folders(tiny.tiny_lcm)
+def test_a_consistency_model_is_told_guidance(tiny_folders, images, guidance):
+    folder = tiny_folders(tiny.tiny_lcm)
     with pytest.raises(ValueError, match=r"distilled to sample in few steps \(its folder names a LatentConsistency"):
         dmlik.load(folder)
     model = dmlik.load(folder, dtype="float64", distilled=True, told_guidance=4.0)
@@ -140,34 +132,26 @@ def test_a_consistency_model_is_told_guidance(folders, images, guidance):
     assert abs(other - found(model, x, 1.0)[0]) > 1e-3
 
 
-def test_guidance_is_told_only_to_networks_that_ask(folders):
+def test_guidance_is_told_only_to_networks_that_ask(tiny_folders):
     with pytest.raises(ValueError, match="is told no guidance: leave out told_guidance=4"):
-        dmlik.load(folders(tiny.tiny_sd), told_guidance=4.0)
+        dmlik.load(tiny_folders(tiny.tiny_sd), told_guidance=4.0)
 
 
 @BOTH
-def test_kolors(folders, sentencepiece, images, guidance):
-    folder = folders(tiny.tiny_kolors)
+def test_kolors(tiny_folders, sentencepiece, images, guidance):
+    folder = tiny_folders(tiny.tiny_kolors)
     model = dmlik.load(folder, dtype="float64", max_sequence_length=tiny.LONG)
     pipeline = kolors.KolorsPipeline.from_pretrained(folder)
     text, null, pooled, null_pooled = pipeline.encode_prompt(PROMPT, max_sequence_length=tiny.LONG)
-    sizes = torch.tensor([[8.0, 8.0, 0.0, 0.0, 8.0, 8.0]]).double()
-    unet = pipeline.unet.double()
-
-    def prediction(x, step, text, pooled):
-        told = {"text_embeds": pooled.double(), "time_ids": sizes}
-        return unet(x, step, encoder_hidden_states=text.double(), added_cond_kwargs=told).sample
-
-    x, peer = encoded(pipeline, images) * 0.13, steps_of_v(pipeline.scheduler)
-    assert_likelihood(model, images, x, prediction, [(text, pooled), (null, null_pooled)], guidance, peer)
+    assert_likelihood_of_sdxl(model, pipeline, images, [(text, pooled), (null, null_pooled)], guidance)
     with pytest.raises(ValueError, match=r"ChatGLMTokenizer\), whose window holds 8"):
         dmlik.load(folder, max_sequence_length=8).condition(f"{PROMPT} of a dog")
 
 
-def test_packages_that_a_pipeline_needs_are_named(folders, sentencepiece, monkeypatch, tmp_path):
+def test_packages_that_a_pipeline_needs_are_named(tiny_folders, sentencepiece, monkeypatch, tmp_path):
     from diffusers.utils import dummy_torch_and_transformers_and_sentencepiece_objects as dummies
 
-    folder = folders(tiny.tiny_kolors)
+    folder = tiny_folders(tiny.tiny_kolors)
     for place in ("dmlik_pl.models.assembly", "dmlik_pl.pretrained.processors"):
         monkeypatch.setattr(f"{place}.find_spec", lambda name: None if name == "sentencepiece" else name)
     monkeypatch.setattr(diffusers, "KolorsPipeline", dummies.KolorsPipeline)
@@ -175,7 +159,7 @@ def test_packages_that_a_pipeline_needs_are_named(folders, sentencepiece, monkey
         ValueError, match=r"KolorsPipeline needs sentencepiece, not installed: pip install sentencepiece$"
     ):
         dmlik.load(folder)
-    pixart = shutil.copytree(folders(tiny.tiny_pixart_sigma), tmp_path / "model")
+    pixart = shutil.copytree(tiny_folders(tiny.tiny_pixart_sigma), tmp_path / "model")
     (pixart / "tokenizer" / "tokenizer.json").rename(pixart / "tokenizer" / "spiece.model")
     message = (
         "cannot read a T5Tokenizer from .*tokenizer: its vocabulary is a model of SentencePiece, which is not inst"
@@ -195,22 +179,22 @@ def test_packages_that_a_pipeline_needs_are_named(folders, sentencepiece, monkey
     ],
 )
 def test_pipelines_that_start_from_an_image_are_read_as_what_they_are_made_of(
-    folders, images, tmp_path, make, pipeline, kind
+    tiny_folders, images, tmp_path, make, pipeline, kind
 ):
-    folder = shutil.copytree(folders(make), tmp_path / "model")
+    folder = shutil.copytree(tiny_folders(make), tmp_path / "model")
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": pipeline}))
     assert type(dmlik.load(folder)) is kind
     logs = [
         dmlik.log_likelihood(dmlik.load(each), images.float(), PROMPT, solver=dmlik.Multistep(7)).log_p
-        for each in (folders(make), folder)
+        for each in (tiny_folders(make), folder)
     ]
     torch.testing.assert_close(*logs)
 
 
 @pytest.mark.parametrize(("make", "takes"), [(tiny.tiny_sd3, 16), (tiny.tiny_flux, 4)])
-def test_autoencoders_of_another_model_are_refused(folders, tmp_path, make, takes):
-    folder = shutil.copytree(folders(make), tmp_path / "model")
+def test_autoencoders_of_another_model_are_refused(tiny_folders, tmp_path, make, takes):
+    folder = shutil.copytree(tiny_folders(make), tmp_path / "model")
     shutil.rmtree(folder / "vae")
     tiny.vae(8).save_pretrained(folder / "vae")
     message = (
@@ -220,8 +204,8 @@ def test_autoencoders_of_another_model_are_refused(folders, tmp_path, make, take
         dmlik.load(folder)
 
 
-def test_parts_are_found_where_they_are_now(folders, tmp_path):
-    folder = shutil.copytree(folders(tiny.tiny_cascade), tmp_path / "model")
+def test_parts_are_found_where_they_are_now(tiny_folders, tmp_path):
+    folder = shutil.copytree(tiny_folders(tiny.tiny_cascade), tmp_path / "model")
     index = json.loads((folder / "model_index.json").read_text()) | {"prior": ["stable_cascade", "StableCascadeUNet"]}
     (folder / "model_index.json").write_text(json.dumps(index))
     assert isinstance(dmlik.load(folder).denoiser, diffusers.StableCascadeUNet)

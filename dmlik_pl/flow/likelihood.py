@@ -31,6 +31,7 @@ from dmlik_pl.flow.probability_flow import Condition, ProbabilityFlow
 from dmlik_pl.flow.probes import sample_names
 from dmlik_pl.flow.reference import TorchDiffEq
 from dmlik_pl.flow.result import LogLikelihood
+from dmlik_pl.flow.schedule import NoiseLevel
 from dmlik_pl.flow.solvers import Multistep, Solver
 from dmlik_pl.flow.target import Rivals, Target
 
@@ -114,14 +115,8 @@ def log_likelihood(
     x, sample_ids = _for_each(x, condition, sample_ids)
     dynamics = _dynamics(flow, x, condition, divergence, sample_ids, seed)
     if differentiable:
-        if target is not None:
-            raise ValueError("a differentiable likelihood has no target: give the solver's nodes and the divergence")
-        if not isinstance(solver, Multistep):
-            raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
-        dynamics = DifferentiableDynamics.of(dynamics)
-    if t is not None and not flow.schedule.t_min <= t < flow.schedule.t_max:
-        raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{flow.schedule.t_min:g}, {flow.schedule.t_max:g})")
-    levels = [flow.schedule.at(flow.schedule.t_min if t is None else t), flow.schedule.at(flow.schedule.t_max)]
+        dynamics = _differentiable(dynamics, solver, target)
+    levels = _levels(flow, t)
     u = read_at(flow, x, levels[0], condition, as_data=t is None)
     if target is not None:
         aim = Aim.of(target, solver, divergence, max_batch, rivals, grids)
@@ -260,6 +255,22 @@ def reconstruct(
     """Data to latent and back; the distance from x measures the solver."""
     latent = encode(flow, x, condition, solver=solver, on_failure=on_failure)
     return decode(flow, latent, condition, solver=solver, on_failure=on_failure)
+
+
+def _differentiable(dynamics: Dynamics, solver: Solver, target: Target | None) -> Dynamics:
+    if target is not None:
+        raise ValueError("a differentiable likelihood has no target: give the solver's nodes and the divergence")
+    if not isinstance(solver, Multistep):
+        raise ValueError(f"a differentiable likelihood is taken by Multistep, got {type(solver).__name__}")
+    return DifferentiableDynamics.of(dynamics)
+
+
+def _levels(flow: ProbabilityFlow, t: float | None) -> list[NoiseLevel]:
+    """Where x is read, and the noise end."""
+    low, high = flow.schedule.t_min, flow.schedule.t_max
+    if t is not None and not low <= t < high:
+        raise ValueError(f"t={t:g} must lie in [t_min, t_max) = [{low:g}, {high:g})")
+    return [flow.schedule.at(low if t is None else t), flow.schedule.at(high)]
 
 
 def _for_each(
