@@ -111,6 +111,16 @@ def test_sweeps_have_headlines_with_their_numbers() -> None:
     assert last.detail.startswith("n = 32, CLIP ") and ", FID " in last.detail
 
 
+def test_finished_samples_are_shown_along_the_path_that_made_them() -> None:
+    frame = frame_of(sweep_units(32), "time_sweep")
+    finished = (frame["stage"] == "sample") & (frame["time"] == 0)
+    assert finished.any()
+    along = frame.assign(bpd_marginal=frame["bpd"].where(~finished, frame["bpd"] - 0.5))
+    (last,) = headlines_by_study({"sweep": along})[1]
+    number = float(last.value.removeprefix("BPD ").partition(" ")[0])
+    assert number == pytest.approx(along.loc[finished, "bpd_marginal"].mean(), abs=0.01)
+
+
 def test_speech_has_headlines_with_their_numbers(tmp_path: Path) -> None:
     records = test_speech_tables.fill(tmp_path)
     frame = records["speech_sweep"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from dmlik_pl.records.frames import column
@@ -44,12 +45,13 @@ def _scalars(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
 
 
 def _headlines(study: str, frame: pd.DataFrame) -> Iterator[Headline]:
-    """The samples at the last time, in each part."""
-    columns = (estimate("BPD", "bpd"), estimate("CLIP", "clip"), estimate("FID", "fid"))
+    """The samples at the last time, in each part; finished ones along the path that made them, where that is known."""
     summary = sweep_summary(frame)
     parts = summary[summary["stage"] == "sample"].groupby("part", sort=False)
     for part, rows in parts:
         row = rows.iloc[-1].to_dict()
+        density = "bpd_marginal" if row["time"] == 0 and np.isfinite(row["bpd_marginal"]) else "bpd"
+        columns = (estimate("BPD", density), estimate("CLIP", "clip"), estimate("FID", "fid"))
         of = f", {part}" if len(parts) > 1 else ""
         yield from headline_of(study, f"samples at t = {row['time']:g}{of}", row, columns)
 
